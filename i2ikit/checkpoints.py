@@ -1,0 +1,212 @@
+"""Saving and loading: weights to translate with, and checkpoints to resume from.
+
+A checkpoint is a folder, staged beside its place, synced, its manifest (sha256 of every file) last,
+then renamed; older ones are pruned only afterwards. A kill at any moment leaves the last good state.
+Everything is safetensors or JSON: nothing is a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from i2ikit.errors import RunError
+from i2ikit.recipe import load_recipe
+from i2ikit.runs import RESOLVED, WEIGHTS
+from i2ikit.translator import ImageSpec, Translator
+
+__all__ = [
+    "load_checkpoint",
+    "load_translator",
+    "newest_checkpoint",
+    "save_checkpoint",
+    "save_weights",
+    "trained_images",
+]
+
+FORMAT = "1"
+MANIFEST = "manifest.json"
+
+
+def save_weights(ema: Translator, images: ImageSpec, step: int, folder: Path) -> None:
+    """Write weights.safetensors: the EMA weights of the generative networks, in one atomic move."""
+    tensors = _tensors({role: ema.networks[role] for role in ema.generative})
+    metadata = {"format": FORMAT, "step": str(step), "images": json.dumps([dict(images.channels), images.size])}
+    staged = folder / f".{WEIGHTS}.tmp"
+    save_file(tensors, staged, metadata)
+    _sync(staged)
+    os.replace(staged, folder / WEIGHTS)
+
+
+def load_translator(run: Path) -> Translator:
+    """The trained method of a run, in eval mode on the CPU; needs resolved.toml and weights only.
+
+    Raises:
+        RunError: no weights yet, or damaged ones, or weights of another recipe.
+    """
+    path = run / WEIGHTS
+    if not path.is_file():
+        raise RunError(f"{run} holds no {WEIGHTS}: it has not saved anything yet")
+    recipe = load_recipe(run / RESOLVED)
+    try:
+        translator: Translator = recipe.translator(trained_images(run))
+        tensors = load_file(path)
+        for role in translator.generative:
+            translator.networks[role].load_state_dict(_with_prefix(tensors, f"{role}."))
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(f"{path} does not fit {RESOLVED}, or is damaged: {error}") from error
+    return translator.eval().requires_grad_(False)
+
+
+def trained_images(run: Path) -> ImageSpec:
+    """What the images of a run look like, read from its weights: no dataset is needed."""
+    with safe_open(run / WEIGHTS, "pt") as file:
+        channels, size = json.loads(file.metadata()["images"])
+    return ImageSpec(channels, size)
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    translator: Translator,
+    ema: Translator,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    keep: int,
+) -> Path:
+    """Write checkpoints/step-N: networks, EMA, optimizers, step; then prune to the newest `keep`."""
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    for left_over in checkpoints.glob(".tmp-*"):
+        shutil.rmtree(left_over)
+    final = checkpoints / f"step-{step:09d}"
+    if final.exists():
+        return final
+    staged = checkpoints / f".tmp-{final.name}"
+    staged.mkdir()
+    save_file(_tensors(dict(translator.networks)), staged / "networks.safetensors")
+    save_file(_tensors({role: ema.networks[role] for role in ema.generative}), staged / "ema.safetensors")
+    save_file(_optimizer_tensors(translator, optimizers), staged / "optimizers.safetensors")
+    (staged / "state.json").write_text(json.dumps({"format": FORMAT, "step": step}))
+    sums = {file.name: _sha256(file) for file in sorted(staged.iterdir())}
+    for file in staged.iterdir():
+        _sync(file)
+    (staged / MANIFEST).write_text(json.dumps(sums, indent=1))
+    _sync(staged / MANIFEST)
+    os.replace(staged, final)
+    _sync(checkpoints)
+    for old in sorted(checkpoints.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint whose manifest verifies.
+
+    Raises:
+        RunError: there is none.
+    """
+    damaged = []
+    for path in sorted(run.glob("checkpoints/step-*"), reverse=True):
+        if _verifies(path):
+            return path
+        damaged.append(path.name)
+    reason = f"; damaged: {', '.join(damaged)}" if damaged else ""
+    raise RunError(f"{run} holds no checkpoint to resume from{reason}")
+
+
+def load_checkpoint(
+    path: Path,
+    translator: Translator,
+    ema: Translator,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+) -> int:
+    """Load a checkpoint in place; the number of steps that it has done.
+
+    Raises:
+        RunError: it is of another recipe, or of another version of i2ikit.
+    """
+    state = json.loads((path / "state.json").read_text())
+    if state["format"] != FORMAT:
+        raise RunError(f"{path} has format {state['format']}; this i2ikit reads format {FORMAT}")
+    try:
+        networks = load_file(path / "networks.safetensors")
+        averaged = load_file(path / "ema.safetensors")
+        moments = load_file(path / "optimizers.safetensors")
+        for role, network in translator.networks.items():
+            network.load_state_dict(_with_prefix(networks, f"{role}."))
+        for role in ema.generative:
+            ema.networks[role].load_state_dict(_with_prefix(averaged, f"{role}."))
+        for role, optimizer in optimizers.items():
+            _load_optimizer(translator.networks[role], optimizer, _with_prefix(moments, f"{role}."))
+    except (KeyError, RuntimeError) as error:
+        raise RunError(f"{path} does not fit the recipe: {error}") from error
+    return state["step"]
+
+
+def _tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{role}.{name}": tensor.detach().cpu().clone().contiguous()
+        for role, network in networks.items()
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _optimizer_tensors(
+    translator: Translator, optimizers: Mapping[str, torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    """Adam's moments and step counts, by the names of the parameters they belong to."""
+    tensors = {}
+    for role, optimizer in optimizers.items():
+        states = optimizer.state_dict()["state"]
+        for index, (name, _) in enumerate(translator.networks[role].named_parameters()):
+            for key, value in states.get(index, {}).items():
+                tensors[f"{role}.{name}:{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    return tensors
+
+
+def _load_optimizer(
+    network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for index, (name, _) in enumerate(network.named_parameters()):
+        own = _with_prefix(tensors, f"{name}:")
+        if own:
+            state[index] = own
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _verifies(path: Path) -> bool:
+    try:
+        sums = json.loads((path / MANIFEST).read_text())
+        return all(_sha256(path / name) == sha256 for name, sha256 in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Make sure that a file's (or folder's) content is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,236 @@
+"""The `i2ikit` command. Each command calls one function; torch is imported only where it is used.
+
+Exit codes: 0 done; 2 a message that says what to change; 130 stopped by Ctrl-C, 143 by SIGTERM, both
+after saving.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import i2ikit
+from i2ikit.errors import I2IKitError, RecipeError, RunError
+
+if TYPE_CHECKING:
+    from i2ikit.data import Dataset
+    from i2ikit.recipe import Recipe
+    from i2ikit.training import Stopped
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+    help="Train networks that turn one image into many plausible images of another domain.\n\n"
+    "Start with [bold]i2ikit run munit[/].",
+)
+console = Console()
+_debug = False
+
+
+class Domain(StrEnum):
+    """One of the two domains."""
+
+    a = "a"
+    b = "b"
+
+
+RunOption = Annotated[
+    Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest below ./runs if not given.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; repeat it.")
+]
+ToOption = Annotated[Domain, typer.Option(help="The domain to translate into.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    if version:
+        console.print(f"i2ikit {i2ikit.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that ships, such as munit.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="RUN_DIR", help="Run folder; runs/<recipe>-<time> if not given.")
+    ] = None,
+    set_: SetOption = None,
+) -> None:
+    """Train what a recipe describes, in a new run folder."""
+    from i2ikit.recipe import find_recipe, load_recipe
+    from i2ikit.runs import RESOLVED, create_run
+
+    loaded = load_recipe(recipe, set_ or [])
+    data = _load_data(loaded)
+    folder = create_run(out, loaded.name)
+    shutil.copyfile(find_recipe(recipe), folder / "recipe.toml")
+    (folder / RESOLVED).write_text(loaded.to_toml(), "utf-8")
+    _train(loaded, data, folder, resume=False)
+
+
+@app.command()
+def resume(run: RunOption = None) -> None:
+    """Continue a run from its newest checkpoint."""
+    from i2ikit.recipe import load_recipe
+    from i2ikit.runs import RESOLVED, find_run
+
+    folder = find_run(run)
+    loaded = load_recipe(folder / RESOLVED)
+    _train(loaded, _load_data(loaded), folder, resume=True)
+
+
+def _load_data(recipe: Recipe) -> Dataset:
+    dataset: Dataset = recipe.data()
+    return dataset
+
+
+def _train(recipe: Recipe, data: Dataset, folder: Path, *, resume: bool) -> None:
+    from i2ikit.training import train
+
+    counts = ", ".join(f"{data.count('train', d)} + {data.count('test', d)} held out ({d})" for d in "ab")
+    console.print(
+        f"[bold]{recipe.translator.name}[/] on [bold]{recipe.data.name}[/] at {data.images.size} px: {counts}\n"
+        f"{recipe.training.steps} steps of {recipe.training.batch_size} images per domain, "
+        f"{recipe.training.precision}, seed {recipe.seed}\n"
+        f"Run folder: [bold]{escape(str(folder))}[/] (look at samples/ while you wait; Ctrl-C saves and stops)",
+        highlight=False,
+        soft_wrap=True,
+    )
+    started = time.perf_counter()
+    stopped = train(recipe, data, folder, resume=resume, console=console)
+    _farewell(stopped, folder, time.perf_counter() - started)
+
+
+def _farewell(stopped: Stopped, folder: Path, seconds: float) -> None:
+    """Where the results are, and what to type next."""
+    took = f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    where = escape(str(folder))
+    newest = escape(str(folder / "samples" / f"step-{stopped.step:06d}.png"))
+    if stopped.signal is not None:
+        console.print(f"Stopped after step {stopped.step} ({took}); everything is saved.", highlight=False)
+        console.print(f"Continue: [bold]i2ikit resume {where}[/]", highlight=False, soft_wrap=True)
+        raise typer.Exit(128 + stopped.signal)
+    console.print(
+        f"Done: {stopped.step} steps in {took}.\n"
+        f"Pictures:  {newest}\n"
+        f"Weights:   {escape(str(folder / 'weights.safetensors'))}\n"
+        f"Next:      [bold]i2ikit translate {where} YOUR_IMAGE.png --styles 8[/]\n"
+        f"Measure:   [bold]i2ikit eval {where}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def translate(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="[RUN] IMAGE...", help="Images; before them a run folder, if not the newest.")
+    ],
+    styles: Annotated[int, typer.Option(min=1, max=1000, help="How many random styles.")] = 8,
+    style_from: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="EXEMPLAR", help="Use the style of this image instead of random ones; repeat it."),
+    ] = None,
+    to: ToOption = Domain.b,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random styles.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures; RUN/translations if not given.")] = None,
+) -> None:
+    """Translate images: one picture for each style, and a sheet with all of them."""
+    from i2ikit.runs import find_run, is_run
+    from i2ikit.translation import translate_files
+
+    named = is_run(images[0])
+    folder = find_run(images[0] if named else None)
+    files = images[1:] if named else images
+    if not files:
+        raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
+    target = out or folder / "translations"
+    sheets = translate_files(folder, files, styles, style_from or [], to.value, seed, target)
+    console.print(f"With the weights of {escape(str(folder))}:", highlight=False, soft_wrap=True)
+    for sheet in sheets:
+        console.print(f"  {escape(str(sheet))}", highlight=False, soft_wrap=True)
+
+
+@app.command("eval")
+def eval_(
+    run: RunOption = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="What to measure (see `i2ikit list metrics`); repeat it. All if not given.")
+    ] = None,
+    to: ToOption = Domain.b,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs and styles.")] = 0,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="METRIC.OPTION=VALUE", help="Change an option; repeat it.")
+    ] = None,
+) -> None:
+    """Measure a run on held-out images; the numbers are kept in RUN/eval/."""
+    from i2ikit.evaluation import evaluate
+    from i2ikit.registry import metrics
+    from i2ikit.runs import find_run
+
+    folder = find_run(run)
+    names = metric or metrics.names()
+    with console.status("Measuring ..."):
+        results = evaluate(folder, names, to=to.value, seed=seed, overrides=set_ or [])
+    direction = "a2b" if to is Domain.b else "b2a"
+    for name, values in results.items():
+        table = Table("", "", title=f"{name}  ({direction}, seed {seed})", show_header=False, title_justify="left")
+        for key, value in values.items():
+            table.add_row(key, str(value) if isinstance(value, int) else f"{value:.4f}")
+        console.print(table)
+    console.print(f"Kept in {escape(str(folder / 'eval'))}/", highlight=False, soft_wrap=True)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="encoders, decoders, norms, ...; all if not given.")] = None,
+) -> None:
+    """List the components that recipes can name, and the packages they come from."""
+    from i2ikit.errors import Problem, did_you_mean
+    from i2ikit.registry import KINDS, registries
+
+    if kind is not None and kind not in KINDS:
+        message = f"no such kind{did_you_mean(kind, KINDS)} (known: {', '.join(KINDS)})"
+        raise RecipeError(f"i2ikit list {kind}", [Problem("", message)])
+    table = Table("kind", "name", "from", "object", box=None, pad_edge=False)
+    for name in [kind] if kind else KINDS:
+        for entry in registries[name].entries():
+            table.add_row(name, f"[bold]{escape(entry.name)}[/]", escape(entry.origin), escape(entry.target))
+    console.print(table)
+
+
+def main() -> None:
+    """Run the command line; our own errors become a message and exit code 2."""
+    sys.exit(_guarded(lambda: app(standalone_mode=True)))
+
+
+def _guarded(command: Callable[[], object]) -> int:
+    try:
+        command()
+    except I2IKitError as error:
+        if _debug:
+            raise
+        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0

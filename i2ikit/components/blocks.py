@@ -1,0 +1,124 @@
+"""Convolution blocks that encoders, decoders and discriminators are made of, and their initial weights.
+
+Order inside a block: reflection padding, convolution with bias, norm, activation.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from i2ikit.registry import Spec
+
+__all__ = [
+    "AdaptiveResidual",
+    "ConvBlock",
+    "Residual",
+    "conv",
+    "conv_side",
+    "initialise_kaiming",
+    "initialise_normal",
+]
+
+
+def conv(in_channels: int, out_channels: int, kernel: int, stride: int, padding: int) -> nn.Conv2d:
+    """A convolution with reflection padding and bias."""
+    return nn.Conv2d(
+        in_channels, out_channels, kernel, stride, padding, padding_mode="reflect" if padding else "zeros"
+    )
+
+
+def conv_side(side: int, kernel: int, stride: int, padding: int) -> int:
+    """Side of what `conv` returns for a square of `side` pixels; 0 where reflection is impossible."""
+    return (side + 2 * padding - kernel) // stride + 1 if side > padding else 0
+
+
+class ConvBlock(nn.Module):
+    """Convolution, norm, activation.
+
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)
+    Args:
+        norm: spec of a plain norm.
+        slope: of the leaky ReLU; 0 is ReLU, None is no activation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        padding: int = 0,
+        *,
+        norm: Spec,
+        slope: float | None = 0.0,
+    ) -> None:
+        super().__init__()
+        self.conv = conv(in_channels, out_channels, kernel, stride, padding)
+        self.norm: nn.Module = norm(out_channels)
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to x (N, in_channels, H, W)."""
+        x = self.norm(self.conv(x))
+        return x if self.slope is None else F.leaky_relu(x, self.slope)
+
+
+class Residual(nn.Module):
+    """Two 3x3 blocks, their input added; no activation after the sum.
+
+    Shapes: (N, channels, H, W) -> same
+    """
+
+    def __init__(self, channels: int, *, norm: Spec) -> None:
+        super().__init__()
+        self.first = ConvBlock(channels, channels, 3, 1, 1, norm=norm)
+        self.second = ConvBlock(channels, channels, 3, 1, 1, norm=norm, slope=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to x (N, channels, H, W)."""
+        return x + self.second(self.first(x))
+
+
+class AdaptiveResidual(nn.Module):
+    """A residual block whose two norms take their parameters from outside.
+
+    Shapes: x (N, channels, H, W), params (N, param_count) -> (N, channels, H, W)
+    Args:
+        norm: spec of an adaptive norm; the first norm gets the first half of `params`.
+    """
+
+    def __init__(self, channels: int, *, norm: Spec) -> None:
+        super().__init__()
+        self.conv_first = conv(channels, channels, 3, 1, 1)
+        self.norm_first = norm(channels)
+        self.conv_second = conv(channels, channels, 3, 1, 1)
+        self.norm_second = norm(channels)
+
+    def param_count(self) -> int:
+        """How many numbers `params` holds for each sample."""
+        return self.norm_first.param_count() + self.norm_second.param_count()
+
+    def forward(self, x: Tensor, params: Tensor) -> Tensor:
+        """Apply the block to x (N, channels, H, W) with params (N, param_count)."""
+        first, second = params.split([self.norm_first.param_count(), self.norm_second.param_count()], 1)
+        y = F.relu(self.norm_first(self.conv_first(x), first))
+        return x + self.norm_second(self.conv_second(y), second)
+
+
+def initialise_kaiming(module: nn.Module) -> None:
+    """Kaiming normal, fan in, gain sqrt(2), for every convolution and linear layer; biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, a=0, mode="fan_in")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def initialise_normal(module: nn.Module, std: float) -> None:
+    """N(0, std) for every convolution and linear layer; biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

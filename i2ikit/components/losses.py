@@ -1,0 +1,122 @@
+"""Losses: adversarial ones (two sides of one game) and reconstruction ones (a distance).
+
+All are unweighted; weights live in the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2ikit.registry import Slot, Spec
+
+__all__ = [
+    "L1",
+    "LSGAN",
+    "NSGAN",
+    "AdversarialLoss",
+    "AdversarialLossSpec",
+    "ReconstructionLoss",
+    "ReconstructionLossSpec",
+]
+
+
+@runtime_checkable
+class AdversarialLoss(Protocol):
+    """What discriminator and generator minimise, given the discriminator's score maps."""
+
+    def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        """Scalar; `fake` and `real` hold one score map (N, 1, h, w) per scale."""
+        ...
+
+    def generator(self, fake: Sequence[Tensor]) -> Tensor:
+        """Scalar; `fake` holds one score map (N, 1, h, w) per scale."""
+        ...
+
+
+@runtime_checkable
+class ReconstructionLoss(Protocol):
+    """A distance between what was made and what it should be."""
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Scalar; both of the same shape; gradients flow to both."""
+        ...
+
+
+AdversarialLossSpec = Annotated[Spec, Slot("losses", (), like=AdversarialLoss)]
+"""An option that holds an adversarial loss."""
+
+ReconstructionLossSpec = Annotated[Spec, Slot("losses", (), like=ReconstructionLoss)]
+"""An option that holds a reconstruction loss."""
+
+
+class LSGAN:
+    """Least squares: fake scores to 0, real ones to 1; the generator wants its own at 1.
+
+    discriminator = SUM over scales of mean(fake**2) + mean((real - 1)**2)
+    generator = SUM over scales of mean((fake - 1)**2)
+
+    Reduction: mean over samples and patches, SUM over scales; no factor 1/2.
+    Weight: 1 in MUNIT.
+    Source: Mao et al. (arXiv 1611.04076), eq. 9 (a = 0, b = c = 1), without the 1/2, as the
+        official MUNIT and BicycleGAN.
+    """
+
+    def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        """Scalar from score maps (N, 1, h, w) per scale."""
+        return _total(
+            _wide(f).square().mean() + (_wide(r) - 1).square().mean()
+            for f, r in zip(fake, real, strict=True)
+        )
+
+    def generator(self, fake: Sequence[Tensor]) -> Tensor:
+        """Scalar from score maps (N, 1, h, w) per scale."""
+        return _total((_wide(f) - 1).square().mean() for f in fake)
+
+
+class NSGAN:
+    """Non-saturating GAN: binary cross-entropy on the sigmoid of the scores.
+
+    discriminator = SUM over scales of mean(-log(1 - sigmoid(fake))) + mean(-log(sigmoid(real)))
+    generator = SUM over scales of mean(-log(sigmoid(fake)))
+
+    Reduction: mean over samples and patches, SUM over scales.
+    Source: Goodfellow et al. (arXiv 1406.2661), section 3; the `nsgan` of the official MUNIT.
+    """
+
+    def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        """Scalar from score maps (N, 1, h, w) per scale."""
+        return _total(
+            F.softplus(_wide(f)).mean() + F.softplus(-_wide(r)).mean()
+            for f, r in zip(fake, real, strict=True)
+        )
+
+    def generator(self, fake: Sequence[Tensor]) -> Tensor:
+        """Scalar from score maps (N, 1, h, w) per scale."""
+        return _total(F.softplus(-_wide(f)).mean() for f in fake)
+
+
+class L1:
+    """Mean absolute error: mean(|prediction - target|).
+
+    Reduction: mean over everything. Gradients flow to both sides.
+    Weight: 10 for images, 1 for codes in MUNIT.
+    """
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Scalar from two tensors of one shape."""
+        return F.l1_loss(_wide(prediction), _wide(target))
+
+
+def _total(terms: Iterable[Tensor]) -> Tensor:
+    """Sum of scalars, one for each scale."""
+    return torch.stack(list(terms)).sum()
+
+
+def _wide(scores: Tensor) -> Tensor:
+    """Scores in at least fp32: autocast hands over bf16, which has 8 bits to sum with."""
+    return scores if scores.dtype == torch.float64 else scores.float()

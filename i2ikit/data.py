@@ -1,0 +1,279 @@
+"""Datasets, and batches in counted order.
+
+A dataset holds images of two domains in two splits. The order in which training sees them, and how
+each is augmented, depends on (seed, domain, epoch, index) alone (see `draws`): batches of one step can
+be made without those of the steps before.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from pydantic import Field
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from i2ikit.draws import counted_generator
+from i2ikit.errors import DataError
+from i2ikit.registry import Setting
+from i2ikit.translator import ImageSpec
+
+__all__ = [
+    "Dataset",
+    "Split",
+    "UnpairedFolders",
+    "cache_dir",
+    "load_image",
+    "progress_over",
+    "read_image",
+    "to_picture",
+    "to_tensor",
+    "training_batches",
+]
+
+T = TypeVar("T")
+Split = Literal["train", "test"]
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MOST_PIXELS = 64_000_000
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Images of two domains, "a" and "b", in two splits.
+
+    In a paired dataset index i of "a" and of "b" show the same thing, and augmentation must be a
+    function of the random generator alone, so that both are augmented alike.
+    """
+
+    images: ImageSpec
+    paired: bool
+
+    def count(self, split: Split, domain: str) -> int:
+        """How many images; at least 1."""
+        ...
+
+    def image(
+        self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None
+    ) -> Tensor:
+        """(C, size, size) in [-1, 1]; augmented by `rng`, or plain without one."""
+        ...
+
+    def name(self, split: Split, domain: str, index: int) -> str:
+        """What a person calls this image: a file's name, say."""
+        ...
+
+
+class UnpairedFolders:
+    """Two folders of images of each split: trainA, trainB, testA, testB.
+
+    Training: shorter side resized to `load_size`, a random crop of size x size, a random flip.
+    Test: shorter side resized to `size`, centre crop. Transparency is put on white; EXIF rotation
+    is applied. Values: 8-bit channels to [-1, 1].
+
+    Args:
+        root: the folder that holds the four; relative to where the command is run.
+        size: side in pixels of what the networks see.
+        load_size: shorter side before the random crop; `size` when not given.
+        flip: mirror every other training image.
+        channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
+    Raises:
+        DataError: a folder is missing or holds no image; an image cannot be read (named).
+    """
+
+    paired = False
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        size: Annotated[int, Field(ge=8, le=4096)] = 256,
+        load_size: Annotated[int, Field(ge=8, le=8192)] | None = None,
+        flip: bool = True,
+        channels_a: Literal[1, 3] = 3,
+        channels_b: Literal[1, 3] = 3,
+    ) -> None:
+        self.images = ImageSpec({"a": channels_a, "b": channels_b}, size)
+        self.load_size = load_size or size
+        self.flip = flip
+        self._files: dict[tuple[Split, str], list[Path]] = {}
+        for split in ("train", "test"):
+            for domain in "ab":
+                folder = Path(root) / f"{split}{domain.upper()}"
+                self._files[split, domain] = files = image_files(folder)
+                if not files:
+                    raise DataError(_empty(folder))
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """Folders that are missing or empty, and crops larger than what they are cut from."""
+        root = Path(options["root"])
+        if not root.is_dir():
+            yield f"root = '{root}' is not a folder (looked in {Path.cwd()})"
+            return
+        for folder in (root / f"{split}{d}" for split in ("train", "test") for d in "AB"):
+            if not folder.is_dir():
+                yield f"root = '{root}' holds no folder {folder.name}/"
+            elif not image_files(folder):
+                yield _empty(folder)
+        if (options["load_size"] or options["size"]) < options["size"]:
+            yield f"load_size = {options['load_size']} is smaller than size = {options['size']}"
+
+    def count(self, split: Split, domain: str) -> int:
+        """How many files."""
+        return len(self._files[split, domain])
+
+    def name(self, split: Split, domain: str, index: int) -> str:
+        """The file's name."""
+        return self._files[split, domain][index].name
+
+    def image(
+        self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None
+    ) -> Tensor:
+        """(C, size, size) in [-1, 1]; cropped and flipped by `rng`, centre crop without one."""
+        size = self.images.size
+        picture = read_image(self._files[split, domain][index], self.images.channels[domain])
+        picture = resize_shorter(picture, size if rng is None else self.load_size)
+        room = picture.width - size, picture.height - size
+        if rng is None:
+            left, top = room[0] // 2, room[1] // 2
+        else:
+            left, top = (int(rng.integers(0, extra + 1)) for extra in room)
+        picture = picture.crop((left, top, left + size, top + size))
+        if rng is not None and self.flip and rng.random() < 0.5:
+            picture = ImageOps.mirror(picture)
+        return to_tensor(picture)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Every image in a folder (not below it), sorted by name; empty if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
+
+
+def _empty(folder: Path) -> str:
+    return f"{folder}/ holds no image ({', '.join(IMAGE_ENDINGS)})"
+
+
+def read_image(path: Path, channels: int) -> Image.Image:
+    """A picture from a file: upright, without transparency, 8 bits, RGB or grey.
+
+    Raises:
+        DataError: no such file, not an image, or more than 64 megapixels; the file is named.
+    """
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise DataError(
+                    f"{path}: {opened.width}x{opened.height} px are more than "
+                    f"{MOST_PIXELS // 1_000_000} megapixels"
+                )
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith("I;16"):  # 16-bit grey, which convert("L") would clip to white
+                wide = np.asarray(picture, dtype=np.float32)
+                picture = Image.fromarray((wide / 257).round().astype(np.uint8))
+            if picture.has_transparency_data:
+                picture = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+            return picture.convert("RGB" if channels == 3 else "L")
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise DataError(f"{path}: not a readable image ({type(error).__name__}: {error})") from error
+
+
+def resize_shorter(picture: Image.Image, side: int) -> Image.Image:
+    """The picture with its shorter side `side` pixels long (bilinear, antialiased)."""
+    if min(picture.size) == side:
+        return picture
+    scale = side / min(picture.size)
+    width, height = (max(side, round(extent * scale)) for extent in picture.size)
+    return picture.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """(C, H, W) in [-1, 1] from an 8-bit RGB or grey picture."""
+    pixels = np.array(picture)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """An 8-bit picture from (C, H, W) in [-1, 1]; values outside are clipped."""
+    pixels = ((image.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    array = pixels.permute(1, 2, 0).numpy()
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
+def load_image(path: Path, channels: int, size: int) -> Tensor:
+    """(C, H, W) in [-1, 1] from a file, its shorter side `size` pixels, its shape kept."""
+    return to_tensor(resize_shorter(read_image(path, channels), size))
+
+
+class _Positions(TorchDataset[dict[str, Tensor]]):
+    """Training images by their position in the endless counted order."""
+
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        return {domain: self._image(domain, position) for domain in "ab"}
+
+    def _image(self, domain: str, position: int) -> Tensor:
+        # Unpaired domains are shuffled on their own: an outline and its drawing must not meet.
+        stream = "pair" if self.dataset.paired else domain
+        epoch, place = divmod(position, self.dataset.count("train", domain))
+        index = _order(self.seed, stream, epoch, self.dataset.count("train", domain))[place]
+        rng = counted_generator(self.seed, "augmentation", stream, epoch, index)
+        return self.dataset.image("train", domain, index, rng)
+
+
+@functools.lru_cache(maxsize=8)
+def _order(seed: int, stream: str, epoch: int, count: int) -> list[int]:
+    """A permutation of range(count), for this epoch of this stream."""
+    return counted_generator(seed, "order", stream, epoch).permutation(count).tolist()
+
+
+def training_batches(
+    dataset: Dataset,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    batch_size: int,
+    places: Sequence[int],
+    num_workers: int = 0,
+) -> Iterator[dict[str, Tensor]]:
+    """The batches of steps first_step to last_step (not included).
+
+    Args:
+        batch_size: global: step t covers positions t * batch_size and on.
+        places: which of a batch's places this process reads.
+
+    Yields:
+        `{"a": (len(places), C, size, size), "b": ...}`, values in [-1, 1].
+    """
+    steps = [[t * batch_size + place for place in places] for t in range(first_step, last_step)]
+    loader = DataLoader(_Positions(dataset, seed), batch_sampler=steps, num_workers=num_workers)
+    yield from loader
+
+
+def cache_dir() -> Path:
+    """Where rendered data is kept: $I2IKIT_CACHE, or i2ikit/ in the user's cache folder."""
+    own = os.environ.get("I2IKIT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(own) if own else Path(base) / "i2ikit"
+
+
+def progress_over(items: Iterable[T], total: int, title: str) -> Iterable[T]:
+    """The items, with a progress bar on a terminal's stderr."""
+    return track(items, description=title, total=total, transient=True)

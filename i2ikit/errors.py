@@ -1,0 +1,86 @@
+"""What can go wrong, as one small tree.
+
+I2IKitError                 everything below; the command line prints it and exits with 2
+├── RecipeError             a recipe says something impossible; carries every problem found
+├── ComponentError          a component is unknown, ambiguous, broken or registered twice
+├── DataError               images are missing, unreadable or too few
+├── ShapeError              a tensor does not have the shape that a component needs
+├── RunError                a run folder is missing, in use, or not what it should be
+└── TrainingError           training cannot go on (losses or gradients stay non-finite, ...)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "ComponentError",
+    "DataError",
+    "I2IKitError",
+    "Problem",
+    "RecipeError",
+    "RunError",
+    "ShapeError",
+    "TrainingError",
+    "did_you_mean",
+]
+
+
+class I2IKitError(Exception):
+    """An error that its reader can act upon: it says what was asked, what is known and what to do."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a recipe, and where: `path` is dotted, as `--set` takes it."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class RecipeError(I2IKitError):
+    """A recipe that cannot be run, with everything that is wrong with it.
+
+    Args:
+        source: the file, or whatever the recipe came from.
+        problems: at least one.
+    """
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        lines = [f"{source}: {count} problem{'s' if count != 1 else ''}"]
+        lines += [f"  {problem}" for problem in self.problems]
+        super().__init__("\n".join(lines))
+
+
+class ComponentError(I2IKitError):
+    """A component is unknown, offered by two packages, fails to import, or is registered twice."""
+
+
+class DataError(I2IKitError):
+    """Images are missing, unreadable, or too few."""
+
+
+class ShapeError(I2IKitError):
+    """A tensor does not have the shape that a component needs; the message holds both."""
+
+
+class RunError(I2IKitError):
+    """A run folder is missing, already in use, or damaged."""
+
+
+class TrainingError(I2IKitError):
+    """Training cannot go on; what was saved before is untouched."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the known word nearest to `word`, else `""`."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,298 @@
+"""A recipe: TOML to one checked `Recipe`, every problem found before anything is built.
+
+    seed = 0
+    [data]        name and options of a dataset
+    [translator]  name and options of a method; its components are nested tables, its loss
+                  weights are [translator.weights.<phase>]
+    [optimizer]   Adam for every network; [optimizer.<role>] overrides it for one
+    [training]    steps, batch size, precision, intervals
+
+`--set a.b=value` changes one key and is checked alike.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field
+
+import i2ikit
+from i2ikit.errors import Problem, RecipeError, did_you_mean
+from i2ikit.registry import (
+    Registry,
+    Setting,
+    Spec,
+    datasets,
+    registries,
+    translators,
+    validated,
+)
+
+__all__ = ["OptimizerOptions", "Recipe", "TrainingOptions", "find_recipe", "load_recipe", "override"]
+
+Steps = Annotated[int, Field(gt=0)]
+
+
+class OptimizerOptions(BaseModel):
+    """Adam, and how its learning rate falls.
+
+    lr: step size.  betas: decay of the two moments.  eps: added to the root of the second moment.
+    weight_decay: L2, added to the gradient (as in Adam, not AdamW).
+    decay: "none"; "step": times decay_factor after every decay_steps updates; "linear": constant
+        for decay_steps updates, then straight to 0 at the last.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    decay: Literal["none", "step", "linear"] = "none"
+    decay_steps: Annotated[int, Field(ge=0)] = 100_000
+    decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class TrainingOptions(BaseModel):
+    """How long, how much at once, and how often to look.
+
+    steps: iterations; each runs every phase once.  batch_size: images per domain and step, over
+    all processes.  precision: "fp32", or "bf16" for autocast.  ema: decay per step of the averaged
+    weights that are used for samples and translation.  Intervals are in steps; 0 means at the end
+    only.  keep: checkpoints kept.  workers: processes that read images; 0 reads in the main one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    steps: Steps
+    batch_size: Annotated[int, Field(gt=0, le=65536)] = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    log_every: Steps = 10
+    sample_every: Annotated[int, Field(ge=0)] = 500
+    checkpoint_every: Annotated[int, Field(ge=0)] = 500
+    keep: Annotated[int, Field(ge=1)] = 2
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+
+
+class _Rest(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    training: TrainingOptions
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe that can be run: everything checked, every default filled in.
+
+    Args:
+        name: the recipe file's stem; run folders are named after it.
+        optimizers: options of the optimizer of each role of the translator.
+    """
+
+    name: str
+    seed: int
+    data: Spec
+    translator: Spec
+    optimizers: Mapping[str, OptimizerOptions]
+    training: TrainingOptions
+
+    def to_toml(self) -> str:
+        """The whole recipe with every default, and the versions it was checked with."""
+        table = {
+            "seed": self.seed,
+            "data": self.data.table(),
+            "translator": self.translator.table(),
+            "optimizer": {role: _plain(options) for role, options in self.optimizers.items()},
+            "training": _plain(self.training),
+            "versions": _versions(self),
+        }
+        return tomli_w.dumps(_without_none(table), multiline_strings=False)
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        source: a path, or the name of a recipe that ships with i2ikit.
+        overrides: `key.path=VALUE` each; VALUE is TOML, else a string.
+
+    Raises:
+        RecipeError: with every problem, each with its path and the nearest valid spelling.
+    """
+    path = find_recipe(source)
+    table = _read_toml(path)
+    problems = [problem for text in overrides if (problem := override(table, text))]
+    recipe, found = _check(table, path.stem)
+    problems += found
+    if recipe is None or problems:
+        raise RecipeError(str(source), problems)
+    return recipe
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file of a recipe: as a path; in the installed package; beside it in a checkout.
+
+    Raises:
+        RecipeError: there is none; lists those that ship.
+    """
+    path = Path(source)
+    if path.suffix == ".toml" or path.exists():
+        return path
+    folders = recipe_folders()
+    for folder in folders:
+        if (folder / f"{source}.toml").is_file():
+            return folder / f"{source}.toml"
+    shipped = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
+    message = (
+        f"no such recipe{did_you_mean(str(source), shipped)} Give a .toml file, or one of those "
+        f"that ship: {', '.join(shipped)}"
+    )
+    raise RecipeError(str(source), [Problem("", message.replace("recipe Give", "recipe. Give"))])
+
+
+def recipe_folders() -> list[Path]:
+    """Where recipes ship: inside the installed package, or beside it in a checkout."""
+    package = Path(i2ikit.__file__).parent
+    return [folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()]
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        message = f"no such file (looked in {Path.cwd()})"
+    except IsADirectoryError:
+        message = "is a folder; give the .toml file"
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        message = "is not UTF-8 text"
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        message = f"is not TOML: {error}"
+    raise RecipeError(str(path), [Problem("", message)])
+
+
+def override(table: dict[str, Any], text: str) -> Problem | None:
+    """Set one key in place; a problem if the text or the path is impossible."""
+    key, equals, value = text.partition("=")
+    keys = [part.strip() for part in key.split(".")]
+    if not equals or not all(keys):
+        return Problem(f"--set {text}", "should be KEY=VALUE, such as training.steps=500")
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        parsed = {"value": value}
+    if set(parsed) != {"value"}:
+        return Problem(f"--set {text}", "holds more than one value")
+    for depth, part in enumerate(keys[:-1]):
+        inner = table.setdefault(part, {})
+        if isinstance(inner, str) and depth:  # `norm = "in"` is short for `norm = {name = "in"}`
+            inner = table[part] = {"name": inner}
+        if not isinstance(inner, dict):
+            return Problem(f"--set {text}", f"'{'.'.join(keys[: depth + 1])}' is {inner!r}, not a table")
+        table = inner
+    table[keys[-1]] = parsed["value"]
+    return None
+
+
+def _check(table: dict[str, Any], name: str) -> tuple[Recipe | None, list[Problem]]:
+    sections = ("data", "translator", "optimizer")
+    # [versions] of a resolved.toml is a record, not a choice.
+    top = {key: value for key, value in table.items() if key not in (*sections, "versions")}
+    rest, problems = validated(_Rest, top, "", "a recipe", sections)
+    batch_size = _batch_size(table)
+    data, found = _section(datasets, table, "data", (), Setting(None, batch_size))
+    problems += found
+    size = data.options.get("size")
+    setting = Setting(size if isinstance(size, int) else None, batch_size)
+    translator, found = _section(translators, table, "translator", ("images",), setting)
+    problems += found
+    optimizers, found = _check_optimizers(table.get("optimizer", {}), translator)
+    problems += found
+    if problems:
+        return None, problems
+    training = TrainingOptions(**rest["training"])
+    return Recipe(name, rest["seed"], data, translator, optimizers, training), []
+
+
+def _batch_size(table: Mapping[str, Any]) -> int:
+    """The batch size, for checks of other options; 2, which suits all, while it is wrong itself."""
+    training = table.get("training")
+    given = training.get("batch_size", 1) if isinstance(training, Mapping) else None
+    return given if isinstance(given, int) and given > 0 else 2
+
+
+def _section(
+    registry: Registry, table: Mapping[str, Any], key: str, wired: tuple[str, ...], setting: Setting
+) -> tuple[Spec, list[Problem]]:
+    if key in table:
+        return registry.check(table[key], key, wired, setting)
+    message = f"is missing; it names the {registry.word}: {', '.join(registry.names())}"
+    return Spec(registry.kind, "?"), [Problem(key, message)]
+
+
+def _check_optimizers(
+    table: object, translator: Spec
+) -> tuple[dict[str, OptimizerOptions], list[Problem]]:
+    """One set of options for each role: [optimizer], overridden by [optimizer.<role>]."""
+    if not isinstance(table, Mapping):
+        return {}, [Problem("optimizer", "should be a table")]
+    try:
+        method = translators.load(translator.name)
+        roles: tuple[str, ...] = (*method.generative, *method.adversarial)
+    except i2ikit.errors.ComponentError:
+        roles = ()
+    nested = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    shared = {key: value for key, value in table.items() if key not in nested}
+    _, problems = validated(OptimizerOptions, shared, "optimizer", "[optimizer]", roles)
+    if roles:
+        fields = (*roles, *OptimizerOptions.model_fields)
+        problems += [
+            Problem(f"optimizer.{key}", f"translator '{translator.name}' has no network '{key}'"
+                    f"{did_you_mean(key, fields)} (networks: {', '.join(roles)})")
+            for key in nested if key not in roles
+        ]  # fmt: skip
+    optimizers = {}
+    for role in roles:
+        own = nested.get(role, {})
+        _, found = validated(OptimizerOptions, own, f"optimizer.{role}", f"[optimizer.{role}]")
+        if not found and not problems:
+            values, _ = validated(OptimizerOptions, {**shared, **own}, "optimizer", "[optimizer]")
+            optimizers[role] = OptimizerOptions(**values)
+        problems += found
+    return optimizers, problems
+
+
+def _plain(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json")
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: an option that is None is left out, which means the same."""
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return value
+
+
+def _specs(spec: Spec) -> list[Spec]:
+    inner = [s for value in spec.options.values() if isinstance(value, Spec) for s in _specs(value)]
+    return [spec, *inner]
+
+
+def _versions(recipe: Recipe) -> dict[str, str]:
+    """Versions of everything that the numbers may depend on."""
+    specs = [*_specs(recipe.data), *_specs(recipe.translator)]
+    origins = [registries[spec.kind].entry(spec.name) for spec in specs]
+    packages = {entry.package: entry.version for entry in origins}
+    named = {"i2ikit": i2ikit.__version__, "python": platform.python_version()}
+    return {**packages, **named, **{p: version(p) for p in ("torch", "torchvision", "accelerate")}}

@@ -1,0 +1,439 @@
+"""Components by name: eight registries, and what a recipe may say about each component.
+
+A component is a class. Its constructor is its schema:
+
+- parameters before `*` are *wired* by the code that builds it (`in_channels`, `style_dim`);
+- keyword-only parameters after `*` are *options* of the recipe, required when they have no default;
+- an option annotated with a `Slot` holds another component: a name, or a table with a `name`.
+
+Nothing here imports a component before a recipe (or a caller) names it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from i2ikit.errors import ComponentError, Problem, did_you_mean
+
+__all__ = [
+    "KINDS",
+    "Checked",
+    "Entry",
+    "LossWeights",
+    "Registry",
+    "Setting",
+    "Slot",
+    "Spec",
+    "Weights",
+    "datasets",
+    "decoders",
+    "discriminators",
+    "encoders",
+    "losses",
+    "metrics",
+    "norms",
+    "registries",
+    "translators",
+    "validated",
+]
+
+KINDS = {
+    "encoders": "encoder",
+    "decoders": "decoder",
+    "norms": "norm",
+    "discriminators": "discriminator",
+    "losses": "loss",
+    "translators": "translator",
+    "datasets": "dataset",
+    "metrics": "metric",
+}
+"""Kind (also the end of the entry-point group, `i2ikit.<kind>`) to the word for one of them."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One offered component: where it comes from, and how to import it."""
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    target: str
+    load: Callable[[], object] = field(compare=False, repr=False)
+
+    @property
+    def origin(self) -> str:
+        """`"package 1.2.3"`, or where it was registered."""
+        return f"{self.package} {self.version}".strip()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a component may check its options against before anything is built.
+
+    Args:
+        size: side of the training images, in pixels; None where the dataset does not say.
+        batch_size: images per domain and step, over all processes.
+    """
+
+    size: int | None
+    batch_size: int
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A component that knows more about its options than their types do."""
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """One sentence for each impossible choice, with the values and what would be possible."""
+        ...
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Marks an option that holds a component: `Annotated[Spec, Slot("norms", ("channels",))]`.
+
+    Args:
+        kind: the registry to look in.
+        wired: names of the parameters that the owner passes when it builds the component.
+        like: protocol that the component must fulfil.
+        unlike: protocol that it must not fulfil.
+    """
+
+    kind: str
+    wired: tuple[str, ...]
+    like: type | None = None
+    unlike: type | None = None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A component by name, with its options: what a recipe says, not yet built.
+
+    Calling it builds the component: `Spec("norms", "in")(64)`.
+    """
+
+    kind: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, *wired: Any) -> Any:
+        """A new component, built from `wired` arguments and these options."""
+        return registries[self.kind].build(self, *wired)
+
+    def table(self) -> dict[str, Any]:
+        """As TOML would hold it: `{"name": ..., option: ...}`, with nested specs as tables."""
+        plain = {k: v.table() if isinstance(v, Spec) else v for k, v in self.options.items()}
+        return {"name": self.name, **plain}
+
+
+class LossWeights:
+    """Marks the option that holds the loss weights of a translator."""
+
+
+Weights = Annotated[Mapping[str, Mapping[str, float]], LossWeights()]
+"""One weight per loss name, by phase. The default must name every loss of every phase; a recipe
+changes any of them, but adds none. Weight 0: the loss is not computed and not returned."""
+
+
+@dataclass(frozen=True)
+class _Schema:
+    wired: tuple[str, ...]
+    slots: Mapping[str, Slot]
+    defaults: Mapping[str, Spec]
+    model: type[BaseModel]
+
+
+@functools.cache
+def _schema(component: Any) -> _Schema:
+    """The signature of a component, taken apart into wired parameters, slots and plain options."""
+    function = component.__init__ if inspect.isclass(component) else component
+    hints = typing.get_type_hints(function, include_extras=True)
+    wired: list[str] = []
+    slots: dict[str, Slot] = {}
+    defaults: dict[str, Spec] = {}
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(component).parameters.values():
+        hint = hints.get(parameter.name, Any)
+        slot = next((m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Slot)), None)
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            raise TypeError(f"{component.__qualname__} takes *args or **kwargs: a typo would vanish")
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            wired.append(parameter.name)
+        elif parameter.name == "name":
+            raise TypeError(f"{component.__qualname__} has an option 'name', which recipes use")
+        elif slot is not None:
+            slots[parameter.name] = slot
+            if parameter.default is not parameter.empty:
+                defaults[parameter.name] = parameter.default
+        elif any(isinstance(m, LossWeights) for m in getattr(hint, "__metadata__", ())):
+            model = _weights_model(parameter.default)
+            fields[parameter.name] = (model, model())
+        else:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hint, default)
+    model = create_model(component.__qualname__, __config__=_STRICT, **fields)
+    return _Schema(tuple(wired), slots, defaults, model)
+
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+def _weights_model(defaults: Mapping[str, Mapping[str, float]]) -> type[BaseModel]:
+    """A model with one table for each phase, and in it one weight, 0 or more, for each loss."""
+    weight = Annotated[float, Field(ge=0)]
+    phases: dict[str, Any] = {}
+    for phase, weights in defaults.items():
+        fields: dict[str, Any] = {loss: (weight, default) for loss, default in weights.items()}
+        model = create_model(phase, __config__=_STRICT, **fields)
+        phases[phase] = (model, model())
+    return create_model("weights", __config__=_STRICT, **phases)
+
+
+class Registry:
+    """The components of one kind, by name.
+
+    Entries come from `discovery` (entry points of installed packages, read at the first look-up)
+    and from `register` (notebooks and tests).
+    """
+
+    finder: Callable[[str], Iterable[Entry]] | None = None
+    """Finds the installed entries of a kind; set once, by `i2ikit/__init__.py`."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.word = KINDS[kind]
+        self._registered: dict[str, Entry] = {}
+        self._found: list[Entry] | None = None
+
+    def register(self, name: str, component: Any) -> None:
+        """Offer `component` as `name` in this process.
+
+        Raises:
+            ComponentError: the name is taken; both places are named.
+        """
+        target = f"{component.__module__}:{component.__qualname__}"
+        taken = [entry for entry in self.entries() if entry.name == name]
+        if taken:
+            raise ComponentError(
+                f"{self.word} '{name}' ({target}) is already {taken[0].target} from {taken[0].origin}"
+            )
+        self._registered[name] = Entry(self.kind, name, "registered", "", target, lambda: component)
+
+    def unregister(self, name: str) -> None:
+        """Take back what `register` offered."""
+        del self._registered[name]
+
+    def entries(self) -> list[Entry]:
+        """Everything that is offered, sorted by name and origin; imports nothing."""
+        if self._found is None:
+            self._found = [] if Registry.finder is None else list(Registry.finder(self.kind))
+        return sorted([*self._found, *self._registered.values()], key=lambda e: (e.name, e.origin))
+
+    def names(self) -> list[str]:
+        """Every name once, sorted."""
+        return sorted({entry.name for entry in self.entries()})
+
+    def entry(self, name: str) -> Entry:
+        """What `name` (or `"package/name"`) stands for.
+
+        Raises:
+            ComponentError: nothing, or more than one package, offers it.
+        """
+        entries = self.entries()
+        package, _, bare = name.rpartition("/")
+        found = [e for e in entries if e.name == bare and package in ("", e.package)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            spelled = ", ".join(f'"{e.package}/{e.name}"' for e in found)
+            raise ComponentError(
+                f"{self.word} '{name}' is offered by {len(found)} packages; write one of {spelled}"
+            )
+        if not entries:
+            raise ComponentError(
+                f"no {self.word} named '{name}': no {self.kind} are installed; "
+                "run `pip install .` (or `pip install -e .`) in the checkout"
+            )
+        known = self.names()
+        raise ComponentError(
+            f"no {self.word} named '{name}'{did_you_mean(bare, known)} (known: {', '.join(known)})"
+        )
+
+    def load(self, name: str) -> Any:
+        """The class behind `name`, imported now.
+
+        Raises:
+            ComponentError: unknown or ambiguous name, or the import fails; says whose fault it is.
+        """
+        entry = self.entry(name)
+        try:
+            return entry.load()
+        except (Exception, SystemExit) as error:
+            raise ComponentError(
+                f"{self.word} '{name}' comes from {entry.origin} ({entry.target}), "
+                f"which failed to load: {type(error).__name__}: {error}"
+            ) from error
+
+    def check(
+        self, given: object, path: str, wired: tuple[str, ...], setting: Setting | None = None
+    ) -> tuple[Spec, list[Problem]]:
+        """Turn what a recipe says into a `Spec` with every default filled in.
+
+        Args:
+            given: a name, a table with a `name`, or a `Spec`.
+            path: where it stands in the recipe.
+            wired: the names of what the owner will pass.
+            setting: also ask each `Checked` component about its options.
+
+        Returns:
+            The spec (as far as it could be read) and every problem with it, nested ones included.
+        """
+        table = given.table() if isinstance(given, Spec) else given
+        table = {"name": table} if isinstance(table, str) else table
+        if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+            message = f"should be the name of a {self.word}, or a table with a `name`"
+            return Spec(self.kind, "?"), [Problem(path, message)]
+        name = table["name"]
+        try:
+            component = self.load(name)
+            schema = _schema(component)
+        except ComponentError as error:
+            return Spec(self.kind, name), [Problem(f"{path}.name", str(error))]
+        except TypeError as error:
+            return Spec(self.kind, name), [Problem(f"{path}.name", f"{self.word} '{name}': {error}")]
+        if schema.wired != wired:
+            message = (
+                f"{self.word} '{name}' is built from ({', '.join(schema.wired)}), "
+                f"but this place gives it ({', '.join(wired)})"
+            )
+            return Spec(self.kind, name), [Problem(f"{path}.name", message)]
+        return self._check_options(component, schema, name, table, path, setting)
+
+    def _check_options(
+        self,
+        component: Any,
+        schema: _Schema,
+        name: str,
+        table: Mapping[str, Any],
+        path: str,
+        setting: Setting | None,
+    ) -> tuple[Spec, list[Problem]]:
+        given = {key: value for key, value in table.items() if key != "name"}
+        owner = f"{self.word} '{name}'"
+        plain = {key: value for key, value in given.items() if key not in schema.slots}
+        options, problems = validated(schema.model, plain, path, owner, (*schema.slots,))
+        for key, slot in schema.slots.items():
+            if key not in given and key not in schema.defaults:
+                problems.append(Problem(f"{path}.{key}", f"{owner} needs it"))
+                continue
+            value = given.get(key, schema.defaults.get(key))
+            registry = registries[slot.kind]
+            spec, nested = registry.check(value, f"{path}.{key}", slot.wired, setting)
+            nested = nested or registry.misfit(spec, slot, f"{path}.{key}")
+            options[key] = spec
+            problems += nested
+        if setting is not None and not problems and isinstance(component, Checked):
+            problems += [Problem(path, text) for text in component.problems(options, setting)]
+        return Spec(self.kind, name, options), problems
+
+    def misfit(self, spec: Spec, slot: Slot, path: str) -> list[Problem]:
+        """Why the component does not do what its place asks, if so."""
+        component = self.load(spec.name)
+        if slot.like is not None and not issubclass(component, slot.like):
+            message = f"{self.word} '{spec.name}' is not an {_words(slot.like)}, which is needed here"
+            return [Problem(f"{path}.name", message)]
+        if slot.unlike is not None and issubclass(component, slot.unlike):
+            message = f"{self.word} '{spec.name}' is an {_words(slot.unlike)}, which does not fit here"
+            return [Problem(f"{path}.name", message)]
+        return []
+
+    def build(self, spec: Spec, *wired: Any) -> Any:
+        """A new component from wired arguments and the options of `spec`."""
+        return self.load(spec.name)(*wired, **spec.options)
+
+
+def _words(protocol: type) -> str:
+    """`AdaptiveNorm` -> `adaptive norm`."""
+    return "".join(f" {c.lower()}" if c.isupper() else c for c in protocol.__name__).strip()
+
+
+def validated(
+    model: type[BaseModel],
+    table: Mapping[str, Any],
+    path: str,
+    owner: str,
+    also_known: Iterable[str] = (),
+) -> tuple[dict[str, Any], list[Problem]]:
+    """`table` read by a pydantic model, strictly.
+
+    JSON mode is what keeps strictness usable: TOML arrays become tuples, but `true` is no number.
+
+    Args:
+        path: where the table stands in the recipe; "" is the top.
+        owner: whose options these are, as a message should say it.
+        also_known: keys that are handled elsewhere, for the nearest spelling.
+
+    Returns:
+        The values with every default (none, if there are problems), and the problems.
+    """
+    try:
+        text = json.dumps(table, default=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        return {}, [Problem(path, f"cannot be read: {error}")]
+    try:
+        read = model.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        findings = error.errors(include_url=False)
+        return {}, [_problem(finding, model, path, owner, also_known) for finding in findings]
+    values = {name: getattr(read, name) for name in model.model_fields}
+    plain = {k: v.model_dump() for k, v in values.items() if isinstance(v, BaseModel)}
+    return {**values, **plain}, []
+
+
+def _problem(
+    finding: Any, model: type[BaseModel], path: str, owner: str, also_known: Iterable[str]
+) -> Problem:
+    """What pydantic found, in our words: with the path, and the nearest valid spelling."""
+    keys = [str(key) for key in finding["loc"]]
+    where = ".".join([path, *keys] if path else keys)
+    known = [*model.model_fields, *also_known]
+    for depth, key in enumerate(keys[:-1]):
+        inner = model.model_fields[key].annotation if key in model.model_fields else None
+        if not (inspect.isclass(inner) and issubclass(inner, BaseModel)):
+            break
+        model, known = inner, [*inner.model_fields]
+        owner = f"[{'.'.join([path, *keys[: depth + 1]] if path else keys[: depth + 1])}]"
+    if finding["type"] == "extra_forbidden":
+        hint = did_you_mean(keys[-1], known) or f" (known: {', '.join(known) or 'none'})"
+        return Problem(where, f"{owner} has no option '{keys[-1]}'{hint}")
+    if finding["type"] == "missing":
+        return Problem(where, f"{owner} needs it")
+    message = finding["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return Problem(where, f"{message[0].lower()}{message[1:]}, got {finding['input']!r}")
+
+
+encoders = Registry("encoders")
+decoders = Registry("decoders")
+norms = Registry("norms")
+discriminators = Registry("discriminators")
+losses = Registry("losses")
+translators = Registry("translators")
+datasets = Registry("datasets")
+metrics = Registry("metrics")
+registries: dict[str, Registry] = {
+    registry.kind: registry
+    for registry in (
+        encoders, decoders, norms, discriminators, losses, translators, datasets, metrics,
+    )
+}  # fmt: skip
+"""Every registry by its kind."""

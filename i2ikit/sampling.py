@@ -1,0 +1,96 @@
+"""What a translator makes of fixed inputs: the grids that training leaves in samples/."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from i2ikit.data import Dataset, to_picture
+from i2ikit.draws import counted_generator
+from i2ikit.translator import Translator, other
+
+__all__ = ["distinct_test_indices", "random_styles", "sample_grid", "save_samples", "sheet"]
+
+ROWS = 8
+STYLES = 6
+GAP = 2
+HEADER = 16
+
+
+def save_samples(translator: Translator, data: Dataset, seed: int, step: int, folder: Path) -> None:
+    """Write samples/step-N.png (a to b) and samples/step-N-b2a.png."""
+    samples = folder / "samples"
+    samples.mkdir(exist_ok=True)
+    for to, suffix in (("b", ""), ("a", "-b2a")):
+        path = samples / f"step-{step:06d}{suffix}.png"
+        staged = path.with_suffix(".tmp")
+        sample_grid(translator, data, seed, to).save(staged, "png")
+        os.replace(staged, path)
+
+
+@torch.no_grad()
+def sample_grid(translator: Translator, data: Dataset, seed: int, to: str) -> Image.Image:
+    """Held-out inputs in rows; columns: input, six random styles (the same in each row), an
+    exemplar and the input in its style, and the exemplar's reconstruction.
+
+    The inputs, styles and exemplars depend on the seed alone. Expects a translator in eval mode.
+    """
+    device = next(translator.parameters()).device
+    rows = distinct_test_indices(data, other(to), ROWS, seed)
+    exemplars = distinct_test_indices(data, to, ROWS, seed + 1)
+    x = torch.stack([data.image("test", other(to), index) for index in rows]).to(device)
+    y = torch.stack([data.image("test", to, index) for index in exemplars]).to(device)
+    count = min(len(x), len(y))
+    x, y = x[:count], y[:count]
+    styles = random_styles(translator, STYLES, seed).to(device)
+    columns = [("input", x)]
+    columns += [(f"style {n}", translator.translate(x, s.expand(count, -1), to)) for n, s in enumerate(styles, 1)]
+    columns += [
+        ("exemplar", y),
+        ("guided", translator.translate(x, translator.encode_style(y, to), to)),
+        ("recon", translator.reconstruct(y, to)),
+    ]
+    return sheet(columns)
+
+
+def random_styles(translator: Translator, n: int, seed: int) -> Tensor:
+    """n style codes from the prior, (n, style_dim), which depend on the seed alone."""
+    generator = torch.Generator().manual_seed(int(counted_generator(seed, "styles").integers(2**62)))
+    return translator.sample_style(n, generator)
+
+
+def distinct_test_indices(data: Dataset, domain: str, most: int, seed: int) -> list[int]:
+    """Up to `most` held-out images of a domain, no two of them pixel-identical, in a random order."""
+    order = counted_generator(seed, "test", domain).permutation(data.count("test", domain))
+    seen: set[bytes] = set()
+    chosen: list[int] = []
+    for index in order.tolist():
+        pixels = data.image("test", domain, index).numpy().tobytes()
+        if pixels not in seen:
+            seen.add(pixels)
+            chosen.append(index)
+        if len(chosen) == most:
+            break
+    return chosen
+
+
+def sheet(columns: list[tuple[str, Tensor]]) -> Image.Image:
+    """One picture with a heading over each column; every column holds (N, C, H, W) in [-1, 1]."""
+    height, width = columns[0][1].shape[2:]
+    scale = max(1, 64 // width)  # tiny images are enlarged, so that headings fit
+    cell = width * scale + GAP, height * scale + GAP
+    rows = len(columns[0][1])
+    picture = Image.new("RGB", (cell[0] * len(columns) + GAP, cell[1] * rows + GAP + HEADER), "white")
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(11)
+    for column, (heading, images) in enumerate(columns):
+        left = column * cell[0] + GAP
+        draw.text((left + width * scale / 2, HEADER / 2), heading, "black", font, anchor="mm")
+        for row, image in enumerate(images):
+            shown = to_picture(image).convert("RGB").resize((width * scale, height * scale), Image.Resampling.NEAREST)
+            picture.paste(shown, (left, HEADER + row * cell[1] + GAP))
+    return picture

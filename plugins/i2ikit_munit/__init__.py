@@ -1,0 +1,189 @@
+"""MUNIT: multimodal unsupervised image-to-image translation (Huang et al., arXiv 1804.04732).
+
+An image is a content code, which both domains share, and a style code of its domain. To translate
+is to decode the content code with a style code of the other domain: a random one, or an exemplar's.
+
+Source: the paper's sections 3 to 5 and appendix B; where a number needs the official code's
+behaviour (order of updates, reductions, initial weights), the docstrings say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from i2ikit.components.blocks import initialise_kaiming, initialise_normal
+from i2ikit.components.decoders import DecoderSpec
+from i2ikit.components.discriminators import DiscriminatorSpec
+from i2ikit.components.encoders import ContentEncoderSpec, StyleEncoderSpec
+from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
+from i2ikit.registry import Spec, Weights
+from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
+
+__all__ = ["Munit"]
+
+WEIGHTS: Mapping[str, Mapping[str, float]] = {
+    "discriminator": {"adversarial": 1.0},
+    "generator": {
+        "adversarial": 1.0,
+        "image_recon": 10.0,
+        "content_recon": 1.0,
+        "style_recon": 1.0,
+        "cycle_recon": 0.0,
+    },
+}
+"""The paper's weights (section 5.1); it has no cycle loss, the official code an optional one."""
+
+
+class Munit(Translator):
+    """MUNIT for two domains, assembled from the recipe's components.
+
+    Args:
+        images: channels of both domains; the size is only used by the components' checks.
+        style_dim: length of a style code; 8 in the paper.
+        order: "generator-first" trains the generator, then the discriminator on the translations
+            just made: one generator forward per step. "discriminator-first" is the official
+            order, with fresh style codes in each of the two updates.
+        weights: paper's weights unless the recipe says otherwise.
+    """
+
+    generative = ("content_encoders", "style_encoders", "decoders")
+    adversarial = ("discriminators",)
+
+    def __init__(
+        self,
+        images: ImageSpec,
+        *,
+        style_dim: Annotated[int, Field(gt=0, le=1024)] = 8,
+        order: Literal["generator-first", "discriminator-first"] = "generator-first",
+        content_encoder: ContentEncoderSpec = Spec("encoders", "munit-content"),
+        style_encoder: StyleEncoderSpec = Spec("encoders", "munit-style"),
+        decoder: DecoderSpec = Spec("decoders", "munit-adain"),
+        discriminator: DiscriminatorSpec = Spec("discriminators", "multiscale-patch"),
+        adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
+        recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
+        weights: Weights = WEIGHTS,
+    ) -> None:
+        channels = images.channels
+        content = {d: content_encoder(channels[d]) for d in "ab"}
+        style = {d: style_encoder(channels[d], style_dim) for d in "ab"}
+        decoders = {
+            d: decoder(content[d].out_channels, channels[d], style_dim, content[d].num_downsample)
+            for d in "ab"
+        }
+        networks = {
+            "content_encoders": nn.ModuleDict(content),
+            "style_encoders": nn.ModuleDict(style),
+            "decoders": nn.ModuleDict(decoders),
+            "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in "ab"}),
+        }
+        super().__init__(networks, weights)
+        for role in self.generative:
+            initialise_kaiming(networks[role])
+        initialise_normal(networks["discriminators"], 0.02)
+        self.style_dim = style_dim
+        self.order = order
+        self.multiple = 2 ** max(content[d].num_downsample for d in "ab")
+        self.content_encoders = content
+        self.style_encoders = style
+        self.decoders = decoders
+        self.discriminators = {d: networks["discriminators"][d] for d in "ab"}
+        self.adversarial_loss = adversarial_loss()
+        self.recon_loss = recon_loss()
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Generator and discriminator, in the recipe's order."""
+        styles = {"s_a": (self.style_dim,), "s_b": (self.style_dim,)}
+        autoencoders = tuple(self.networks[role] for role in self.generative)
+        critics = (self.networks["discriminators"],)
+        generator = Phase("generator", self.generator_losses, autoencoders, styles)
+        if self.order == "discriminator-first":
+            return Phase("discriminator", self.fresh_discriminator_losses, critics, styles), generator
+        return generator, Phase("discriminator", self.discriminator_losses, critics)
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        """What encoders and decoders minimise (paper, section 3.1, eq. 1 to 5).
+
+        Hands on the translations `x_ab` and `x_ba`, detached. Content codes are compared without
+        detaching the original one, as in the official code.
+        """
+        wanted = self.weights["generator"]
+        losses: dict[str, Tensor] = {}
+        content = {d: self.content_encoders[d](batch[d]) for d in "ab"}
+        own_style = {d: self.style_encoders[d](batch[d]) for d in "ab"} if self._needs_styles() else {}
+        translated = {d: self.decoders[d](content[other(d)], draws[f"s_{d}"]) for d in "ab"}
+        for d in "ab":
+            if wanted["adversarial"]:
+                scores = self.discriminators[d](translated[d])
+                losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
+            if wanted["image_recon"]:
+                recon = self.decoders[d](content[d], own_style[d])
+                losses[f"image_recon/{d}"] = self.recon_loss(recon, batch[d])
+            if wanted["style_recon"]:
+                style = self.style_encoders[d](translated[d])
+                losses[f"style_recon/{d}"] = self.recon_loss(style, draws[f"s_{d}"])
+            if wanted["content_recon"] or wanted["cycle_recon"]:
+                content_again = self.content_encoders[d](translated[d])
+            if wanted["content_recon"]:
+                losses[f"content_recon/{other(d)}"] = self.recon_loss(content_again, content[other(d)])
+            if wanted["cycle_recon"]:
+                cycled = self.decoders[other(d)](content_again, own_style[other(d)])
+                losses[f"cycle_recon/{other(d)}"] = self.recon_loss(cycled, batch[other(d)])
+        return losses, {"x_ba": translated["a"].detach(), "x_ab": translated["b"].detach()}
+
+    def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        """What the discriminators minimise, on the translations that the generator handed on."""
+        fake = {"a": handed["x_ba"], "b": handed["x_ab"]}
+        if not self.weights["discriminator"]["adversarial"]:
+            return {}, {}
+        losses = {}
+        for d in "ab":
+            scores = self.discriminators[d](fake[d]), self.discriminators[d](batch[d])
+            losses[f"adversarial/{d}"] = self.adversarial_loss.discriminator(*scores)
+        return losses, {}
+
+    def fresh_discriminator_losses(
+        self, batch: Batch, draws: Draws, handed: Handed
+    ) -> tuple[Losses, Handed]:
+        """The same, on translations made for it with style codes of its own."""
+        with torch.no_grad():
+            content = {d: self.content_encoders[d](batch[d]) for d in "ab"}
+            x_ba = self.decoders["a"](content["b"], draws["s_a"])
+            x_ab = self.decoders["b"](content["a"], draws["s_b"])
+        return self.discriminator_losses(batch, {}, {"x_ba": x_ba, "x_ab": x_ab})
+
+    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+        """Content of x, in `style`: (N, C, H, W), (N, style_dim) -> (N, C of `to`, H, W).
+
+        Sides that the encoder cannot halve are padded by their edge and cut back.
+        """
+        padded = self._pad(x)
+        y = self.decoders[to](self.content_encoders[other(to)](padded), style)
+        return y[:, :, : x.shape[2], : x.shape[3]]
+
+    def encode_style(self, x: Tensor, domain: str) -> Tensor:
+        """Style codes of images of `domain`: (N, C, H, W) -> (N, style_dim)."""
+        return self.style_encoders[domain](x)
+
+    def reconstruct(self, x: Tensor, domain: str) -> Tensor:
+        """Own content, own style: (N, C, H, W) -> same."""
+        padded = self._pad(x)
+        y = self.decoders[domain](self.content_encoders[domain](padded), self.encode_style(x, domain))
+        return y[:, :, : x.shape[2], : x.shape[3]]
+
+    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n style codes from the prior N(0, I): (n, style_dim)."""
+        return torch.randn(n, self.style_dim, generator=generator)
+
+    def _needs_styles(self) -> bool:
+        wanted = self.weights["generator"]
+        return bool(wanted["image_recon"] or wanted["cycle_recon"])
+
+    def _pad(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        return F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")

@@ -1,0 +1,49 @@
+"""Fixtures that several tests share, and the options of the test command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", type=Path, help="Run tests/reference on this file of golden numbers.")
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """A small unpaired data set: 6 training and 3 test images of each domain, 70 x 66 px."""
+    return make_folders(tmp_path / "data")
+
+
+def make_folders(root: Path, side: tuple[int, int] = (70, 66)) -> Path:
+    """Gradients (a) and blobs of one colour (b), as PNG files."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 3)):
+        for domain in "AB":
+            folder = root / f"{split}{domain}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+                picture = Image.fromarray(pixels).resize(side, Image.Resampling.BICUBIC)
+                picture.save(folder / f"{index}.png")
+    return root
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The same sums in the same order, whatever else runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,220 @@
+"""MUNIT against numbers of the official code, in float64, over several updates of both networks.
+
+Weights, images and noise come from formulas, so the figures in munit.json pin every layer, reduction,
+optimizer setting and the order of updates without any code of the official project.
+`pytest tests/reference --golden FILE` runs another file of the same shape.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from i2ikit.recipe import OptimizerOptions
+from i2ikit.registry import Spec
+from i2ikit.training import TrainingState, build, train_step
+from i2ikit.translator import Draws, ImageSpec, Phase
+from i2ikit_munit import Munit
+
+HERE = Path(__file__).parent
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each case of the golden file."""
+    path = metafunc.config.getoption("golden") or HERE / "munit.json"
+    golden = json.loads(path.read_text())
+    is_munit = "gen" in golden.get("config", {})
+    cases = [name for name, case in golden.items() if isinstance(case, dict) and "steps" in case]
+    metafunc.parametrize(("golden", "case"), [(golden, name) for name in cases if is_munit], ids=str)
+
+
+def u(n: int, i: int) -> Tensor:
+    """n numbers in (-1, 1) from a formula; `i` selects the sequence."""
+    x = 43758.5453 * torch.sin(12.9898 * torch.arange(n, dtype=torch.float64) + 78.233 * i)
+    return 2 * (x - x.floor()) - 1
+
+
+def image(b: int, c: int, side: int, d: int) -> Tensor:
+    """Images (b, c, side, side) of domain d (0 or 1) from a formula."""
+    bb, cc, hh, ww = (
+        torch.arange(n, dtype=torch.float64).view([-1 if i == axis else 1 for i in range(4)])
+        for axis, n in enumerate((b, c, side, side))
+    )
+    wave = torch.sin(0.11 * hh * (cc + 1) + 0.07 * ww * (bb + 1) + 1.7 * d)
+    return wave * torch.cos(0.05 * (hh + ww) * (d + 1) + 0.3 * bb)
+
+
+def generator_keys(translator: Munit, d: str) -> dict[str, Tensor | None]:
+    """Official state-dict keys of one domain's generator to our parameters (None: a dummy)."""
+    keys: dict[str, Tensor | None] = {}
+
+    def put(prefix: str, layer: nn.Module) -> None:
+        keys[f"{prefix}.weight"], keys[f"{prefix}.bias"] = layer.weight, layer.bias
+
+    style = translator.style_encoders[d]
+    for n, block in enumerate(style.layers):
+        put(f"enc_style.model.{n}.conv", block.conv)
+    put(f"enc_style.model.{len(style.layers) + 1}", style.head)
+    content = translator.content_encoders[d]
+    down = [layer for layer in content.layers if hasattr(layer, "conv")]
+    for n, block in enumerate(down):
+        put(f"enc_content.model.{n}.conv", block.conv)
+    for n, block in enumerate(content.layers[len(down) :]):
+        put(f"enc_content.model.{len(down)}.model.{n}.model.0.conv", block.first.conv)
+        put(f"enc_content.model.{len(down)}.model.{n}.model.1.conv", block.second.conv)
+    decoder = translator.decoders[d]
+    for n, block in enumerate(decoder.residuals):
+        for m, layer in enumerate((block.conv_first, block.conv_second)):
+            put(f"dec.model.0.model.{n}.model.{m}.conv", layer)
+            keys[f"dec.model.0.model.{n}.model.{m}.norm.running_mean"] = None
+            keys[f"dec.model.0.model.{n}.model.{m}.norm.running_var"] = None
+    ups = [layer for layer in decoder.upsample if hasattr(layer, "conv")]
+    for n, block in enumerate(ups):
+        put(f"dec.model.{2 * n + 2}.conv", block.conv)
+        keys[f"dec.model.{2 * n + 2}.norm.gamma"] = block.norm.gain
+        keys[f"dec.model.{2 * n + 2}.norm.beta"] = block.norm.bias
+    put(f"dec.model.{2 * len(ups) + 1}.conv", decoder.head)
+    for n, layer in enumerate(layer for layer in decoder.mlp if isinstance(layer, nn.Linear)):
+        put(f"mlp.model.{n}.fc", layer)
+    return keys
+
+
+def discriminator_keys(translator: Munit, d: str) -> dict[str, Tensor | None]:
+    """Official state-dict keys of one domain's discriminator to our parameters."""
+    keys: dict[str, Tensor | None] = {}
+    for scale, layers in enumerate(translator.discriminators[d].scales):
+        for n, layer in enumerate(layers):
+            conv, name = (layer.conv, f"{n}.conv") if hasattr(layer, "conv") else (layer, f"{n}")
+            keys[f"cnns.{scale}.{name}.weight"] = conv.weight
+            keys[f"cnns.{scale}.{name}.bias"] = conv.bias
+    return keys
+
+
+@torch.no_grad()
+def fill(keys: dict[str, Tensor | None], factor: float) -> None:
+    """Give every parameter its formula's values, by the position of its key in sorted order."""
+    for i, key in enumerate(sorted(keys)):
+        parameter = keys[key]
+        if parameter is None:
+            continue
+        values = u(parameter.numel(), i)
+        if parameter.dim() > 1:
+            values = math.sqrt(3) * math.sqrt(2 / (parameter.numel() / parameter.shape[0])) * values
+        else:
+            values = (1 if key.endswith("gamma") else 0) + 0.1 * values
+        parameter.copy_(factor * values.view_as(parameter))
+
+
+def noise(count: int, style_dim: int) -> Iterator[Tensor]:
+    """Style codes in the order in which the official code draws them."""
+    k = 0
+    while True:
+        yield 1.5 * u(count * style_dim, 1000 + k).view(count, style_dim)
+        k += 1
+
+
+def cycle_weight(config: dict[str, Any], case: str) -> float:
+    """From the case's name (`..._cyc10`), else from the file's configuration."""
+    named = re.search(r"cyc(\d+(?:\.\d+)?)", case)
+    return float(named[1]) if named else config["recon_x_cyc_w"]
+
+
+def assemble(config: dict[str, Any], size: int, cycle: float) -> TrainingState:
+    """The official architecture and optimizers from our components, in float64."""
+    gen, dis = config["gen"], config["dis"]
+    assert config["vgg_w"] == 0, "the perceptual loss is not part of these cases"
+    weights = {
+        "discriminator": {"adversarial": config["gan_w"]},
+        "generator": {
+            "adversarial": config["gan_w"],
+            "image_recon": config["recon_x_w"],
+            "style_recon": config["recon_s_w"],
+            "content_recon": config["recon_c_w"],
+            "cycle_recon": cycle,
+        },
+    }
+    content = {"width": gen["dim"], "num_downsample": gen["n_downsample"], "num_residual": gen["n_res"]}
+    patch = {"width": dis["dim"], "num_layers": dis["n_layer"], "num_scales": dis["num_scales"]}
+    translator = Munit(
+        ImageSpec({"a": config["input_dim_a"], "b": config["input_dim_b"]}, size),
+        style_dim=gen["style_dim"],
+        order="discriminator-first",
+        content_encoder=Spec("encoders", "munit-content", content),
+        style_encoder=Spec("encoders", "munit-style", {"width": gen["dim"]}),
+        decoder=Spec("decoders", "munit-adain", {"num_residual": gen["n_res"], "mlp_width": gen["mlp_dim"]}),
+        discriminator=Spec("discriminators", "multiscale-patch", patch),
+        adversarial_loss=Spec("losses", dis["gan_type"]),
+        weights=weights,
+    ).double()
+    for d, factor in (("a", 1.0), ("b", 0.9)):
+        fill(generator_keys(translator, d), factor)
+        fill(discriminator_keys(translator, d), factor)
+    adam = OptimizerOptions(
+        lr=config["lr"],
+        betas=(config["beta1"], config["beta2"]),
+        weight_decay=config["weight_decay"],
+        decay="step",
+        decay_steps=config["step_size"],
+        decay_factor=config["gamma"],
+    )
+    return build(translator, dict.fromkeys(translator.networks, adam), Accelerator(cpu=True), steps=3)
+
+
+OFFICIAL = {
+    "loss_dis_a": "discriminator/adversarial/a",
+    "loss_dis_b": "discriminator/adversarial/b",
+    "loss_gen_adv_a": "generator/adversarial/a",
+    "loss_gen_adv_b": "generator/adversarial/b",
+    "loss_gen_recon_x_a": "generator/image_recon/a",
+    "loss_gen_recon_x_b": "generator/image_recon/b",
+    "loss_gen_recon_s_a": "generator/style_recon/a",
+    "loss_gen_recon_s_b": "generator/style_recon/b",
+    "loss_gen_recon_c_a": "generator/content_recon/a",
+    "loss_gen_recon_c_b": "generator/content_recon/b",
+    "loss_gen_cycrecon_x_a": "generator/cycle_recon/a",
+    "loss_gen_cycrecon_x_b": "generator/cycle_recon/b",
+}
+
+
+def test_every_loss_of_every_update_equals_the_official_one(golden: dict[str, Any], case: str) -> None:
+    """Single losses and weighted totals agree to 1e-8 before and after the weights have moved."""
+    figures = golden[case]
+    count, side = figures["c_a"]["shape"][0], figures["x_a_recon"]["shape"][-1]
+    state = assemble(golden["config"], side, cycle_weight(golden["config"], case))
+    weights = state.translator.weights
+    channels = golden["config"]["input_dim_a"], golden["config"]["input_dim_b"]
+    batch = {d: image(count, channels[n], side, n) for n, d in enumerate("ab")}
+    draws = noise(count, golden["config"]["gen"]["style_dim"])
+    draw: Callable[[Phase], Draws] = lambda phase: {name: next(draws) for name in phase.draws}  # noqa: E731
+    with torch.no_grad():
+        content = state.translator.content_encoders["a"](batch["a"])
+        assert content.norm().item() == pytest.approx(figures["c_a"]["l2"], abs=1e-8)
+        style = state.translator.encode_style(batch["a"], "a")
+        assert style.norm().item() == pytest.approx(figures["s_a"]["l2"], abs=1e-8)
+    for step, expected in enumerate(figures["steps"]):
+        losses = train_step(state, step, batch, draw)
+        totals = dict.fromkeys(("discriminator", "generator"), 0.0)
+        for key, loss in losses.items():
+            phase, name, _ = key.split("/")
+            totals[phase] += weights[phase][name] * loss.item()
+        assert totals["discriminator"] == pytest.approx(expected["loss_dis_total"], abs=1e-8)
+        assert totals["generator"] == pytest.approx(expected["loss_gen_total"], abs=1e-8)
+        for official, ours in OFFICIAL.items():
+            if ours in losses:
+                assert losses[ours].item() == pytest.approx(expected[official], abs=1e-8)
+        first = state.translator.content_encoders["a"].layers[0].conv.weight.flatten()[0].item()
+        assert first == pytest.approx(expected["gen_a.enc_content.model.0.conv.weight[0]"], abs=1e-8)
+
+
+def test_the_golden_file_holds_cases(golden: dict[str, Any], case: str) -> None:
+    """A file without steps would pass by testing nothing."""
+    assert len(golden[case]["steps"]) >= 1
