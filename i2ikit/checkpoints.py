@@ -41,7 +41,11 @@ MANIFEST = "manifest.json"
 def save_weights(ema: Translator, images: ImageSpec, step: int, folder: Path) -> None:
     """Write weights.safetensors: the EMA weights of the generative networks, in one atomic move."""
     tensors = _tensors({role: ema.networks[role] for role in ema.generative})
-    metadata = {"format": FORMAT, "step": str(step), "images": json.dumps([dict(images.channels), images.size])}
+    metadata = {
+        "format": FORMAT,
+        "step": str(step),
+        "images": json.dumps([dict(images.channels), images.size]),
+    }
     staged = folder / f".{WEIGHTS}.tmp"
     save_file(tensors, staged, metadata)
     _sync(staged)

@@ -50,7 +50,8 @@ RunOption = Annotated[
     Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest below ./runs if not given.")
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; repeat it.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; repeat it."),
 ]
 ToOption = Annotated[Domain, typer.Option(help="The domain to translate into.")]
 
@@ -69,7 +70,9 @@ def _options(
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that ships, such as munit.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe file, or the name of one that ships, such as munit.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="RUN_DIR", help="Run folder; runs/<recipe>-<time> if not given.")
     ] = None,
@@ -108,10 +111,12 @@ def _train(recipe: Recipe, data: Dataset, folder: Path, *, resume: bool) -> None
 
     counts = ", ".join(f"{data.count('train', d)} + {data.count('test', d)} held out ({d})" for d in "ab")
     console.print(
-        f"[bold]{recipe.translator.name}[/] on [bold]{recipe.data.name}[/] at {data.images.size} px: {counts}\n"
+        f"[bold]{recipe.translator.name}[/] on [bold]{recipe.data.name}[/] at {data.images.size} px: "
+        f"{counts}\n"
         f"{recipe.training.steps} steps of {recipe.training.batch_size} images per domain, "
         f"{recipe.training.precision}, seed {recipe.seed}\n"
-        f"Run folder: [bold]{escape(str(folder))}[/] (look at samples/ while you wait; Ctrl-C saves and stops)",
+        f"Run folder: [bold]{escape(str(folder))}[/] "
+        "(look at samples/ while you wait; Ctrl-C saves and stops)",
         highlight=False,
         soft_wrap=True,
     )
@@ -143,16 +148,21 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float) -> None:
 @app.command()
 def translate(
     images: Annotated[
-        list[Path], typer.Argument(metavar="[RUN] IMAGE...", help="Images; before them a run folder, if not the newest.")
+        list[Path],
+        typer.Argument(metavar="[RUN] IMAGE...", help="Images; before them a run folder, if not the newest."),
     ],
     styles: Annotated[int, typer.Option(min=1, max=1000, help="How many random styles.")] = 8,
     style_from: Annotated[
         list[Path] | None,
-        typer.Option(metavar="EXEMPLAR", help="Use the style of this image instead of random ones; repeat it."),
+        typer.Option(
+            metavar="EXEMPLAR", help="Use the style of this image instead of random ones; repeat it."
+        ),
     ] = None,
     to: ToOption = Domain.b,
     seed: Annotated[int, typer.Option(min=0, help="Of the random styles.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for the pictures; RUN/translations if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures; RUN/translations if not given.")
+    ] = None,
 ) -> None:
     """Translate images: one picture for each style, and a sheet with all of them."""
     from i2ikit.runs import find_run, is_run
@@ -174,12 +184,14 @@ def translate(
 def eval_(
     run: RunOption = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="What to measure (see `i2ikit list metrics`); repeat it. All if not given.")
+        list[str] | None,
+        typer.Option(help="What to measure (see `i2ikit list metrics`); repeat it. All if not given."),
     ] = None,
     to: ToOption = Domain.b,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs and styles.")] = 0,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="METRIC.OPTION=VALUE", help="Change an option; repeat it.")
+        list[str] | None,
+        typer.Option("--set", metavar="METRIC.OPTION=VALUE", help="Change an option; repeat it."),
     ] = None,
 ) -> None:
     """Measure a run on held-out images; the numbers are kept in RUN/eval/."""
@@ -193,7 +205,9 @@ def eval_(
         results = evaluate(folder, names, to=to.value, seed=seed, overrides=set_ or [])
     direction = "a2b" if to is Domain.b else "b2a"
     for name, values in results.items():
-        table = Table("", "", title=f"{name}  ({direction}, seed {seed})", show_header=False, title_justify="left")
+        table = Table(
+            "", "", title=f"{name}  ({direction}, seed {seed})", show_header=False, title_justify="left"
+        )
         for key, value in values.items():
             table.add_row(key, str(value) if isinstance(value, int) else f"{value:.4f}")
         console.print(table)
@@ -202,7 +216,9 @@ def eval_(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="encoders, decoders, norms, ...; all if not given.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="encoders, decoders, norms, ...; all if not given.")
+    ] = None,
 ) -> None:
     """List the components that recipes can name, and the packages they come from."""
     from i2ikit.errors import Problem, did_you_mean

@@ -61,9 +61,7 @@ class Dataset(Protocol):
         """How many images; at least 1."""
         ...
 
-    def image(
-        self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None
-    ) -> Tensor:
+    def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
         """(C, size, size) in [-1, 1]; augmented by `rng`, or plain without one."""
         ...
 
@@ -85,6 +83,7 @@ class UnpairedFolders:
         load_size: shorter side before the random crop; `size` when not given.
         flip: mirror every other training image.
         channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
+
     Raises:
         DataError: a folder is missing or holds no image; an image cannot be read (named).
     """
@@ -135,9 +134,7 @@ class UnpairedFolders:
         """The file's name."""
         return self._files[split, domain][index].name
 
-    def image(
-        self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None
-    ) -> Tensor:
+    def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
         """(C, size, size) in [-1, 1]; cropped and flipped by `rng`, centre crop without one."""
         size = self.images.size
         picture = read_image(self._files[split, domain][index], self.images.channels[domain])

@@ -82,5 +82,7 @@ class TrainingError(I2IKitError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the known word nearest to `word`, else `""`."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = near or [other for other in known if sorted(other) == sorted(word)]  # `rl` for `lr`
     return f"; did you mean '{near[0]}'?" if near else ""

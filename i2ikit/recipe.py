@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -241,9 +240,7 @@ def _section(
     return Spec(registry.kind, "?"), [Problem(key, message)]
 
 
-def _check_optimizers(
-    table: object, translator: Spec
-) -> tuple[dict[str, OptimizerOptions], list[Problem]]:
+def _check_optimizers(table: object, translator: Spec) -> tuple[dict[str, OptimizerOptions], list[Problem]]:
     """One set of options for each role: [optimizer], overridden by [optimizer.<role>]."""
     if not isinstance(table, Mapping):
         return {}, [Problem("optimizer", "should be a table")]

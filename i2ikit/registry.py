@@ -301,7 +301,10 @@ class Registry:
         table = given.table() if isinstance(given, Spec) else given
         table = {"name": table} if isinstance(table, str) else table
         if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-            message = f"should be the name of a {self.word}, or a table with a `name`"
+            message = f"should be the name of the {self.word}, or a table with a `name`"
+            if isinstance(table, Mapping) and "name" not in table:
+                meant = next((key for key in table if did_you_mean(key, ["name"])), None)
+                message += f"; is '{meant}' meant to be it?" if meant else f" ({', '.join(self.names())})"
             return Spec(self.kind, "?"), [Problem(path, message)]
         name = table["name"]
         try:
@@ -331,12 +334,12 @@ class Registry:
         given = {key: value for key, value in table.items() if key != "name"}
         owner = f"{self.word} '{name}'"
         plain = {key: value for key, value in given.items() if key not in schema.slots}
-        options, problems = validated(schema.model, plain, path, owner, (*schema.slots,))
+        options, problems = validated(schema.model, plain, path, owner, ("name", *schema.slots))
         for key, slot in schema.slots.items():
             if key not in given and key not in schema.defaults:
                 problems.append(Problem(f"{path}.{key}", f"{owner} needs it"))
                 continue
-            value = given.get(key, schema.defaults.get(key))
+            value = _with_default(given.get(key), schema.defaults.get(key))
             registry = registries[slot.kind]
             spec, nested = registry.check(value, f"{path}.{key}", slot.wired, setting)
             nested = nested or registry.misfit(spec, slot, f"{path}.{key}")
@@ -350,16 +353,25 @@ class Registry:
         """Why the component does not do what its place asks, if so."""
         component = self.load(spec.name)
         if slot.like is not None and not issubclass(component, slot.like):
-            message = f"{self.word} '{spec.name}' is not an {_words(slot.like)}, which is needed here"
+            message = f"{self.word} '{spec.name}' is no {_words(slot.like)}, which is needed here"
             return [Problem(f"{path}.name", message)]
         if slot.unlike is not None and issubclass(component, slot.unlike):
-            message = f"{self.word} '{spec.name}' is an {_words(slot.unlike)}, which does not fit here"
+            message = f"{self.word} '{spec.name}' does not fit here: no {_words(slot.unlike)} does"
             return [Problem(f"{path}.name", message)]
         return []
 
     def build(self, spec: Spec, *wired: Any) -> Any:
         """A new component from wired arguments and the options of `spec`."""
         return self.load(spec.name)(*wired, **spec.options)
+
+
+def _with_default(given: object, default: Spec | None) -> object:
+    """What a slot holds: a table without a `name` changes options of the default component."""
+    if given is None:
+        return default
+    if isinstance(given, Mapping) and "name" not in given and default is not None:
+        return {**default.table(), **given}
+    return given
 
 
 def _words(protocol: type) -> str:

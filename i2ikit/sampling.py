@@ -48,7 +48,9 @@ def sample_grid(translator: Translator, data: Dataset, seed: int, to: str) -> Im
     x, y = x[:count], y[:count]
     styles = random_styles(translator, STYLES, seed).to(device)
     columns = [("input", x)]
-    columns += [(f"style {n}", translator.translate(x, s.expand(count, -1), to)) for n, s in enumerate(styles, 1)]
+    columns += [
+        (f"style {n}", translator.translate(x, s.expand(count, -1), to)) for n, s in enumerate(styles, 1)
+    ]
     columns += [
         ("exemplar", y),
         ("guided", translator.translate(x, translator.encode_style(y, to), to)),
@@ -91,6 +93,10 @@ def sheet(columns: list[tuple[str, Tensor]]) -> Image.Image:
         left = column * cell[0] + GAP
         draw.text((left + width * scale / 2, HEADER / 2), heading, "black", font, anchor="mm")
         for row, image in enumerate(images):
-            shown = to_picture(image).convert("RGB").resize((width * scale, height * scale), Image.Resampling.NEAREST)
+            shown = (
+                to_picture(image)
+                .convert("RGB")
+                .resize((width * scale, height * scale), Image.Resampling.NEAREST)
+            )
             picture.paste(shown, (left, HEADER + row * cell[1] + GAP))
     return picture

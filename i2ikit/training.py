@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -28,7 +29,17 @@ from i2ikit.errors import TrainingError
 from i2ikit.recipe import OptimizerOptions, Recipe
 from i2ikit.runlog import RunLog
 from i2ikit.sampling import save_samples
-from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, frozen, weighted_total
+from i2ikit.translator import (
+    Batch,
+    Draws,
+    Handed,
+    ImageSpec,
+    Losses,
+    Phase,
+    Translator,
+    frozen,
+    weighted_total,
+)
 
 __all__ = ["Stopped", "TrainingState", "build", "train", "train_step", "update_ema"]
 
@@ -256,7 +267,9 @@ def _loop(
     step = first
     if first == 0:
         save_samples(state.ema, data, recipe.seed, 0, folder)
-    batches = training_batches(data, recipe.seed, first, options.steps, options.batch_size, places, options.workers)
+    batches = training_batches(
+        data, recipe.seed, first, options.steps, options.batch_size, places, options.workers
+    )
     for batch in batches:
         images = {domain: x.to(state.accelerator.device) for domain, x in batch.items()}
         skips = state.skips
@@ -291,13 +304,13 @@ def _due(step: int, every: int) -> bool:
 def _signals() -> Iterator[list[int]]:
     """Note SIGINT and SIGTERM, so that the loop can save; the second one of a kind acts at once."""
     caught: list[int] = []
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         caught.append(number)
         signal.signal(number, previous[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
         previous[number] = signal.signal(number, note)
     try:
         yield caught

@@ -97,9 +97,7 @@ class Translator(nn.Module, ABC):
     adversarial: ClassVar[tuple[str, ...]]
     """Roles that only training needs."""
 
-    def __init__(
-        self, networks: Mapping[str, nn.Module], weights: Mapping[str, Mapping[str, float]]
-    ) -> None:
+    def __init__(self, networks: Mapping[str, nn.Module], weights: Mapping[str, Mapping[str, float]]) -> None:
         super().__init__()
         if set(networks) != {*self.generative, *self.adversarial}:
             raise TypeError(

@@ -5,6 +5,7 @@ Order inside a block: reflection padding, convolution with bias, norm, activatio
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,6 +38,7 @@ class ConvBlock(nn.Module):
     """Convolution, norm, activation.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)
+
     Args:
         norm: spec of a plain norm.
         slope: of the leaky ReLU; 0 is ReLU, None is no activation.
@@ -84,6 +86,7 @@ class AdaptiveResidual(nn.Module):
     """A residual block whose two norms take their parameters from outside.
 
     Shapes: x (N, channels, H, W), params (N, param_count) -> (N, channels, H, W)
+
     Args:
         norm: spec of an adaptive norm; the first norm gets the first half of `params`.
     """
@@ -94,14 +97,15 @@ class AdaptiveResidual(nn.Module):
         self.norm_first = norm(channels)
         self.conv_second = conv(channels, channels, 3, 1, 1)
         self.norm_second = norm(channels)
+        self.param_counts: list[int] = [self.norm_first.param_count(), self.norm_second.param_count()]
 
     def param_count(self) -> int:
         """How many numbers `params` holds for each sample."""
-        return self.norm_first.param_count() + self.norm_second.param_count()
+        return sum(self.param_counts)
 
     def forward(self, x: Tensor, params: Tensor) -> Tensor:
         """Apply the block to x (N, channels, H, W) with params (N, param_count)."""
-        first, second = params.split([self.norm_first.param_count(), self.norm_second.param_count()], 1)
+        first, second = torch.split(params, self.param_counts, dim=1)
         y = F.relu(self.norm_first(self.conv_first(x), first))
         return x + self.norm_second(self.conv_second(y), second)
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from i2ikit.components.blocks import AdaptiveResidual, ConvBlock, conv
-from i2ikit.components.encoders import Count, Width
+from i2ikit.components.encoders import Width
 from i2ikit.components.norms import AdaptiveNormSpec, NormSpec
 from i2ikit.errors import ShapeError
 from i2ikit.registry import Slot, Spec
@@ -28,12 +28,14 @@ class AdaINDecoder(nn.Module):
     Shapes: content (N, content_channels, h, w), style (N, style_dim)
         -> (N, out_channels, h * 2**num_upsample, w * 2**num_upsample)
     Values: codes unbounded; output in (-1, 1) (tanh).
+
     Args:
         num_residual: adaptive residual blocks; MUNIT uses 4.
         mlp_width: hidden units of the MLP's two hidden layers; MUNIT uses 256.
         norm: adaptive norm of the residual blocks.
         up_norm: norm after each upsampling; MUNIT uses its own layer norm, as instance norm
             would erase the mean and variance that carry the style.
+
     Raises:
         ShapeError: the style code has another length than style_dim.
     Source: MUNIT (arXiv 1804.04732), section 5.1 and appendix B.2: R256 x 4, u128, u64, c7s1-3.
@@ -53,10 +55,9 @@ class AdaINDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.style_dim = style_dim
-        self.residuals = nn.ModuleList(
-            AdaptiveResidual(content_channels, norm=norm) for _ in range(num_residual)
-        )
-        self.param_counts = [block.param_count() for block in self.residuals]
+        residuals = [AdaptiveResidual(content_channels, norm=norm) for _ in range(num_residual)]
+        self.residuals = nn.ModuleList(residuals)
+        self.param_counts = [block.param_count() for block in residuals]
         self.mlp = nn.Sequential(
             nn.Linear(style_dim, mlp_width),
             nn.ReLU(),

@@ -25,6 +25,7 @@ class MultiScaleDiscriminator(nn.Module):
 
     Shapes: (N, in_channels, H, W) -> num_scales maps (N, 1, about H / 2**(num_layers + scale), ...)
     Values: input in [-1, 1]; scores unbounded (no sigmoid).
+
     Args:
         width: channels of the first layer, doubled by each later one.
         num_layers: stride-2 convolutions per scale; with 4 a score sees 46 px.

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor, nn
 
-from i2ikit.components.blocks import ConvBlock, Residual, conv_side
+from i2ikit.components.blocks import ConvBlock, Residual
 from i2ikit.components.norms import NormSpec
 from i2ikit.errors import ShapeError
 from i2ikit.registry import Setting, Slot, Spec
@@ -31,11 +31,13 @@ class ContentEncoder(nn.Module):
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H / 2**num_downsample, W / 2**num_downsample),
         where out_channels = width * 2**num_downsample
     Values: input in [-1, 1]; output unbounded.
+
     Args:
         width: channels of the first layer; MUNIT uses 64.
         num_downsample: how many times the side is halved; MUNIT uses 2.
         num_residual: residual blocks at the lowest resolution; MUNIT uses 4.
         norm: after every convolution; MUNIT uses instance norm.
+
     Raises:
         ShapeError: H or W is not a multiple of 2**num_downsample.
     Source: MUNIT (arXiv 1804.04732), appendix B.2: c7s1-64, d128, d256, R256 x 4. The official code
@@ -92,6 +94,7 @@ class StyleEncoder(nn.Module):
 
     Shapes: (N, in_channels, H, W) -> (N, style_dim)
     Values: input in [-1, 1]; output unbounded, N(0, I) where style reconstruction has done its work.
+
     Args:
         width: channels of the first layer; the later ones have 2 * width, then 4 * width.
         num_downsample: how many times the side is halved; MUNIT uses 4.
@@ -122,13 +125,11 @@ class StyleEncoder(nn.Module):
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
         """Sides that the halvings use up."""
-        side = setting.size or 0
-        for _ in range(options["num_downsample"]):
-            side = conv_side(side, 4, 2, 1)
-        if setting.size is not None and side < 1:
+        smallest = max(4, 2 ** options["num_downsample"])
+        if setting.size is not None and setting.size < smallest:
             yield (
                 f"data.size = {setting.size} is too small for num_downsample = "
-                f"{options['num_downsample']}: {2 ** options['num_downsample']} px or more are needed"
+                f"{options['num_downsample']}: {smallest} px or more are needed"
             )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -69,8 +69,7 @@ class LSGAN:
     def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
         """Scalar from score maps (N, 1, h, w) per scale."""
         return _total(
-            _wide(f).square().mean() + (_wide(r) - 1).square().mean()
-            for f, r in zip(fake, real, strict=True)
+            _wide(f).square().mean() + (_wide(r) - 1).square().mean() for f, r in zip(fake, real, strict=True)
         )
 
     def generator(self, fake: Sequence[Tensor]) -> Tensor:

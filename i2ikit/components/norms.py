@@ -89,8 +89,10 @@ class AdaIN(nn.Module):
     """Instance norm, then a scale and a shift that are given for each sample as an argument.
 
     Shapes: x (N, C, H, W), params (N, 2C) -> (N, C, H, W)
+
     Args:
         channels: C. `params` holds C shifts, then C scales; a scale is used as it is (no "1 +").
+
     Raises:
         ShapeError is raised by the owner that cuts `params`; here torch complains.
     Source: Huang & Belongie (arXiv 1703.06868), eq. 8; order and scale as the official MUNIT's.
@@ -130,8 +132,10 @@ class MunitLayerNorm(nn.Module):
         """Normalise x (N, C, H, W)."""
         wide = x if x.dtype == torch.float64 else x.float()
         var, mean = torch.var_mean(wide, dim=(1, 2, 3), correction=1, keepdim=True)
-        # A root of zero has no gradient; 1e-12 is far below eps squared's neighbours that matter.
-        scale = self.gain[:, None, None] / (var.clamp_min(1e-12).sqrt() + EPS)
+        # A root of zero has no gradient: where the deviation is below eps, the limit is the bias.
+        varies = var > EPS**2
+        std = torch.where(varies, var, torch.ones_like(var)).sqrt()
+        scale = self.gain[:, None, None] * varies / (std + EPS)
         shift = self.bias[:, None, None] - mean * scale
         return torch.addcmul(shift, wide, scale).to(x.dtype)  # (N, C, H, W)
 
@@ -148,9 +152,7 @@ class BatchNorm(nn.Module):
     Source: Ioffe & Szegedy (arXiv 1502.03167).
     """
 
-    def __init__(
-        self, channels: int, *, momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
-    ) -> None:
+    def __init__(self, channels: int, *, momentum: Annotated[float, Field(gt=0, le=1)] = 0.1) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, eps=EPS, momentum=momentum)
 

@@ -147,9 +147,7 @@ class Munit(Translator):
             losses[f"adversarial/{d}"] = self.adversarial_loss.discriminator(*scores)
         return losses, {}
 
-    def fresh_discriminator_losses(
-        self, batch: Batch, draws: Draws, handed: Handed
-    ) -> tuple[Losses, Handed]:
+    def fresh_discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
         """The same, on translations made for it with style codes of its own."""
         with torch.no_grad():
             content = {d: self.content_encoders[d](batch[d]) for d in "ab"}

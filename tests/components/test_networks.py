@@ -1,0 +1,106 @@
+"""Encoders, decoder and discriminator: parameter counts and shapes of the official networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from i2ikit.components.blocks import initialise_kaiming, initialise_normal
+from i2ikit.components.decoders import AdaINDecoder
+from i2ikit.components.discriminators import MultiScaleDiscriminator
+from i2ikit.components.encoders import ContentEncoder, StyleEncoder
+from i2ikit.errors import ShapeError
+from i2ikit.registry import Setting
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_parameter_counts_are_the_official_ones_at_default_widths() -> None:
+    assert count(ContentEncoder(3)) == 5_385_856
+    assert count(StyleEncoder(3, 8)) == 2_764_936
+    assert count(AdaINDecoder(256, 3, 8, 2)) == 5_754_627 + 1_120_768
+    assert count(MultiScaleDiscriminator(3)) == 8_271_171
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_codes_and_images_have_the_documented_shapes(channels: int) -> None:
+    x = torch.rand(2, channels, 24, 16)
+    content = ContentEncoder(channels, width=4, num_residual=1)(x)
+    assert content.shape == (2, 16, 6, 4)
+    style = StyleEncoder(channels, 5, width=4)(x)
+    assert style.shape == (2, 5)
+    y = AdaINDecoder(16, channels, 5, 2, num_residual=1, mlp_width=8)(content, style)
+    assert y.shape == x.shape
+    assert y.abs().max() <= 1
+
+
+def test_score_maps_are_a_sixteenth_and_halved_per_scale() -> None:
+    scores = MultiScaleDiscriminator(3, width=4)(torch.rand(2, 3, 256, 256))
+    assert [tuple(s.shape) for s in scores] == [(2, 1, 16, 16), (2, 1, 8, 8), (2, 1, 4, 4)]
+
+
+def test_a_score_sees_46_pixels() -> None:
+    scale = MultiScaleDiscriminator(1, width=2, num_scales=1).scales[0]
+    x = torch.rand(1, 1, 256, 256, requires_grad=True)
+    scale(x)[0, 0, 8, 8].backward()
+    assert x.grad is not None
+    rows = x.grad[0, 0].abs().sum(1).nonzero().flatten()
+    assert int(rows.max() - rows.min()) + 1 == 46
+
+
+@pytest.mark.parametrize(("scales", "layers", "smallest"), [(3, 4, 61), (2, 4, 31), (1, 4, 16), (1, 1, 2)])
+def test_the_smallest_side_is_the_one_that_really_runs(scales: int, layers: int, smallest: int) -> None:
+    """The check that recipes get agrees with the network on either side of the limit."""
+    options = {"num_layers": layers, "num_scales": scales}
+    network = MultiScaleDiscriminator(3, width=2, num_layers=layers, num_scales=scales)
+    network(torch.rand(1, 3, smallest, smallest))
+    assert list(MultiScaleDiscriminator.problems(options, Setting(smallest, 1))) == []
+    with pytest.raises(RuntimeError):
+        network(torch.rand(1, 3, smallest - 1, smallest - 1))
+    problem = next(iter(MultiScaleDiscriminator.problems(options, Setting(smallest - 1, 1))))
+    assert f"{smallest} px or more" in problem
+
+
+@pytest.mark.parametrize("num_downsample", [1, 2, 4])
+def test_the_style_encoders_smallest_side_is_the_one_that_really_runs(num_downsample: int) -> None:
+    smallest = max(4, 2**num_downsample)
+    network = StyleEncoder(3, 8, width=2, num_downsample=num_downsample)
+    network(torch.rand(1, 3, smallest, smallest))
+    options = {"num_downsample": num_downsample}
+    assert list(StyleEncoder.problems(options, Setting(smallest, 1))) == []
+    with pytest.raises(RuntimeError):
+        network(torch.rand(1, 3, smallest - 1, smallest - 1))
+    assert list(StyleEncoder.problems(options, Setting(smallest - 1, 1)))
+
+
+def test_a_side_that_cannot_be_halved_is_refused_by_name() -> None:
+    with pytest.raises(ShapeError, match="30x32 px; both sides must be multiples of 4"):
+        ContentEncoder(3, width=2)(torch.rand(1, 3, 30, 32))
+    problem = next(iter(ContentEncoder.problems({"num_downsample": 2}, Setting(63, 1))))
+    assert "the nearest sizes are 60 and 64" in problem
+
+
+def test_a_style_of_another_length_is_refused() -> None:
+    decoder = AdaINDecoder(4, 3, 8, 1, num_residual=1, mlp_width=4)
+    with pytest.raises(ShapeError, match=r"style \(1, 5\); it should be \(N, 8\)"):
+        decoder(torch.rand(1, 4, 8, 8), torch.rand(1, 5))
+
+
+def test_one_sample_decodes_as_it_does_in_a_batch() -> None:
+    decoder = AdaINDecoder(8, 3, 4, 2, num_residual=2, mlp_width=8).double()
+    content, style = torch.rand(3, 8, 8, 8).double(), torch.randn(3, 4).double()
+    alone = torch.cat([decoder(content[n : n + 1], style[n : n + 1]) for n in range(3)])
+    torch.testing.assert_close(decoder(content, style), alone)
+
+
+def test_initial_weights_have_the_documented_spread() -> None:
+    encoder = ContentEncoder(3)
+    initialise_kaiming(encoder)
+    weight = encoder.layers[2].conv.weight
+    assert weight.std().item() == pytest.approx((2 / (128 * 16)) ** 0.5, rel=0.02)
+    critic = MultiScaleDiscriminator(3)
+    initialise_normal(critic, 0.02)
+    assert critic.scales[0][2].conv.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert not critic.scales[0][2].conv.bias.any()

@@ -1,0 +1,239 @@
+"""Recipes: everything wrong is found at once, and what is saved reproduces the run."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from i2ikit.errors import RecipeError
+from i2ikit.recipe import find_recipe, load_recipe, recipe_folders
+
+RECIPES = sorted(path for folder in recipe_folders() for path in folder.glob("*.toml"))
+
+SMALL = """
+[data]
+name = "openmoji"
+size = 64
+[translator]
+name = "munit"
+[training]
+steps = 5
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(text)
+    return path
+
+
+def problems_of(path: Path, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_that_ships_is_valid_and_starts_with_a_comment(path: Path) -> None:
+    assert path.read_text().startswith("#")
+    assert load_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_the_saved_recipe_is_read_back_the_same(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path)
+    again = load_recipe(write(tmp_path, recipe.to_toml()))
+    assert again.to_toml() == recipe.to_toml()
+    assert (again.seed, again.data, again.translator) == (recipe.seed, recipe.data, recipe.translator)
+    assert (again.optimizers, again.training) == (recipe.optimizers, recipe.training)
+
+
+def test_the_saved_recipe_names_the_versions_it_was_run_with(tmp_path: Path) -> None:
+    versions = tomllib.loads(load_recipe(write(tmp_path, SMALL)).to_toml())["versions"]
+    assert {"i2ikit", "torch", "torchvision", "accelerate", "python"} <= set(versions)
+
+
+def test_a_recipe_that_ships_is_found_by_name() -> None:
+    assert find_recipe("munit").name == "munit.toml"
+
+
+def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
+    with pytest.raises(RecipeError, match=r"did you mean 'munit'\?.*munit-paper"):
+        find_recipe("munnit")
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "message"),
+    [
+        ("training.stepz=5", "training.stepz", "[training] has no option 'stepz'; did you mean 'steps'?"),
+        ("training.steps=0", "training.steps", "should be greater than 0, got 0"),
+        ("training.steps=five", "training.steps", "should be a valid integer, got 'five'"),
+        ("training.batch_size=true", "training.batch_size", "valid integer, got True"),
+        ("training.precision=fp64", "training.precision", "should be 'fp32' or 'bf16', got 'fp64'"),
+        ("seed=-1", "seed", "greater than or equal to 0"),
+        ("sede=1", "sede", "a recipe has no option 'sede'; did you mean 'seed'?"),
+        ("data.name=openmojy", "data.name", "no dataset named 'openmojy'; did you mean 'openmoji'?"),
+        ("data.size=63", "translator.content_encoder", "the nearest sizes are 60 and 64"),
+        ("data.size=60", "translator.discriminator", "61 px or more are needed"),
+        ('data.size="64"', "data.size", "valid integer, got '64'"),
+        ("data.szie=64", "data.szie", "did you mean 'size'?"),
+        ("data.name=folders", "data.root", "dataset 'folders' needs it"),
+        ("translator.name=munnit", "translator.name", "did you mean 'munit'?"),
+        ("translator.style_dim=0", "translator.style_dim", "greater than 0"),
+        ("translator.order=a-first", "translator.order", "'generator-first' or 'discriminator-first'"),
+        (
+            "translator.style_encoder=munit-stile",
+            "translator.style_encoder.name",
+            "did you mean 'munit-style'?",
+        ),
+        (
+            "translator.style_encoder=munit-content",
+            "translator.style_encoder.name",
+            "is built from (in_channels)",
+        ),
+        ("translator.decoder.norm=in", "translator.decoder.norm.name", "is no adaptive norm"),
+        ("translator.adversarial_loss=l1", "translator.adversarial_loss.name", "is no adversarial loss"),
+        ("translator.recon_loss=lsgan", "translator.recon_loss.name", "is no reconstruction loss"),
+        (
+            "translator.weights.generator.style=1",
+            "translator.weights.generator.style",
+            "did you mean 'style_recon'",
+        ),
+        (
+            "translator.weights.generatr.style_recon=1",
+            "translator.weights.generatr",
+            "did you mean 'generator'?",
+        ),
+        (
+            "translator.weights.generator.style_recon=-1",
+            "translator.weights.generator.style_recon",
+            "greater",
+        ),
+        ("optimizer.lr=nan", "optimizer.lr", "finite"),
+        ("optimizer.betas=[0.5]", "optimizer.betas", "needs it"),
+        ("optimizer.decoder.lr=1", "optimizer.decoder", "has no network 'decoder'; did you mean 'decoders'?"),
+        ("optimizer.decoders.rl=1", "optimizer.decoders.rl", "did you mean 'lr'?"),
+        (
+            "translator.style_encoder.norm=bn",
+            "translator.style_encoder.norm",
+            "batch_size = 1 is instance norm",
+        ),
+        (
+            "translator.style_dim.x=1",
+            "--set translator.style_dim.x=1",
+            "'translator.style_dim' is 8, not a table",
+        ),
+        ("steps", "--set steps", "should be KEY=VALUE"),
+        ("=5", "--set =5", "should be KEY=VALUE"),
+        ("a..b=5", "--set a..b=5", "should be KEY=VALUE"),
+        ("x=1\ny=2", "--set x=1\ny=2", "holds more than one value"),
+    ],
+)
+def test_a_wrong_recipe_says_where_and_what(tmp_path: Path, change: str, path: str, message: str) -> None:
+    text = SMALL.replace('name = "munit"', 'name = "munit"\nstyle_dim = 8\nstyle_encoder = "munit-style"')
+    said = problems_of(write(tmp_path, text), change)
+    assert f"  {path}" in said
+    assert message in said
+
+
+def test_all_problems_are_in_one_message(tmp_path: Path) -> None:
+    said = problems_of(
+        write(tmp_path, SMALL), "training.stepz=1", "data.size=62.5", "translator.weigths.x=1", "s=1"
+    )
+    assert "4 problems" in said
+    assert all(word in said for word in ("stepz", "data.size", "weigths", "s:"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"seed = = 1", "is not TOML"),
+        (b"[" * 5000, "is not TOML"),
+        (b"seed = " + b"9" * 5000, "is not TOML"),
+        (b"\xff\xfe\x00", "is not UTF-8"),
+        (b"", "translator: is missing; it names the translator: munit"),
+        (b"data = 3\ntranslator = 4\noptimizer = 5\ntraining = 6", "optimizer: should be a table"),
+        (b"[training]\nsteps = 1979-05-27", "valid integer"),
+    ],
+)
+def test_whatever_is_in_the_file_the_answer_is_a_message(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_bytes(content)
+    assert message in problems_of(path)
+
+
+def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+    assert "no such file" in problems_of(tmp_path / "none.toml")
+    (tmp_path / "folder.toml").mkdir()
+    assert "is a folder" in problems_of(tmp_path / "folder.toml")
+
+
+def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
+    path = tmp_path / "bom.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + SMALL.encode())
+    assert load_recipe(path).training.steps == 5
+
+
+def test_overrides_reach_every_level_and_the_last_one_wins(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        write(tmp_path, SMALL),
+        [
+            "seed=3",
+            "seed=4",
+            "training.batch_size=4",
+            "translator.style_encoder=munit-style",
+            "translator.style_encoder.norm=bn",
+            "translator.style_encoder.norm.momentum=0.2",
+            "translator.weights.generator.cycle_recon=10",
+            "optimizer.lr=1e-3",
+            "optimizer.discriminators.lr=5e-4",
+        ],
+    )
+    assert recipe.seed == 4
+    assert recipe.translator.options["style_encoder"].options["norm"].options == {"momentum": 0.2}
+    weights = recipe.translator.options["weights"]["generator"]
+    assert (weights["cycle_recon"], weights["image_recon"]) == (10, 10)
+    assert recipe.optimizers["decoders"].lr == 1e-3
+    assert recipe.optimizers["discriminators"].lr == 5e-4
+
+
+def test_missing_data_folders_are_found_before_anything_is_built(tmp_path: Path, folders: Path) -> None:
+    path = write(tmp_path, SMALL)
+    base = ("data.name=folders", "data.size=64")
+    assert "is not a folder" in problems_of(path, *base, "data.root=nowhere")
+    assert load_recipe(path, [*base, f'data.root="{folders}"']).data.name == "folders"
+    for file in (folders / "testB").iterdir():
+        file.unlink()
+    shutil.rmtree(folders / "trainA")
+    said = problems_of(path, *base, f'data.root="{folders}"')
+    assert "2 problems" in said
+    assert "holds no folder trainA/" in said
+    assert "testB/ holds no image" in said
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_any_misspelt_key_of_a_recipe_that_ships_is_found(path: Path, tmp_path: Path) -> None:
+    """Every key in turn gets one letter too many."""
+    table = tomllib.loads(path.read_text())
+
+    def keys(inner: dict[str, object], at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+        nested = [
+            k for key, value in inner.items() if isinstance(value, dict) for k in keys(value, (*at, key))
+        ]
+        return [(*at, key) for key in inner] + nested
+
+    for key in keys(table):
+        wrong = tomllib.loads(path.read_text())
+        inner = wrong
+        for part in key[:-1]:
+            inner = inner[part]
+        typo = f"{key[-1]}x"
+        inner[typo] = inner.pop(key[-1])
+        said = problems_of(write(tmp_path, tomli_w.dumps(wrong)))
+        assert typo in said

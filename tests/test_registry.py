@@ -1,0 +1,206 @@
+"""Registries: names to components, and signatures to schemas."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field
+from torch import nn
+
+from i2ikit.components.norms import InstanceNorm, NormSpec
+from i2ikit.errors import ComponentError
+from i2ikit.registry import KINDS, Entry, Registry, Setting, Spec, encoders, norms, registries
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Take back what a test registers."""
+    before = {kind: dict(registry._registered) for kind, registry in registries.items()}
+    yield
+    for kind, registry in registries.items():
+        registry._registered = before[kind]
+
+
+class Grouped(nn.Module):
+    """A norm of somebody else."""
+
+    def __init__(self, channels: int, *, groups: Annotated[int, Field(gt=0)] = 2) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+
+
+def test_every_component_that_the_issue_of_names_promises_is_there() -> None:
+    promised = {
+        "encoders": {"munit-content", "munit-style"},
+        "decoders": {"munit-adain"},
+        "norms": {"in", "bn", "adain", "ln", "none"},
+        "discriminators": {"multiscale-patch"},
+        "losses": {"lsgan", "nsgan", "l1"},
+        "translators": {"munit"},
+        "datasets": {"openmoji", "folders"},
+        "metrics": {"l1-diversity", "line-contrast", "style-health"},
+    }
+    for kind, names in promised.items():
+        assert names <= set(registries[kind].names())
+
+
+def test_every_entry_loads_and_has_a_schema() -> None:
+    for registry in registries.values():
+        for entry in registry.entries():
+            _, problems = registry.check(entry.name, entry.name, ("?",))
+            assert all("is built from" in str(p) or "needs it" in str(p) for p in problems)
+
+
+def test_listing_imports_neither_torch_nor_a_component() -> None:
+    code = (
+        "import sys, i2ikit; from i2ikit.registry import registries;"
+        "[r.entries() for r in registries.values()];"
+        "sys.exit('torch' in sys.modules or 'i2ikit_munit' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_component_is_known_by_name_and_built_with_its_options() -> None:
+    norms.register("grouped", Grouped)
+    spec, problems = norms.check({"name": "grouped", "groups": 4}, "norm", ("channels",))
+    assert problems == []
+    assert spec(8).norm.num_groups == 4
+    assert "grouped" in norms.names()
+
+
+@pytest.mark.usefixtures("registered")
+def test_registering_a_taken_name_names_both_places() -> None:
+    with pytest.raises(
+        ComponentError, match=r"test_registry:Grouped.*is already.*norms:InstanceNorm from i2ikit"
+    ):
+        norms.register("in", Grouped)
+    norms.register("grouped", Grouped)
+    with pytest.raises(ComponentError, match="is already"):
+        norms.register("grouped", Grouped)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_all_known() -> None:
+    with pytest.raises(
+        ComponentError, match=r"no norm named 'adian'; did you mean 'adain'\? \(known: adain, bn"
+    ):
+        norms.load("adian")
+
+
+def test_without_any_entry_the_answer_is_to_install() -> None:
+    empty = Registry("norms")
+    empty._found = []
+    with pytest.raises(ComponentError, match=r"run `pip install \.`"):
+        empty.load("in")
+
+
+def entry(name: str, package: str, load: Any) -> Entry:
+    return Entry("norms", name, package, "1.0", f"{package}:X", load)
+
+
+def test_two_packages_with_one_name_ask_for_the_qualified_one() -> None:
+    registry = Registry("norms")
+    registry._found = [entry("frn", "one", lambda: InstanceNorm), entry("frn", "two", lambda: Grouped)]
+    with pytest.raises(ComponentError, match='offered by 2 packages; write one of "one/frn", "two/frn"'):
+        registry.load("frn")
+    assert registry.load("two/frn") is Grouped
+
+
+def test_a_component_that_fails_to_import_is_reported_with_its_package() -> None:
+    def fail() -> None:
+        raise ImportError("no module named 'cuda_magic'")
+
+    registry = Registry("norms")
+    registry._found = [entry("magic", "magic-norms", fail), entry("fine", "other", lambda: Grouped)]
+    with pytest.raises(
+        ComponentError,
+        match=r"'magic' comes from magic-norms 1\.0 \(magic-norms:X\), which failed to load: Imp",
+    ):
+        registry.load("magic")
+    assert registry.load("fine") is Grouped
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "munit-content", "widht": 3}, "no option 'widht'; did you mean 'width'?"),
+        ({"name": "munit-content", "width": -3}, "should be greater than 0, got -3"),
+        ({"name": "munit-content", "width": "32"}, "should be a valid integer, got '32'"),
+        ({"name": "munit-content", "width": True}, "should be a valid integer, got True"),
+        ({"name": "munit-content", "num_downsample": 2.5}, "valid integer"),
+        ({"name": "munit-content", "norm": "adain"}, "norm 'adain' does not fit here: no adaptive norm does"),
+        ({"name": "munit-content", "norm": {"name": "bn", "momentum": float("nan")}}, "finite"),
+        ({"name": "munit-style"}, "is built from (in_channels, style_dim), but this place gives it (in_ch"),
+        ({"width": 3}, "should be the name of the encoder, or a table with a `name` (munit-content, munit-s"),
+        ({"nam": "munit-content"}, "is 'nam' meant to be it?"),
+        (3, "should be the name"),
+    ],
+)
+def test_impossible_options_are_refused_with_their_path(given: object, message: str) -> None:
+    _, problems = encoders.check(given, "translator.content_encoder", ("in_channels",))
+    assert len(problems) == 1
+    assert problems[0].path.startswith("translator.content_encoder")
+    assert message in problems[0].message
+
+
+def test_several_problems_are_all_found() -> None:
+    given = {"name": "munit-content", "widht": 3, "num_residual": -1, "norm": {"name": "inn"}}
+    _, problems = encoders.check(given, "e", ("in_channels",))
+    assert {p.path for p in problems} == {"e.widht", "e.num_residual", "e.norm.name"}
+
+
+def test_checked_options_are_complete_and_build_the_component() -> None:
+    spec, problems = encoders.check(
+        {"name": "munit-content", "width": 4}, "e", ("in_channels",), Setting(64, 4)
+    )
+    assert problems == []
+    assert spec.options["num_residual"] == 4
+    assert spec.table()["norm"] == {"name": "in"}
+    assert spec(1).out_channels == 16
+
+
+class Careless(nn.Module):
+    """Swallows whatever it is given."""
+
+    def __init__(self, channels: int, **options: Any) -> None:
+        super().__init__()
+
+
+class Nested(nn.Module):
+    """Needs a norm, without a default."""
+
+    def __init__(self, in_channels: int, *, norm: NormSpec) -> None:
+        super().__init__()
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_component_that_would_swallow_typos_is_refused() -> None:
+    norms.register("careless", Careless)
+    _, problems = norms.check("careless", "norm", ("channels",))
+    assert "takes *args or **kwargs: a typo would vanish" in str(problems[0])
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_required_slot_that_is_missing_is_a_problem() -> None:
+    encoders.register("nested", Nested)
+    _, problems = encoders.check("nested", "e", ("in_channels",))
+    assert str(problems[0]) == "e.norm: encoder 'nested' needs it"
+
+
+def test_a_table_without_a_name_changes_the_default_component() -> None:
+    spec, problems = encoders.check({"name": "munit-style", "norm": {}}, "e", ("in_channels", "style_dim"))
+    assert problems == []
+    assert spec.options["norm"].name == "none"
+
+
+def test_kinds_and_registries_are_the_same() -> None:
+    assert list(registries) == list(KINDS)
+
+
+def test_a_spec_is_a_value() -> None:
+    assert Spec("norms", "in") == Spec("norms", "in")
+    assert isinstance(Spec("norms", "in")(3), InstanceNorm)
