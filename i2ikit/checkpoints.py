@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from i2ikit.errors import RunError
-from i2ikit.recipe import load_recipe
+from i2ikit.recipe import load_translator_spec
 from i2ikit.runs import RESOLVED, WEIGHTS
 from i2ikit.translator import ImageSpec, Translator
 
@@ -61,9 +61,9 @@ def load_translator(run: Path) -> Translator:
     path = run / WEIGHTS
     if not path.is_file():
         raise RunError(f"{run} holds no {WEIGHTS}: it has not saved anything yet")
-    recipe = load_recipe(run / RESOLVED)
+    spec = load_translator_spec(run / RESOLVED)
     try:
-        translator: Translator = recipe.translator(trained_images(run))
+        translator: Translator = spec(trained_images(run))
         tensors = load_file(path)
         for role in translator.generative:
             translator.networks[role].load_state_dict(_with_prefix(tensors, f"{role}."))

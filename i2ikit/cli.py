@@ -56,16 +56,22 @@ SetOption = Annotated[
 ToOption = Annotated[Domain, typer.Option(help="The domain to translate into.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"i2ikit {i2ikit.__version__}", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+    ] = False,
 ) -> None:
     global _debug
     _debug = debug
-    if version:
-        console.print(f"i2ikit {i2ikit.__version__}", highlight=False)
-        raise typer.Exit
 
 
 @app.command()
@@ -227,10 +233,10 @@ def list_(
     if kind is not None and kind not in KINDS:
         message = f"no such kind{did_you_mean(kind, KINDS)} (known: {', '.join(KINDS)})"
         raise RecipeError(f"i2ikit list {kind}", [Problem("", message)])
-    table = Table("kind", "name", "from", "object", box=None, pad_edge=False)
+    table = Table("kind", "name", "from", box=None, pad_edge=False)
     for name in [kind] if kind else KINDS:
         for entry in registries[name].entries():
-            table.add_row(name, f"[bold]{escape(entry.name)}[/]", escape(entry.origin), escape(entry.target))
+            table.add_row(name, f"[bold]{escape(entry.name)}[/]", escape(entry.origin))
     console.print(table)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -192,7 +193,7 @@ class StyleHealth:
         rng = counted_generator(subject.seed, "exemplars")
         # Without replacement for each input: six exemplars are six different pictures.
         picks = [rng.permutation(len(real))[: self.num_styles] for _ in range(len(x))]
-        exemplars = codes[torch.tensor(picks).T]
+        exemplars = codes[torch.from_numpy(np.stack(picks, axis=1))]
         guided = subject.translate(x, exemplars)
         batches = [real[n : n + self.batch_size] for n in range(0, len(real) - 1, self.batch_size)]
         in_training = copy.deepcopy(translator).train()

@@ -35,7 +35,15 @@ from i2ikit.registry import (
     validated,
 )
 
-__all__ = ["OptimizerOptions", "Recipe", "TrainingOptions", "find_recipe", "load_recipe", "override"]
+__all__ = [
+    "OptimizerOptions",
+    "Recipe",
+    "TrainingOptions",
+    "find_recipe",
+    "load_recipe",
+    "load_translator_spec",
+    "override",
+]
 
 Steps = Annotated[int, Field(gt=0)]
 
@@ -138,6 +146,19 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
+def load_translator_spec(source: Path) -> Spec:
+    """The [translator] of a recipe, whether or not its data is at hand.
+
+    Raises:
+        RecipeError: with every problem in that section.
+    """
+    table = _read_toml(source)
+    translator, problems = _section(translators, table, "translator", ("images",), None)
+    if problems:
+        raise RecipeError(str(source), problems)
+    return translator
+
+
 def find_recipe(source: str | Path) -> Path:
     """The file of a recipe: as a path; in the installed package; beside it in a checkout.
 
@@ -232,7 +253,7 @@ def _batch_size(table: Mapping[str, Any]) -> int:
 
 
 def _section(
-    registry: Registry, table: Mapping[str, Any], key: str, wired: tuple[str, ...], setting: Setting
+    registry: Registry, table: Mapping[str, Any], key: str, wired: tuple[str, ...], setting: Setting | None
 ) -> tuple[Spec, list[Problem]]:
     if key in table:
         return registry.check(table[key], key, wired, setting)

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 __all__ = ["RunLog"]
 
@@ -32,26 +34,29 @@ class RunLog:
         self.started = self._last_log = self._last_plain = time.perf_counter()
         self._first_step = self._last_step = step
         self._progress = Progress(
-            TextColumn("[bold]step[/]"),
+            TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[losses]}"),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            console=console,
-            disable=folder is None or not console.is_terminal,
             speed_estimate_period=120,
+            expand=True,
         )
-        self._task = self._progress.add_task("", total=steps, completed=step, losses="", speed="")
+        self._task = self._progress.add_task("", total=steps, completed=step, speed="")
+        self._losses = Text("")
+        self._live = Live(Group(self._progress, self._losses), console=console, refresh_per_second=4)
+        self._on_terminal = folder is not None and console.is_terminal
 
     def __enter__(self) -> RunLog:
-        self._progress.start()
+        if self._on_terminal:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._on_terminal:
+            self._live.stop()
 
     def advance(self, step: int) -> None:
         """Move the bar: `step` steps are done."""
@@ -65,9 +70,10 @@ class RunLog:
         line = {"step": step, "elapsed_s": round(now - self.started, 3), "steps_per_s": round(speed, 4)}
         line |= {name: float(value) for name, value in losses.items()}
         self.write(line)
-        text = _phase_means(losses)
-        self._progress.update(self._task, losses=text, speed=f"{speed:.2f} steps/s")
-        plain = self.path is not None and not self.console.is_terminal
+        text = _loss_means(losses)
+        self._losses.plain = text
+        self._progress.update(self._task, speed=f"{speed:.2f} steps/s")
+        plain = self.path is not None and not self._on_terminal
         if plain and (now - self._last_plain > PLAIN_EVERY_S or step == self.steps):
             self._last_plain = now
             left = (self.steps - step) * (now - self.started) / max(step - self._first_step, 1)
@@ -91,15 +97,17 @@ class RunLog:
             self.console.print(text, soft_wrap=True, highlight=False)
 
 
-def _phase_means(losses: Mapping[str, float]) -> str:
-    """`image_recon 0.09  style_recon 0.61 ...`: each loss name, its parts averaged."""
-    grouped: dict[str, list[float]] = {}
+def _loss_means(losses: Mapping[str, float]) -> str:
+    """`generator: image_recon 0.09, ...; discriminator: ...`, the domains of each loss averaged."""
+    grouped: dict[str, dict[str, list[float]]] = {}
     for key, value in losses.items():
-        phase, _, rest = key.partition("/")
-        name = rest.partition("/")[0]
-        short = f"{phase[:1].upper()}.{name.removesuffix('_recon')}"
-        grouped.setdefault(short, []).append(value)
-    return " ".join(f"{name} {sum(values) / len(values):.2f}" for name, values in grouped.items())
+        phase, name = key.split("/")[:2]
+        grouped.setdefault(phase, {}).setdefault(name, []).append(value)
+    phases = []
+    for phase, names in grouped.items():
+        means = (f"{name.removesuffix('_recon')} {sum(v) / len(v):.2f}" for name, v in names.items())
+        phases.append(f"{phase}: {', '.join(means)}")
+    return "; ".join(phases)
 
 
 def _clock(seconds: float) -> str:

@@ -15,8 +15,9 @@ from i2ikit.translator import Translator, other
 
 __all__ = ["distinct_test_indices", "random_styles", "sample_grid", "save_samples", "sheet"]
 
-ROWS = 8
+MOST_ROWS = 8
 STYLES = 6
+HEIGHT = 1024  # of a grid, in pixels; large images have fewer rows
 GAP = 2
 HEADER = 16
 
@@ -40,8 +41,9 @@ def sample_grid(translator: Translator, data: Dataset, seed: int, to: str) -> Im
     The inputs, styles and exemplars depend on the seed alone. Expects a translator in eval mode.
     """
     device = next(translator.parameters()).device
-    rows = distinct_test_indices(data, other(to), ROWS, seed)
-    exemplars = distinct_test_indices(data, to, ROWS, seed + 1)
+    most = max(2, min(MOST_ROWS, HEIGHT // data.images.size))
+    rows = distinct_test_indices(data, other(to), most, seed)
+    exemplars = distinct_test_indices(data, to, most, seed + 1)
     x = torch.stack([data.image("test", other(to), index) for index in rows]).to(device)
     y = torch.stack([data.image("test", to, index) for index in exemplars]).to(device)
     count = min(len(x), len(y))

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 from rich.console import Console
 from torch import Tensor, nn
@@ -41,7 +42,16 @@ from i2ikit.translator import (
     weighted_total,
 )
 
-__all__ = ["Stopped", "TrainingState", "build", "train", "train_step", "update_ema"]
+__all__ = [
+    "Stopped",
+    "TrainingState",
+    "build",
+    "new_accelerator",
+    "new_translator",
+    "train",
+    "train_step",
+    "update_ema",
+]
 
 MOST_SKIPS = 20
 
@@ -222,9 +232,7 @@ def train(recipe: Recipe, data: Dataset, folder: Path, *, resume: bool = False, 
         How many steps are done; the signal, if one ended it.
     """
     options = recipe.training
-    project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
-    precision = "no" if options.precision == "fp32" else options.precision
-    accelerator = Accelerator(mixed_precision=precision, log_with="tensorboard", project_config=project)
+    accelerator = new_accelerator(options.precision, folder)
     accelerator.init_trackers("tensorboard")
     state = build(new_translator(recipe, data.images), recipe.optimizers, accelerator, options.steps)
     first = 0
@@ -237,6 +245,14 @@ def train(recipe: Recipe, data: Dataset, folder: Path, *, resume: bool = False, 
         finally:
             accelerator.end_training()
     return Stopped(step, caught[0] if caught and step < options.steps else None)
+
+
+def new_accelerator(precision: Literal["fp32", "bf16"], folder: Path) -> Accelerator:
+    """Accelerate for one run, whatever an earlier run of this process (a notebook) asked for."""
+    AcceleratorState._reset_state()
+    project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
+    mixed = "no" if precision == "fp32" else precision
+    return Accelerator(mixed_precision=mixed, log_with="tensorboard", project_config=project)
 
 
 def new_translator(recipe: Recipe, images: ImageSpec) -> Translator:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from i2ikit.recipe import Recipe, load_recipe
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", type=Path, help="Run tests/reference on this file of golden numbers.")
@@ -47,3 +49,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+TINY = (
+    "translator.content_encoder.width=4",
+    "translator.content_encoder.num_residual=1",
+    "translator.style_encoder.width=4",
+    "translator.decoder.num_residual=1",
+    "translator.decoder.mlp_width=8",
+    "translator.discriminator.width=4",
+    "data.size=64",
+)
+"""Overrides that make a recipe of MUNIT's small and quick."""
+
+
+def tiny_recipe(folders: Path, *overrides: str) -> Recipe:
+    """recipes/munit.toml on the test folders: two steps of two images, in fp32."""
+    on_folders = ("data.name=folders", f'data.root="{folders}"', "training.precision=fp32")
+    short = ("training.steps=2", "training.batch_size=2", "training.log_every=1", "optimizer.decay=none")
+    return load_recipe("munit", [*on_folders, *TINY, *short, *overrides])

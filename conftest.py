@@ -1,0 +1,85 @@
+"""Runs every code block of README.md and docs/: Python as it is, i2ikit commands made small."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from tests.conftest import TINY, make_folders
+
+NOT_RUN = ("pip install", "git clone", "cd ", "tensorboard", "make ", "python -m pytest")
+"""What CI does itself, or what never ends."""
+
+
+def _commands(block: str) -> list[str]:
+    """Each command of a shell block: continued lines joined, comments and prompts left out."""
+    lines = block.replace("\\\n", " ").splitlines()
+    commands = [part for line in lines for part in line.split("#")[0].split("&&")]
+    return [command.strip().removeprefix("$ ") for command in commands if command.strip()]
+
+
+def _run_shell(example: Example) -> None:
+    for command in _commands(example.parsed):
+        if command.startswith(NOT_RUN):
+            continue
+        words = shlex.split(command)
+        assert words[0] == "i2ikit", f"do not know how to test {command!r}"
+        if words[1] == "run":
+            small = [
+                "data.name=folders",
+                "data.root=data",
+                *TINY,
+                "training.steps=2",
+                "training.batch_size=2",
+            ]
+            words += [word for override in small for word in ("--set", override)]
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=example.namespace["folder"], capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def _read_toml(example: Example) -> None:
+    tomllib.loads(example.parsed)
+
+
+def _set_up(namespace: dict[str, Any]) -> None:
+    folder = Path(os.environ["PYTEST_DOCS_FOLDER"]) / str(len(os.listdir(os.environ["PYTEST_DOCS_FOLDER"])))
+    folder.mkdir()
+    make_folders(folder / "data")
+    for name in ("my-outline.png", "exemplar.png"):
+        (folder / name).write_bytes((folder / "data" / "testA" / "0.png").read_bytes())
+    namespace["folder"] = folder
+
+
+def pytest_configure(config: Any) -> None:
+    """A folder for the commands of the documents, below pytest's own temporary ones."""
+    import tempfile
+
+    os.environ.setdefault("PYTEST_DOCS_FOLDER", tempfile.mkdtemp(prefix="i2ikit-docs-"))
+
+
+def pytest_unconfigure(config: Any) -> None:
+    """Take the folder away again."""
+    import shutil
+
+    shutil.rmtree(os.environ.pop("PYTEST_DOCS_FOLDER"), ignore_errors=True)
+
+
+pytest_collect_file = Sybil(
+    parsers=[
+        PythonCodeBlockParser(),
+        CodeBlockParser("sh", _run_shell),
+        CodeBlockParser("toml", _read_toml),
+    ],
+    patterns=["README.md", "docs/*.md"],
+    setup=_set_up,
+).pytest()

@@ -1,0 +1,1 @@
+"""Components against the formulas of their papers."""

@@ -1,0 +1,213 @@
+"""The command: what people type, what they see, and what it leaves behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from i2ikit import cli
+from tests.conftest import TINY, tiny_recipe
+
+
+def i2ikit(*arguments: str, cwd: Path, code: int = 0) -> str:
+    """Run the command in a process of its own; stdout and stderr together."""
+    command = [sys.executable, "-m", "i2ikit", *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def small(folders: Path, *overrides: str) -> list[str]:
+    """Arguments that make `run munit` small, on the test folders."""
+    own = ["data.name=folders", f'data.root="{folders}"', *TINY, "training.precision=fp32"]
+    own += ["training.steps=2", "training.batch_size=2", *overrides]
+    return [argument for text in own for argument in ("--set", text)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with one small run in runs/, made by the command from outside the checkout."""
+    from tests.conftest import make_folders
+
+    root = tmp_path_factory.mktemp("work")
+    make_folders(root / "data")
+    said = i2ikit("run", "munit", *small(root / "data"), cwd=root)
+    assert "Done: 2 steps" in said
+    return root
+
+
+def test_a_run_says_where_its_results_are_and_what_to_type_next(trained: Path) -> None:
+    (folder,) = (trained / "runs").iterdir()
+    assert {p.name for p in folder.iterdir()} == {
+        "recipe.toml",
+        "resolved.toml",
+        "weights.safetensors",
+        "metrics.jsonl",
+        "samples",
+        "checkpoints",
+        "tensorboard",
+    }
+    said = i2ikit("run", str(folder / "resolved.toml"), "--out", "again", cwd=trained)
+    assert "i2ikit translate again YOUR_IMAGE.png" in said
+    assert "again/samples/step-000002.png" in said
+    assert (trained / "again" / "resolved.toml").read_text() == (folder / "resolved.toml").read_text()
+
+
+def test_translate_uses_the_newest_run_and_is_seeded(trained: Path) -> None:
+    Image.new("RGB", (90, 65), "red").save(trained / "mine.png")
+    said = i2ikit("translate", "mine.png", "--styles", "3", "--out", "one", cwd=trained)
+    assert "one/mine-sheet.png" in said
+    names = {p.name for p in (trained / "one").iterdir()}
+    assert names == {"mine-style-1.png", "mine-style-2.png", "mine-style-3.png", "mine-sheet.png"}
+    with Image.open(trained / "one" / "mine-style-1.png") as picture:
+        assert picture.size == (89, 64)
+    i2ikit("translate", "mine.png", "--styles", "3", "--out", "two", cwd=trained)
+    i2ikit("translate", "mine.png", "--styles", "3", "--seed", "1", "--out", "three", cwd=trained)
+    one, two, three = ((trained / d / "mine-style-2.png").read_bytes() for d in ("one", "two", "three"))
+    assert one == two != three
+
+
+def test_translate_takes_a_run_exemplars_and_a_direction(trained: Path) -> None:
+    (run,) = (trained / "runs").iterdir()
+    images = ["data/testB/0.png", "data/testB/1.png"]
+    said = i2ikit(
+        "translate", str(run), *images, "--style-from", "data/testA/2.png", "--to", "a", cwd=trained
+    )
+    assert "translations/0-sheet.png" in said
+    assert {p.name for p in (run / "translations").iterdir()} == {
+        "0-as-2.png",
+        "0-sheet.png",
+        "1-as-2.png",
+        "1-sheet.png",
+    }
+
+
+def test_eval_prints_and_keeps_every_metric(trained: Path) -> None:
+    (run,) = (trained / "runs").iterdir()
+    said = i2ikit("eval", str(run), cwd=trained)
+    for name in ("l1-diversity", "line-contrast", "style-health", "style_recon", "of_real"):
+        assert name in said
+    assert {p.name for p in (run / "eval").iterdir()} >= {"l1-diversity-a2b.json", "style-health-a2b.json"}
+    said = i2ikit("eval", "--metric", "l1-diversity", "--set", "l1-diversity.num_styles=2", cwd=trained)
+    assert "num_styles" in said
+    said = i2ikit("eval", "--metric", "l1-diversty", cwd=trained, code=2)
+    assert "did you mean 'l1-diversity'?" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "munit", "--set", "training.stepz=5"], "has no option 'stepz'; did you mean 'steps'?"),
+        (["run", "munit", "--set", "data.size=63"], "the nearest sizes are"),
+        (
+            ["run", "munit", "--set", "translator.style_encoder.name=munit-stile"],
+            "did you mean 'munit-style'?",
+        ),
+        (["run", "munit", "--set", "translator.content_encoder.width=-1"], "greater than 0, got -1"),
+        (["run", "munit", "--set", "training.steps=many"], "valid integer, got 'many'"),
+        (["run", "munit", "--set", "training.batch_size=1"], "erases the style"),
+        (
+            ["run", "munit", "--set", "data.name=folders", "--set", "data.root=empty"],
+            "holds no folder trainA",
+        ),
+        (["run", "unreadable.toml"], "is not UTF-8"),
+        (["run", "missing.toml"], "no such file"),
+        (["run", "munnit"], "did you mean 'munit'?"),
+        (["run", "empty"], "is a folder"),
+        (["run", "munit", "--out", "empty/../full"], "is there already"),
+        (["resume"], "no run found"),
+        (["resume", "empty"], "is no run folder"),
+        (["translate", "x.png"], "no run found"),
+        (["eval", "--metric", "l1-diversity"], "no run found"),
+        (["list", "norm"], "did you mean 'norms'?"),
+    ],
+)
+def test_whatever_is_wrong_there_is_a_message_code_2_and_nothing_is_written(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "unreadable.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    if "full" in arguments[-1]:
+        arguments = [*arguments, "--set", "data.name=folders", "--set", f'data.root="{_folders(tmp_path)}"']
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["i2ikit", *arguments])
+    with pytest.raises(SystemExit) as exited:
+        cli.main()
+    said = capsys.readouterr().err
+    assert exited.value.code == 2
+    assert "Traceback" not in said
+    assert message in said.replace("\n", " ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def _folders(tmp_path: Path) -> Path:
+    from tests.conftest import make_folders
+
+    return make_folders(tmp_path / "data", (64, 64))
+
+
+def test_a_file_that_is_no_image_is_named(trained: Path) -> None:
+    (trained / "notes.png").write_text("not a picture")
+    assert "notes.png: not a readable image" in i2ikit("translate", "notes.png", cwd=trained, code=2)
+
+
+def test_list_shows_names_and_their_origin(tmp_path: Path) -> None:
+    said = i2ikit("list", "norms", cwd=tmp_path)
+    assert all(name in said for name in ("adain", "bn", "in", "ln", "none", "i2ikit 0.1.0"))
+    assert "munit-content" not in said
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"], ["--version"]])
+def test_help_and_list_do_not_import_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['i2ikit', *sys.argv[1:]]\n"
+        "from i2ikit.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as e: assert not e.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+
+
+def test_ctrl_c_saves_exits_with_130_and_resume_finishes(trained: Path) -> None:
+    arguments = small(
+        trained / "data", "training.steps=100000", "training.sample_every=0", "training.log_every=1"
+    )
+    command = [sys.executable, "-m", "i2ikit", "run", "munit", "--out", "stopped", *arguments]
+    process = subprocess.Popen(command, cwd=trained, stdout=subprocess.PIPE, text=True)
+    lines = trained / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (lines.exists() and lines.read_text().count("\n") > 2):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "i2ikit resume stopped" in said
+    step = int(said.split("Stopped after step ")[1].split()[0])
+    resolved = trained / "stopped" / "resolved.toml"
+    resolved.write_text(resolved.read_text().replace("steps = 100000\nbatch", f"steps = {step + 2}\nbatch"))
+    assert f"Done: {step + 2} steps" in i2ikit("resume", "stopped", cwd=trained)
+
+
+def test_the_debug_flag_shows_the_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "i2ikit", "--debug", "run", "munit", "--set", "training.stepz=5"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "RecipeError" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_the_tiny_recipe_of_the_tests_is_valid(folders: Path) -> None:
+    assert tiny_recipe(folders).training.steps == 2

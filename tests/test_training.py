@@ -1,0 +1,385 @@
+"""Training: phases, optimizers, EMA, non-finite gradients, interruption, and exact resuming."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from i2ikit.checkpoints import load_translator, newest_checkpoint
+from i2ikit.data import training_batches
+from i2ikit.draws import normal_draws
+from i2ikit.errors import RunError, TrainingError
+from i2ikit.recipe import OptimizerOptions, Recipe
+from i2ikit.runs import RESOLVED
+from i2ikit.training import (
+    TrainingState,
+    build,
+    new_accelerator,
+    new_translator,
+    set_learning_rate,
+    train,
+    train_step,
+    update_ema,
+)
+from i2ikit.translator import Draws, ImageSpec, Phase, weighted_total
+from tests.conftest import tiny_recipe
+
+IMAGES = ImageSpec({"a": 3, "b": 3}, 64)
+QUIET = Console(quiet=True)
+
+
+def new_state(recipe: Recipe) -> TrainingState:
+    translator = new_translator(recipe, IMAGES)
+    accelerator = new_accelerator(recipe.training.precision, Path("unused"))
+    return build(translator, recipe.optimizers, accelerator, recipe.training.steps)
+
+
+def batch_of(n: int = 2) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {d: torch.rand(n, 3, 64, 64, generator=generator) * 2 - 1 for d in "ab"}
+
+
+def step(state: TrainingState, batch: Mapping[str, Tensor], t: int = 0) -> dict[str, Tensor]:
+    def draw(phase: Phase) -> Draws:
+        return normal_draws(0, t, phase.name, phase.draws, range(len(batch["a"])))
+
+    return train_step(state, t, batch, draw)
+
+
+def run(recipe: Recipe, folder: Path, *, resume: bool = False) -> int:
+    folder.mkdir(exist_ok=True)
+    (folder / RESOLVED).write_text(recipe.to_toml())
+    return train(recipe, recipe.data(), folder, resume=resume, console=QUIET).step
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("elapsed_s", "steps_per_s")} for line in lines]
+
+
+@pytest.mark.parametrize("order", ["generator-first", "discriminator-first"])
+def test_a_step_returns_every_loss_that_has_a_weight_and_moves_every_network(
+    folders: Path, order: str
+) -> None:
+    state = new_state(tiny_recipe(folders, f"translator.order={order}"))
+    before = copy.deepcopy(state.translator.state_dict())
+    losses = step(state, batch_of())
+    weights = state.translator.weights
+    names = {f"{phase}/{name}" for phase, own in weights.items() for name, w in own.items() if w}
+    assert {key.rpartition("/")[0] for key in losses} == names
+    assert all(math.isfinite(loss) and not loss.requires_grad for loss in losses.values())
+    for name, after in state.translator.named_parameters():
+        # A bias before a norm that subtracts the mean has no effect, hence no gradient worth the name.
+        assert not name.endswith("weight") or not torch.equal(after, before[name]), name
+
+
+@pytest.mark.parametrize("order", ["generator-first", "discriminator-first"])
+def test_a_phase_gives_gradients_to_the_networks_it_trains_and_to_no_other(folders: Path, order: str) -> None:
+    state = new_state(tiny_recipe(folders, f"translator.order={order}"))
+    seen: list[str] = []
+    for phase in state.phases:
+        for optimizer in state.optimizers.values():
+            optimizer.zero_grad()
+        alone = copy.copy(state)
+        alone.phases = (phase,)
+        fakes = {"x_ab": batch_of()["a"], "x_ba": batch_of()["b"]}
+        alone.modules = {phase.name: WithHanded(state.modules[phase.name], fakes)}
+        step(alone, batch_of())
+        for role, network in state.translator.networks.items():
+            has_gradient = any(p.grad is not None and p.grad.any() for p in network.parameters())
+            assert has_gradient == (role in state.roles(phase)), (phase.name, role)
+        seen += state.roles(phase)
+    assert sorted(seen) == sorted(state.translator.networks)
+
+
+class WithHanded(nn.Module):
+    """A phase, given what an earlier one would have handed on."""
+
+    def __init__(self, module: nn.Module, handed: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.module = module
+        self.handed = handed
+
+    def forward(self, batch: object, draws: object, handed: object) -> object:
+        return self.module(batch, draws, self.handed)
+
+
+def test_weight_zero_is_neither_computed_nor_returned(folders: Path) -> None:
+    overrides = [
+        f"translator.weights.generator.{name}=0" for name in ("image_recon", "style_recon", "cycle_recon")
+    ]
+    state = new_state(tiny_recipe(folders, *overrides))
+    losses = step(state, batch_of())
+    assert {key for key in losses if key.startswith("generator")} == {
+        f"generator/{name}/{d}" for name in ("adversarial", "content_recon") for d in "ab"
+    }
+
+
+def test_names_on_one_side_only_are_an_error() -> None:
+    one = torch.tensor(1.0)
+    assert weighted_total({"x/a": one, "x/b": one, "y": one}, {"x": 2, "y": 3, "z": 0}).item() == 7
+    with pytest.raises(TrainingError, match=r"losses \['y'\] have no weight"):
+        weighted_total({"x": one, "y": one}, {"x": 1})
+    with pytest.raises(TrainingError, match=r"weights \['y'\] have no loss"):
+        weighted_total({"x": one}, {"x": 1, "y": 1})
+
+
+@pytest.mark.parametrize("constant", [1.0, -1.0, 0.0])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("norm", ["bn", "none"])
+def test_a_constant_picture_does_not_poison_the_weights(
+    folders: Path, constant: float, precision: str, norm: str
+) -> None:
+    """The official code gets gradients of 1e13 and NaN in its first step from one white picture."""
+    overrides = (f"training.precision={precision}", f"translator.style_encoder.norm={norm}")
+    recipe = tiny_recipe(
+        folders,
+        *overrides,
+        "translator.content_encoder.num_residual=4",
+        "translator.decoder.num_residual=4",
+        "translator.content_encoder.width=16",
+    )
+
+    def largest_gradient(batch: Mapping[str, Tensor]) -> float:
+        state = new_state(recipe)
+        step(state, batch)
+        assert state.skips == 0
+        roles = state.translator.generative
+        grads = [
+            p.grad for r in roles for p in state.translator.networks[r].parameters() if p.grad is not None
+        ]
+        assert all(p.isfinite().all() for p in state.translator.parameters())
+        return torch.nn.utils.get_total_norm(grads).item()
+
+    batch = batch_of()
+    usual = largest_gradient(batch)
+    for domain in "ab":
+        poisoned = {**batch, domain: batch[domain].clone()}
+        poisoned[domain][1] = constant
+        assert largest_gradient(poisoned) < 20 * usual
+    everywhere = {d: torch.full_like(x, constant) for d, x in batch.items()}
+    assert largest_gradient(everywhere) < 20 * usual
+
+
+def test_non_finite_gradients_are_skipped_and_leave_no_trace(folders: Path) -> None:
+    """Weights, moments and batch norm's running statistics stay as they were."""
+    state = new_state(tiny_recipe(folders))
+    step(state, batch_of())
+    before = copy.deepcopy(state.translator.state_dict())
+    moments = copy.deepcopy(state.optimizers["decoders"].state_dict())
+    bad = batch_of()
+    bad["a"][0, 0, 0, 0] = math.nan
+    step(state, bad, 1)
+    assert state.skips == 2
+    for name, tensor in state.translator.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    again = state.optimizers["decoders"].state_dict()
+    assert torch.equal(again["state"][0]["exp_avg"], moments["state"][0]["exp_avg"])
+    step(state, batch_of(), 2)
+    assert state.skips == 0
+
+
+def test_training_gives_up_after_many_non_finite_updates_and_names_the_losses(folders: Path) -> None:
+    state = new_state(tiny_recipe(folders))
+    bad = {d: torch.full((2, 3, 64, 64), math.nan) for d in "ab"}
+    for t in range(9):
+        step(state, bad, t)
+    with pytest.raises(TrainingError, match=r"step 9, phase 'discriminator': .* 20 updates in a row; losses"):
+        step(state, bad, 9)
+
+
+def test_ema_follows_the_weights_slowly_and_the_buffers_at_once(folders: Path) -> None:
+    state = new_state(tiny_recipe(folders, "translator.style_encoder.norm=bn"))
+    first = copy.deepcopy(state.ema.state_dict())
+    step(state, batch_of())
+    update_ema(state.ema, state.translator, 0.9, step=1000)
+    live, averaged = state.translator.state_dict(), state.ema.state_dict()
+    buffers = {name for name, _ in state.translator.named_buffers()}
+    assert any("running_mean" in name for name in buffers)
+    for name in averaged:
+        if "discriminators" in name:
+            continue
+        expected = live[name] if name in buffers else 0.9 * first[name] + 0.1 * live[name]
+        torch.testing.assert_close(averaged[name], expected)
+    assert any(not torch.equal(averaged[n], first[n]) for n in buffers if "running_mean" in n)
+
+
+def test_ema_forgets_the_initial_weights_early(folders: Path) -> None:
+    state = new_state(tiny_recipe(folders))
+    with torch.no_grad():
+        for parameter in state.translator.parameters():
+            parameter.fill_(1.0)
+    update_ema(state.ema, state.translator, 0.999, step=0)
+    for t in range(1, 60):
+        update_ema(state.ema, state.translator, 0.999, step=t)
+    for role in state.ema.generative:
+        assert all((p - 1).abs().max() < 1e-4 for p in state.ema.networks[role].parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "step_number", "factor"),
+    [
+        ({"decay": "none"}, 10**6, 1),
+        ({"decay": "step", "decay_steps": 100_000}, 99_998, 1),
+        ({"decay": "step", "decay_steps": 100_000}, 99_999, 0.5),
+        ({"decay": "step", "decay_steps": 100_000}, 199_999, 0.25),
+        ({"decay": "linear", "decay_steps": 50}, 49, 1),
+        ({"decay": "linear", "decay_steps": 50}, 75, 0.5),
+        ({"decay": "linear", "decay_steps": 50}, 99, 0.02),
+    ],
+)
+def test_the_learning_rate_is_a_function_of_the_step(options: dict, step_number: int, factor: float) -> None:
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=1.0)
+    set_learning_rate(optimizer, OptimizerOptions(lr=2e-4, **options), step_number, steps=100)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(2e-4 * factor)
+
+
+def test_bf16_trains_with_fp32_weights_and_losses(folders: Path) -> None:
+    state = new_state(tiny_recipe(folders, "training.precision=bf16"))
+    losses = step(state, batch_of())
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    assert all(p.dtype == torch.float32 for p in state.translator.parameters())
+
+
+def test_bf16_is_really_used(folders: Path) -> None:
+    recipe = tiny_recipe(folders)
+    plain = step(new_state(recipe), batch_of())
+    state = new_state(tiny_recipe(folders, "training.precision=bf16"))
+    rounded = step(state, batch_of())
+    assert any(plain[k] != rounded[k] for k in plain)
+    assert all(plain[k].item() == pytest.approx(rounded[k].item(), abs=0.1, rel=0.1) for k in plain)
+
+
+def test_a_run_leaves_everything_that_the_docs_promise(folders: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(folders, "training.sample_every=1")
+    assert run(recipe, tmp_path / "run") == 2
+    names = {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert {
+        "resolved.toml",
+        "weights.safetensors",
+        "metrics.jsonl",
+        "samples/step-000000.png",
+        "samples/step-000001.png",
+        "samples/step-000002.png",
+        "samples/step-000002-b2a.png",
+        "checkpoints/step-000000002/manifest.json",
+    } <= names
+    assert any(name.startswith("tensorboard/events") for name in names)
+    assert not any(name.endswith((".pkl", ".pt", ".tmp")) for name in names)
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2]
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(
+    folders: Path, tmp_path: Path, one_thread: None
+) -> None:
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        run(tiny_recipe(folders, f"seed={seed}"), tmp_path / name)
+    one, two, three = (metrics(tmp_path / name) for name in ("one", "two", "three"))
+    assert one == two
+    assert one != three
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_resuming_is_bit_exact(folders: Path, tmp_path: Path, one_thread: None, stop: int) -> None:
+    """In mid-epoch too: 6 pictures, batches of 2, 5 steps."""
+    whole = ("training.steps=5", "training.checkpoint_every=1", "training.keep=9", "optimizer.decay=linear")
+    overrides = (*whole, "optimizer.decay_steps=2", "translator.style_encoder.norm=bn")
+    recipe = tiny_recipe(folders, *overrides)
+    run(recipe, tmp_path / "whole")
+    run(recipe, tmp_path / "parts")
+    for later in range(stop + 1, 6):
+        folder = tmp_path / "parts" / "checkpoints" / f"step-{later:09d}"
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    (tmp_path / "parts" / "metrics.jsonl").unlink()
+    assert run(recipe, tmp_path / "parts", resume=True) == 5
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")[stop:]
+    for file in ("networks", "ema", "optimizers"):
+        name = f"checkpoints/step-000000005/{file}.safetensors"
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops(folders: Path, tmp_path: Path, number: signal.Signals) -> None:
+    recipe = tiny_recipe(
+        folders, "training.steps=1000", "training.sample_every=0", "training.checkpoint_every=0"
+    )
+    data = recipe.data()
+    reads = data.image
+
+    def image(split: str, domain: str, index: int, rng: object = None) -> Tensor:
+        image.count += 1
+        if image.count == 60:
+            os.kill(os.getpid(), number)
+        return reads(split, domain, index, rng)
+
+    image.count = 0
+    data.image = image
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / RESOLVED).write_text(recipe.to_toml())
+    before = signal.getsignal(number)
+    stopped = train(recipe, data, folder, console=QUIET)
+    assert stopped.signal == number
+    assert 0 < stopped.step < 100
+    assert newest_checkpoint(folder).name == f"step-{stopped.step:09d}"
+    assert (folder / f"samples/step-{stopped.step:06d}.png").is_file()
+    load_translator(folder)
+    assert signal.getsignal(number) is before
+
+
+def test_only_the_newest_checkpoints_are_kept(folders: Path, tmp_path: Path) -> None:
+    run(
+        tiny_recipe(folders, "training.steps=4", "training.checkpoint_every=1", "training.keep=2"),
+        tmp_path / "r",
+    )
+    names = sorted(p.name for p in (tmp_path / "r" / "checkpoints").iterdir())
+    assert names == ["step-000000003", "step-000000004"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_none_at_all_is_an_error(
+    folders: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    run(tiny_recipe(folders, "training.checkpoint_every=1"), folder)
+    ema = folder / "checkpoints/step-000000002/ema.safetensors"
+    ema.write_bytes(ema.read_bytes()[:-1] + b"\x00")
+    damaged = bytearray(ema.read_bytes())
+    damaged[-5] ^= 1
+    ema.write_bytes(damaged)
+    assert newest_checkpoint(folder).name == "step-000000001"
+    (folder / "checkpoints/step-000000001/manifest.json").unlink()
+    with pytest.raises(
+        RunError, match="no checkpoint to resume from; damaged: step-000000002, step-000000001"
+    ):
+        newest_checkpoint(folder)
+
+
+def test_weights_translate_without_the_data(folders: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    run(tiny_recipe(folders), folder)
+    for file in list(folders.rglob("*.png")):
+        file.unlink()
+    translator = load_translator(folder)
+    y = translator.translate(torch.rand(1, 3, 30, 21), translator.sample_style(1), "b")
+    assert y.shape == (1, 3, 30, 21)
+
+
+def test_batches_come_in_the_same_order_from_workers_and_from_the_middle(folders: Path) -> None:
+    data = tiny_recipe(folders).data()
+    alone = list(training_batches(data, 0, 0, 4, 2, range(2)))
+    workers = list(training_batches(data, 0, 0, 4, 2, range(2), num_workers=1))
+    later = list(training_batches(data, 0, 2, 4, 2, range(2)))
+    for one, two in zip([*alone, *alone[2:]], [*workers, *later], strict=True):
+        assert all(torch.equal(one[d], two[d]) for d in "ab")
