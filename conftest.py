@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -52,26 +53,17 @@ def _read_toml(example: Example) -> None:
 
 
 def _set_up(namespace: dict[str, Any]) -> None:
-    folder = Path(os.environ["PYTEST_DOCS_FOLDER"]) / str(len(os.listdir(os.environ["PYTEST_DOCS_FOLDER"])))
-    folder.mkdir()
+    """A working folder for one document: images, a data set, and the recipes of the checkout."""
+    folder = Path(tempfile.mkdtemp(prefix="i2ikit-docs-"))
     make_folders(folder / "data")
+    (folder / "recipes").symlink_to(Path(__file__).parent / "recipes")
     for name in ("my-outline.png", "exemplar.png"):
         (folder / name).write_bytes((folder / "data" / "testA" / "0.png").read_bytes())
     namespace["folder"] = folder
 
 
-def pytest_configure(config: Any) -> None:
-    """A folder for the commands of the documents, below pytest's own temporary ones."""
-    import tempfile
-
-    os.environ.setdefault("PYTEST_DOCS_FOLDER", tempfile.mkdtemp(prefix="i2ikit-docs-"))
-
-
-def pytest_unconfigure(config: Any) -> None:
-    """Take the folder away again."""
-    import shutil
-
-    shutil.rmtree(os.environ.pop("PYTEST_DOCS_FOLDER"), ignore_errors=True)
+def _tear_down(namespace: dict[str, Any]) -> None:
+    shutil.rmtree(namespace["folder"])
 
 
 pytest_collect_file = Sybil(
@@ -82,4 +74,5 @@ pytest_collect_file = Sybil(
     ],
     patterns=["README.md", "docs/*.md"],
     setup=_set_up,
+    teardown=_tear_down,
 ).pytest()

@@ -211,11 +211,10 @@ def eval_(
         results = evaluate(folder, names, to=to.value, seed=seed, overrides=set_ or [])
     direction = "a2b" if to is Domain.b else "b2a"
     for name, values in results.items():
-        table = Table(
-            "", "", title=f"{name}  ({direction}, seed {seed})", show_header=False, title_justify="left"
-        )
+        table = Table(box=None, show_header=False, padding=(0, 2))
         for key, value in values.items():
             table.add_row(key, str(value) if isinstance(value, int) else f"{value:.4f}")
+        console.print(f"[bold]{name}[/]  ({direction}, seed {seed})", highlight=False)
         console.print(table)
     console.print(f"Kept in {escape(str(folder / 'eval'))}/", highlight=False, soft_wrap=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -259,9 +260,17 @@ def training_batches(
     Yields:
         `{"a": (len(places), C, size, size), "b": ...}`, values in [-1, 1].
     """
-    steps = [[t * batch_size + place for place in places] for t in range(first_step, last_step)]
-    loader = DataLoader(_Positions(dataset, seed), batch_sampler=steps, num_workers=num_workers)
-    yield from loader
+    steps = ([t * batch_size + place for place in places] for t in range(first_step, last_step))
+    yield from DataLoader(
+        _Positions(dataset, seed),
+        batch_sampler=steps,
+        num_workers=num_workers,
+        worker_init_fn=_leave_ctrl_c_to_the_main_process,
+    )
+
+
+def _leave_ctrl_c_to_the_main_process(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def cache_dir() -> Path:
