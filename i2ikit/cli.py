@@ -191,7 +191,9 @@ def eval_(
     run: RunOption = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="What to measure (see `i2ikit list metrics`); repeat it. All if not given."),
+        typer.Option(
+            help="What to measure (`i2ikit list metrics`); repeat it. All that suit the data if not given."
+        ),
     ] = None,
     to: ToOption = Domain.b,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs and styles.")] = 0,
@@ -202,19 +204,20 @@ def eval_(
 ) -> None:
     """Measure a run on held-out images; the numbers are kept in RUN/eval/."""
     from i2ikit.evaluation import evaluate
-    from i2ikit.registry import metrics
     from i2ikit.runs import find_run
 
     folder = find_run(run)
-    names = metric or metrics.names()
     with console.status("Measuring ..."):
-        results = evaluate(folder, names, to=to.value, seed=seed, overrides=set_ or [])
+        results = evaluate(folder, metric or None, to=to.value, seed=seed, overrides=set_ or [])
     direction = "a2b" if to is Domain.b else "b2a"
     for name, values in results.items():
+        console.print(f"[bold]{name}[/]  ({direction}, seed {seed})", highlight=False)
+        if isinstance(values, str):
+            console.print(f"  {escape(values)}", highlight=False)
+            continue
         table = Table(box=None, show_header=False, padding=(0, 2))
         for key, value in values.items():
             table.add_row(key, str(value) if isinstance(value, int) else f"{value:.4f}")
-        console.print(f"[bold]{name}[/]  ({direction}, seed {seed})", highlight=False)
         console.print(table)
     console.print(f"Kept in {escape(str(folder / 'eval'))}/", highlight=False, soft_wrap=True)
 

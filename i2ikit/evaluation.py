@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from i2ikit.checkpoints import load_translator
-from i2ikit.errors import RecipeError
+from i2ikit.errors import DataError, RecipeError
 from i2ikit.metrics import Metric, Subject
 from i2ikit.recipe import load_recipe, override
 from i2ikit.registry import metrics
@@ -21,30 +21,37 @@ __all__ = ["evaluate"]
 
 @torch.no_grad()
 def evaluate(
-    run: Path, names: Sequence[str], *, to: str, seed: int, overrides: Sequence[str] = ()
-) -> dict[str, Mapping[str, float]]:
+    run: Path, names: Sequence[str] | None, *, to: str, seed: int, overrides: Sequence[str] = ()
+) -> dict[str, Mapping[str, float] | str]:
     """Measure a run and write eval/<metric>-a2b.json (or -b2a).
 
     Args:
-        names: metrics, as `i2ikit list metrics` shows them.
+        names: metrics, as `i2ikit list metrics` shows them; None is every one that suits the data.
         to: the domain to translate into.
         seed: of the choice of inputs and styles.
         overrides: `metric.option=VALUE` each.
 
     Returns:
-        The numbers of each metric by name.
+        The numbers of each metric by name; a sentence for one that the data does not suit.
 
     Raises:
         RecipeError: an unknown metric or option.
         RunError: the run cannot be loaded.
+        DataError: a metric that was asked for by name does not suit the data.
     """
-    built = _build_metrics(names, overrides)
+    built = _build_metrics(metrics.names() if names is None else names, overrides)
     recipe = load_recipe(run / RESOLVED)
     subject = Subject(load_translator(run), recipe.data(), to, seed)
     (run / "eval").mkdir(exist_ok=True)
-    results: dict[str, Mapping[str, float]] = {}
+    results: dict[str, Mapping[str, float] | str] = {}
     for name, metric in built.items():
-        results[name] = dict(metric.measure(subject))
+        try:
+            results[name] = dict(metric.measure(subject))
+        except DataError as error:
+            if names is not None:
+                raise
+            results[name] = f"not measured: {error}"
+            continue
         report = {
             "metric": name,
             "direction": "a2b" if to == "b" else "b2a",

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from i2ikit.data import Dataset
 from i2ikit.draws import counted_generator
+from i2ikit.errors import DataError
 from i2ikit.sampling import distinct_test_indices, random_styles
 from i2ikit.translator import Translator, other
 
@@ -64,6 +65,17 @@ class Subject:
             ]
         )
 
+    def pairable_targets(self, most: int) -> Tensor:
+        """The same, at least two of them.
+
+        Raises:
+            DataError: there is only one.
+        """
+        images = self.targets(most)
+        if len(images) < 2:
+            raise DataError(f"domain {self.to} has one held-out image; 2 or more distinct ones are needed")
+        return images
+
     def _images(self, domain: str, most: int) -> Tensor:
         indices = distinct_test_indices(self.data, domain, most, self.seed)
         return torch.stack([self.data.image("test", domain, index) for index in indices])
@@ -101,12 +113,12 @@ class L1Diversity:
         styles = subject.styles(self.num_styles, len(x))
         diversity = _pairwise(subject.translate(x, styles))
         once, again = subject.translate(x, styles[:1].expand(2, -1, -1))
-        real = subject.targets(2 * self.num_inputs)
+        real = subject.pairable_targets(2 * self.num_inputs)
         half = len(real) // 2
         real_pairs = _difference(real[:half], real[half : 2 * half]).mean()
         return {
             "diversity": diversity.mean().item(),
-            "standard_error": (diversity.std() / len(x) ** 0.5).item(),
+            "standard_error": (diversity.std(correction=min(1, len(x) - 1)) / len(x) ** 0.5).item(),
             "real_pairs": real_pairs.item(),
             "of_real": (diversity.mean() / real_pairs).item(),
             "same_style": _difference(once, again).max().item(),
@@ -145,6 +157,8 @@ class LineContrast:
         line = _luminance(x) < 0.5
         ring = _grown(line, 2) & ~_grown(line, 1)
         usable = line.any((1, 2)) & ring.any((1, 2))
+        if not usable.any():
+            raise DataError("no held-out input has lines: pixels darker than 0.5 with lighter ones around")
         x, line, ring = x[usable], line[usable], ring[usable]
         y = _luminance(subject.translate(x, subject.styles(self.num_styles, len(x))))
         on_line = (y * line).sum((2, 3)) / line.sum((1, 2))
@@ -185,7 +199,7 @@ class StyleHealth:
         """See the class."""
         translator, to = subject.translator, subject.to
         x = subject.inputs(self.num_inputs)
-        real = subject.targets(2 * self.num_inputs)
+        real = subject.pairable_targets(2 * self.num_inputs)
         styles = subject.styles(self.num_styles, len(x))
         random_outputs = subject.translate(x, styles)
         again = torch.stack([translator.encode_style(y, to) for y in random_outputs])
@@ -195,6 +209,7 @@ class StyleHealth:
         picks = [rng.permutation(len(real))[: self.num_styles] for _ in range(len(x))]
         exemplars = codes[torch.from_numpy(np.stack(picks, axis=1))]
         guided = subject.translate(x, exemplars)
+        # A last batch of one would be instance norm to a batch norm in training mode.
         batches = [real[n : n + self.batch_size] for n in range(0, len(real) - 1, self.batch_size)]
         in_training = copy.deepcopy(translator).train()
         recon = [_difference(translator.reconstruct(batch, to), batch).mean() for batch in batches]

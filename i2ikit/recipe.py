@@ -166,18 +166,17 @@ def find_recipe(source: str | Path) -> Path:
         RecipeError: there is none; lists those that ship.
     """
     path = Path(source)
-    if path.suffix == ".toml" or path.exists():
+    if path.suffix == ".toml" or path.is_file():
         return path
-    folders = recipe_folders()
-    for folder in folders:
-        if (folder / f"{source}.toml").is_file():
-            return folder / f"{source}.toml"
-    shipped = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
-    message = (
-        f"no such recipe{did_you_mean(str(source), shipped)} Give a .toml file, or one of those "
-        f"that ship: {', '.join(shipped)}"
-    )
-    raise RecipeError(str(source), [Problem("", message.replace("recipe Give", "recipe. Give"))])
+    shipped = {file.stem: file for folder in recipe_folders() for file in folder.glob("*.toml")}
+    if str(source) in shipped:
+        return shipped[str(source)]
+    if path.exists():
+        return path
+    known = ", ".join(sorted(shipped))
+    hint = did_you_mean(str(source), shipped)
+    message = f"no such recipe{hint} (give a .toml file, or one of those that ship: {known})"
+    raise RecipeError(str(source), [Problem("", message)])
 
 
 def recipe_folders() -> list[Path]:

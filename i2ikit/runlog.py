@@ -29,6 +29,8 @@ class RunLog:
 
     def __init__(self, folder: Path | None, step: int, steps: int, console: Console) -> None:
         self.path = folder / "metrics.jsonl" if folder else None
+        if self.path is not None and self.path.exists():
+            _forget_after(self.path, step)
         self.console = console
         self.steps = steps
         self.started = self._last_log = self._last_plain = time.perf_counter()
@@ -95,6 +97,12 @@ class RunLog:
         """Print a line above the bar."""
         if self.path is not None:
             self.console.print(text, soft_wrap=True, highlight=False)
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the lines of steps that a resumed run will do again."""
+    lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
+    path.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step), "utf-8")
 
 
 def _loss_means(losses: Mapping[str, float]) -> str:

@@ -27,7 +27,7 @@ def create_run(out: Path | None, recipe_name: str) -> Path:
     """A new run folder: `out`, or runs/<recipe>-<date>-<time>.
 
     Raises:
-        RunError: `out` exists and is not an empty folder.
+        RunError: `out` exists and is not an empty folder, or cannot be made.
     """
     if out is not None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -35,17 +35,21 @@ def create_run(out: Path | None, recipe_name: str) -> Path:
                 f"{out} is there already; give --out another folder, or continue it with "
                 f"`i2ikit resume {out}`"
             )
-        out.mkdir(parents=True, exist_ok=True)
-        return out
+        return _made(out)
     stem = f"{recipe_name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
         folder = Path("runs") / f"{stem}{suffix}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
+        if not folder.exists():
+            return _made(folder)
     raise RunError(f"runs/{stem}: too many runs in one second")
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the run folder {folder}: {error.strerror}") from error
+    return folder
 
 
 def is_run(path: Path) -> bool:

@@ -144,7 +144,7 @@ def train_step(
     handed: dict[str, Tensor] = {}
     logged: dict[str, Tensor] = {}
     for phase in state.phases:
-        if step % phase.every:
+        if step % phase.every or not any(state.translator.weights[phase.name].values()):
             continue
         roles = state.roles(phase)
         idle = [net for role, net in state.translator.networks.items() if role not in roles]

@@ -48,20 +48,30 @@ def translate_files(
     translator = translator.to(device)
     if exemplars:
         shown = [load_image(path, images.channels[to], images.size).to(device) for path in exemplars]
-        labels = [f"as-{path.stem}" for path in exemplars]
+        labels = [f"as-{name}" for name in _distinct_names(exemplars)]
         styles = torch.cat([translator.encode_style(image[None], to) for image in shown])
     else:
         labels = [f"style-{n}" for n in range(1, num_styles + 1)]
         styles = random_styles(translator, num_styles, seed).to(device)
+    names = _distinct_names(files)
     sources = [load_image(path, images.channels[other(to)], images.size) for path in files]
     out.mkdir(parents=True, exist_ok=True)
     sheets = []
-    for path, source in zip(files, sources, strict=True):
+    for name, source in zip(names, sources, strict=True):
         columns: list[tuple[str, Tensor]] = [("input", source[None])]
         for label, style in zip(labels, styles, strict=True):
             y = translator.translate(source[None].to(device), style[None], to)
-            to_picture(y[0]).save(out / f"{path.stem}-{label}.png")
+            to_picture(y[0]).save(out / f"{name}-{label}.png")
             columns.append((label, y))
-        sheets.append(out / f"{path.stem}-sheet.png")
+        sheets.append(out / f"{name}-sheet.png")
         sheet(columns).save(sheets[-1])
     return sheets
+
+
+def _distinct_names(files: Sequence[Path]) -> list[str]:
+    """The files' names without their endings; numbered where two would be the same."""
+    names: list[str] = []
+    for path in files:
+        taken = sum(other == path.stem for other in (file.stem for file in files[: len(names)]))
+        names.append(f"{path.stem}-{taken + 1}" if taken else path.stem)
+    return names

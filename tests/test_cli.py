@@ -88,6 +88,12 @@ def test_translate_takes_a_run_exemplars_and_a_direction(trained: Path) -> None:
     }
 
 
+def test_images_of_one_name_do_not_overwrite_each_other(trained: Path) -> None:
+    i2ikit("translate", "data/testA/0.png", "data/testB/0.png", "--styles", "1", "--out", "same", cwd=trained)
+    names = {p.name for p in (trained / "same").iterdir()}
+    assert names == {"0-style-1.png", "0-sheet.png", "0-2-style-1.png", "0-2-sheet.png"}
+
+
 def test_eval_prints_and_keeps_every_metric(trained: Path) -> None:
     (run,) = (trained / "runs").iterdir()
     said = i2ikit("eval", str(run), cwd=trained)
@@ -121,6 +127,7 @@ def test_eval_prints_and_keeps_every_metric(trained: Path) -> None:
         (["run", "munnit"], "did you mean 'munit'?"),
         (["run", "empty"], "is a folder"),
         (["run", "munit", "--out", "empty/../full"], "is there already"),
+        (["run", "munit", "--out", "unreadable.toml/run"], "cannot make the run folder"),
         (["resume"], "no run found"),
         (["resume", "empty"], "is no run folder"),
         (["translate", "x.png"], "no run found"),
@@ -139,7 +146,7 @@ def test_whatever_is_wrong_there_is_a_message_code_2_and_nothing_is_written(
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
-    if "full" in arguments[-1]:
+    if "--out" in arguments:
         arguments = [*arguments, "--set", "data.name=folders", "--set", f'data.root="{_folders(tmp_path)}"']
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from i2ikit.data import UnpairedFolders
+from i2ikit.errors import DataError
 from i2ikit.metrics import L1Diversity, LineContrast, StyleHealth, Subject
 from i2ikit.sampling import distinct_test_indices, sample_grid, sheet
 from i2ikit.translator import Phase, Translator
@@ -100,6 +101,24 @@ def test_a_style_that_can_be_read_off_has_no_reconstruction_error(outlines: Unpa
     assert values["image_recon"] == pytest.approx(0.05)
     assert values["eval_of_train"] == pytest.approx(1)
     assert values["guided_of_random"] > 0.5
+
+
+def test_metrics_say_which_data_they_cannot_measure(outlines: UnpairedFolders, tmp_path: Path) -> None:
+    for n in range(1, 12):
+        (tmp_path / "testB" / f"{n:02}.png").unlink()
+    alone = subject(UnpairedFolders(root=str(tmp_path), size=16))
+    for metric in (L1Diversity(), StyleHealth()):
+        with pytest.raises(DataError, match="domain b has one held-out image; 2 or more distinct"):
+            metric.measure(alone)
+    Image.new("RGB", (16, 16), "white").save(tmp_path / "testB" / "01.png")
+    for n in range(1, 12):
+        (tmp_path / "testA" / f"{n:02}.png").unlink()
+    few = subject(UnpairedFolders(root=str(tmp_path), size=16))
+    assert L1Diversity().measure(few)["standard_error"] == 0
+    assert np.isfinite(list(StyleHealth().measure(few).values())).all()
+    Image.new("RGB", (16, 16), "white").save(tmp_path / "testA" / "00.png")
+    with pytest.raises(DataError, match="no held-out input has lines"):
+        LineContrast().measure(subject(UnpairedFolders(root=str(tmp_path), size=16)))
 
 
 def test_the_seed_decides_and_decides_again(outlines: UnpairedFolders) -> None:

@@ -61,6 +61,14 @@ def test_a_recipe_that_ships_is_found_by_name() -> None:
     assert find_recipe("munit").name == "munit.toml"
 
 
+def test_a_folder_of_the_same_name_does_not_hide_a_recipe_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "munit").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe("munit").is_file()
+
+
 def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
     with pytest.raises(RecipeError, match=r"did you mean 'munit'\?.*munit-paper"):
         find_recipe("munnit")
@@ -112,6 +120,11 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
             "translator.weights.generator.style_recon=-1",
             "translator.weights.generator.style_recon",
             "greater",
+        ),
+        (
+            "translator.weights.generator={adversarial=0, image_recon=0, content_recon=0, style_recon=0}",
+            "translator:",
+            "every weight of [translator.weights.generator] is 0",
         ),
         ("optimizer.lr=nan", "optimizer.lr", "finite"),
         ("optimizer.betas=[0.5]", "optimizer.betas", "needs it"),

@@ -310,6 +310,19 @@ def test_resuming_is_bit_exact(folders: Path, tmp_path: Path, one_thread: None, 
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_resuming_after_a_kill_forgets_the_lines_of_steps_that_it_does_again(
+    folders: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(folders, "training.steps=3", "training.checkpoint_every=1", "training.keep=9")
+    run(recipe, tmp_path / "r")
+    for file in (tmp_path / "r/checkpoints/step-000000003").iterdir():
+        file.unlink()
+    with (tmp_path / "r/metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "cut o')
+    run(recipe, tmp_path / "r", resume=True)
+    assert [line["step"] for line in metrics(tmp_path / "r")] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_stops(folders: Path, tmp_path: Path, number: signal.Signals) -> None:
     recipe = tiny_recipe(

@@ -9,8 +9,8 @@ behaviour (order of updates, reductions, initial weights), the docstrings say so
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -22,7 +22,7 @@ from i2ikit.components.decoders import DecoderSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import ContentEncoderSpec, StyleEncoderSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
-from i2ikit.registry import Spec, Weights
+from i2ikit.registry import Setting, Spec, Weights
 from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
 
 __all__ = ["Munit"]
@@ -96,6 +96,12 @@ class Munit(Translator):
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
 
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """A generator that nothing moves."""
+        if not any(options["weights"]["generator"].values()):
+            yield "every weight of [translator.weights.generator] is 0: nothing would train the generator"
+
     def phases(self) -> tuple[Phase, ...]:
         """Generator and discriminator, in the recipe's order."""
         styles = {"s_a": (self.style_dim,), "s_b": (self.style_dim,)}
@@ -139,8 +145,6 @@ class Munit(Translator):
     def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
         """What the discriminators minimise, on the translations that the generator handed on."""
         fake = {"a": handed["x_ba"], "b": handed["x_ab"]}
-        if not self.weights["discriminator"]["adversarial"]:
-            return {}, {}
         losses = {}
         for d in "ab":
             scores = self.discriminators[d](fake[d]), self.discriminators[d](batch[d])
