@@ -47,9 +47,9 @@ class Subject:
         """Up to `most` distinct held-out images of the target domain, (N, C, H, W) in [-1, 1]."""
         return self._images(self.to, most)
 
-    def styles(self, num_styles: int, num_inputs: int, purpose: str = "") -> Tensor:
+    def styles(self, num_styles: int, num_inputs: int) -> Tensor:
         """Independent random style codes, (num_styles, num_inputs, style_dim)."""
-        seed = int(counted_generator(self.seed, "metric", purpose).integers(2**62))
+        seed = int(counted_generator(self.seed, "metric", "").integers(2**62))
         codes = random_styles(self.translator, num_styles * num_inputs, seed)
         return codes.view(num_styles, num_inputs, -1)
 

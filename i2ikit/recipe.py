@@ -64,7 +64,7 @@ class OptimizerOptions(BaseModel):
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     decay: Literal["none", "step", "linear"] = "none"
-    decay_steps: Annotated[int, Field(ge=0)] = 100_000
+    decay_steps: Steps = 100_000
     decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 

@@ -141,6 +141,7 @@ def train_step(
     Raises:
         TrainingError: gradients were not finite in 20 updates in a row.
     """
+    skips_before = state.skips
     handed: dict[str, Tensor] = {}
     logged: dict[str, Tensor] = {}
     for phase in state.phases:
@@ -158,13 +159,14 @@ def train_step(
             total = weighted_total(losses, state.translator.weights[phase.name])
             state.accelerator.backward(total)
         if _finite(phase):
-            state.skips = 0
             for optimizer in optimizers:
                 optimizer.step()
         else:
             _skip(state, step, phase, losses, buffers)
         handed.update(new)
         logged.update({f"{phase.name}/{name}": loss.detach() for name, loss in losses.items()})
+    if state.skips == skips_before:  # a sound discriminator must not hide a broken generator
+        state.skips = 0
     return logged
 
 

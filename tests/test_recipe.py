@@ -126,6 +126,7 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
             "translator:",
             "every weight of [translator.weights.generator] is 0",
         ),
+        ("optimizer.decay_steps=0", "optimizer.decay_steps", "greater than 0"),
         ("optimizer.lr=nan", "optimizer.lr", "finite"),
         ("optimizer.betas=[0.5]", "optimizer.betas", "needs it"),
         ("optimizer.decoder.lr=1", "optimizer.decoder", "has no network 'decoder'; did you mean 'decoders'?"),

@@ -33,7 +33,7 @@ class Grouped(nn.Module):
         self.norm = nn.GroupNorm(groups, channels)
 
 
-def test_every_component_that_the_issue_of_names_promises_is_there() -> None:
+def test_every_component_that_the_docs_promise_is_there() -> None:
     promised = {
         "encoders": {"munit-content", "munit-style"},
         "decoders": {"munit-adain"},

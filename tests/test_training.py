@@ -198,6 +198,19 @@ def test_training_gives_up_after_many_non_finite_updates_and_names_the_losses(fo
         step(state, bad, 9)
 
 
+def test_a_sound_discriminator_does_not_hide_a_generator_that_stays_broken(folders: Path) -> None:
+    state = new_state(tiny_recipe(folders, "translator.order=discriminator-first"))
+
+    def draw(phase: Phase) -> Draws:
+        value = math.nan if phase.name == "generator" else 0.0
+        return {name: torch.full((2, *shape), value) for name, shape in phase.draws.items()}
+
+    for t in range(19):
+        train_step(state, t, batch_of(), draw)
+    with pytest.raises(TrainingError, match=r"step 19, phase 'generator'"):
+        train_step(state, 19, batch_of(), draw)
+
+
 def test_ema_follows_the_weights_slowly_and_the_buffers_at_once(folders: Path) -> None:
     state = new_state(tiny_recipe(folders, "translator.style_encoder.norm=bn"))
     first = copy.deepcopy(state.ema.state_dict())
