@@ -24,6 +24,7 @@ from i2ikit.errors import I2IKitError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from i2ikit.data import Dataset
+    from i2ikit.metrics.subject import Measured
     from i2ikit.recipe import Recipe
     from i2ikit.training import Stopped
 
@@ -113,6 +114,7 @@ def _load_data(recipe: Recipe) -> Dataset:
 
 
 def _train(recipe: Recipe, data: Dataset, folder: Path, *, resume: bool) -> None:
+    from i2ikit.metrics.style import DiversityProbe
     from i2ikit.training import train
 
     counts = ", ".join(f"{data.count('train', d)} + {data.count('test', d)} held out ({d})" for d in "ab")
@@ -127,7 +129,8 @@ def _train(recipe: Recipe, data: Dataset, folder: Path, *, resume: bool) -> None
         soft_wrap=True,
     )
     started = time.perf_counter()
-    stopped = train(recipe, data, folder, resume=resume, console=console)
+    probe = DiversityProbe(data, recipe.seed)
+    stopped = train(recipe, data, folder, resume=resume, probe=probe, console=console)
     _farewell(stopped, folder, time.perf_counter() - started)
 
 
@@ -191,15 +194,17 @@ def eval_(
     run: RunOption = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(
-            help="What to measure (`i2ikit list metrics`); repeat it. All that suit the data if not given."
-        ),
+        typer.Option(help="What to measure (`i2ikit list metrics`); repeat it. The usual ones if not given."),
     ] = None,
     to: ToOption = Domain.b,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs and styles.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs, styles and pairs.")] = 0,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="METRIC.OPTION=VALUE", help="Change an option; repeat it."),
+        typer.Option(
+            "--set",
+            metavar="METRIC.OPTION=VALUE",
+            help="Change an option, such as lpips-diversity.protocol=bicyclegan; repeat it.",
+        ),
     ] = None,
 ) -> None:
     """Measure a run on held-out images; the numbers are kept in RUN/eval/."""
@@ -207,19 +212,36 @@ def eval_(
     from i2ikit.runs import find_run
 
     folder = find_run(run)
-    with console.status("Measuring ..."):
-        results = evaluate(folder, metric or None, to=to.value, seed=seed, overrides=set_ or [])
     direction = "a2b" if to is Domain.b else "b2a"
-    for name, values in results.items():
-        console.print(f"[bold]{name}[/]  ({direction}, seed {seed})", highlight=False)
-        if isinstance(values, str):
-            console.print(f"  {escape(values)}", highlight=False)
-            continue
-        table = Table(box=None, show_header=False, padding=(0, 2))
-        for key, value in values.items():
-            table.add_row(key, str(value) if isinstance(value, int) else f"{value:.4f}")
-        console.print(table)
-    console.print(f"Kept in {escape(str(folder / 'eval'))}/", highlight=False, soft_wrap=True)
+    findings = evaluate(folder, metric or None, to=to.value, seed=seed, overrides=set_ or [])
+    for finding in findings:
+        console.print(f"[bold]{escape(finding.metric)}[/]  ({direction}, seed {seed})", highlight=False)
+        _print_found(finding.found)
+        if finding.path is not None:
+            console.print(f"  Kept as {escape(str(finding.path))}", highlight=False, soft_wrap=True)
+        console.print()
+
+
+def _print_found(found: Measured | str) -> None:
+    """A metric's numbers, `row/column` ones as a table, and what must be read with them."""
+    if isinstance(found, str):
+        console.print(f"  {escape(found)}", highlight=False, soft_wrap=True)
+        return
+    rows: dict[str, dict[str, str]] = {}
+    for key, value in found.values.items():
+        row, _, column = key.rpartition("/")
+        error = found.values.get(f"{key}_se")
+        if not key.endswith("_se"):
+            text = f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+            rows.setdefault(row or column, {})[column if row else ""] = text
+    columns = dict.fromkeys(column for row in rows.values() for column in row)
+    headings = [column.replace("_", " ") for column in columns]
+    table = Table("", *headings, box=None, padding=(0, 2), header_style="", show_header=any(columns))
+    for name, cells in rows.items():
+        table.add_row(name, *(cells.get(column, "") for column in columns))
+    console.print(table)
+    for note in found.notes:
+        console.print(f"  {escape(note)}", highlight=False, soft_wrap=True)
 
 
 @app.command("list")

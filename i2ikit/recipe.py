@@ -40,6 +40,7 @@ __all__ = [
     "Recipe",
     "TrainingOptions",
     "find_recipe",
+    "load_data_spec",
     "load_recipe",
     "load_translator_spec",
     "override",
@@ -152,11 +153,23 @@ def load_translator_spec(source: Path) -> Spec:
     Raises:
         RecipeError: with every problem in that section.
     """
-    table = _read_toml(source)
-    translator, problems = _section(translators, table, "translator", ("images",), None)
+    return _load_section(translators, source, "translator", ("images",))
+
+
+def load_data_spec(source: Path) -> Spec:
+    """The [data] of a recipe, whether or not its method could be trained here.
+
+    Raises:
+        RecipeError: with every problem in that section.
+    """
+    return _load_section(datasets, source, "data", ())
+
+
+def _load_section(registry: Registry, source: Path, key: str, wired: tuple[str, ...]) -> Spec:
+    spec, problems = _section(registry, _read_toml(source), key, wired, None)
     if problems:
         raise RecipeError(str(source), problems)
-    return translator
+    return spec
 
 
 def find_recipe(source: str | Path) -> Path:

@@ -7,7 +7,7 @@ checkpoints/step-N/    all that `i2ikit resume` needs
 samples/*.png          what fixed inputs look like, as training goes on
 metrics.jsonl          one line per log interval
 tensorboard/           the same for TensorBoard
-eval/*.json            what `i2ikit eval` measured
+eval/                  what `i2ikit eval` measured, and its pictures
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ STYLES = 6
 HEIGHT = 1024  # of a grid, in pixels; large images have fewer rows
 GAP = 2
 HEADER = 16
+MARGIN = 36  # for headings of rows
 
 
 def save_samples(translator: Translator, data: Dataset, seed: int, step: int, folder: Path) -> None:
@@ -73,7 +76,7 @@ def distinct_test_indices(data: Dataset, domain: str, most: int, seed: int) -> l
     seen: set[bytes] = set()
     chosen: list[int] = []
     for index in order.tolist():
-        pixels = data.image("test", domain, index).numpy().tobytes()
+        pixels = hashlib.sha256(data.image("test", domain, index).numpy().tobytes()).digest()
         if pixels not in seen:
             seen.add(pixels)
             chosen.append(index)
@@ -82,17 +85,30 @@ def distinct_test_indices(data: Dataset, domain: str, most: int, seed: int) -> l
     return chosen
 
 
-def sheet(columns: list[tuple[str, Tensor]]) -> Image.Image:
-    """One picture with a heading over each column; every column holds (N, C, H, W) in [-1, 1]."""
+def sheet(
+    columns: Sequence[tuple[str, Tensor]], rows: tuple[str, Sequence[str]] | None = None
+) -> Image.Image:
+    """One picture with a heading over each column, and before each row if they are given.
+
+    Args:
+        columns: heading and (N, C, H, W) in [-1, 1] of each.
+        rows: what is said of each row, and that for N rows.
+    """
     height, width = columns[0][1].shape[2:]
     scale = max(1, 64 // width)  # tiny images are enlarged, so that headings fit
     cell = width * scale + GAP, height * scale + GAP
-    rows = len(columns[0][1])
-    picture = Image.new("RGB", (cell[0] * len(columns) + GAP, cell[1] * rows + GAP + HEADER), "white")
+    margin = MARGIN if rows else GAP
+    count = len(columns[0][1])
+    picture = Image.new("RGB", (margin + cell[0] * len(columns), cell[1] * count + GAP + HEADER), "white")
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(11)
+    if rows:
+        draw.text((margin / 2, HEADER / 2), rows[0], "black", font, anchor="mm")
+        for row, heading in enumerate(rows[1]):
+            middle = HEADER + row * cell[1] + GAP + height * scale / 2
+            draw.text((margin / 2, middle), heading, "black", font, anchor="mm")
     for column, (heading, images) in enumerate(columns):
-        left = column * cell[0] + GAP
+        left = margin + column * cell[0]
         draw.text((left + width * scale / 2, HEADER / 2), heading, "black", font, anchor="mm")
         for row, image in enumerate(images):
             shown = (

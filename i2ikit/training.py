@@ -10,7 +10,7 @@ import contextlib
 import copy
 import math
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -43,6 +43,7 @@ from i2ikit.translator import (
 )
 
 __all__ = [
+    "Probe",
     "Stopped",
     "TrainingState",
     "build",
@@ -54,6 +55,9 @@ __all__ = [
 ]
 
 MOST_SKIPS = 20
+
+Probe = Callable[[Translator], tuple[Mapping[str, float], Sequence[str]]]
+"""Looks at the averaged weights whenever samples are made: numbers by name for the log, and remarks."""
 
 
 class PhaseModule(nn.Module):
@@ -225,10 +229,21 @@ def update_ema(ema: Translator, translator: Translator, decay: float, step: int)
             mine.copy_(theirs)
 
 
-def train(recipe: Recipe, data: Dataset, folder: Path, *, resume: bool = False, console: Console) -> Stopped:
+def train(
+    recipe: Recipe,
+    data: Dataset,
+    folder: Path,
+    *,
+    resume: bool = False,
+    probe: Probe | None = None,
+    console: Console,
+) -> Stopped:
     """Run a recipe in a run folder, from the start or from its newest checkpoint.
 
     Saves samples, checkpoints and weights as it goes; SIGINT and SIGTERM save and stop.
+
+    Args:
+        probe: called whenever samples are made; its numbers are logged, its remarks printed.
 
     Returns:
         How many steps are done; the signal, if one ended it.
@@ -243,7 +258,7 @@ def train(recipe: Recipe, data: Dataset, folder: Path, *, resume: bool = False, 
     main = accelerator.is_main_process
     with RunLog(folder if main else None, first, options.steps, console) as log, _signals() as caught:
         try:
-            step = _loop(recipe, data, state, first, folder, log, caught)
+            step = _loop(recipe, data, state, first, folder, probe, log, caught)
         finally:
             accelerator.end_training()
     return Stopped(step, caught[0] if caught and step < options.steps else None)
@@ -270,6 +285,7 @@ def _loop(
     state: TrainingState,
     first: int,
     folder: Path,
+    probe: Probe | None,
     log: RunLog,
     caught: list[int],
 ) -> int:
@@ -282,9 +298,18 @@ def _loop(
         draws = normal_draws(recipe.seed, step, phase.name, phase.draws, places)
         return {name: noise.to(state.accelerator.device) for name, noise in draws.items()}
 
+    def look() -> None:
+        save_samples(state.ema, data, recipe.seed, step, folder)
+        if probe is not None:
+            values, remarks = probe(state.ema)
+            log.write({"step": step, **values})
+            state.accelerator.log(dict(values), step=step)
+            for remark in remarks:
+                log.say(f"step {step}: {remark}")
+
     step = first
     if first == 0:
-        save_samples(state.ema, data, recipe.seed, 0, folder)
+        look()
     batches = training_batches(
         data, recipe.seed, first, options.steps, options.batch_size, places, options.workers
     )
@@ -305,7 +330,7 @@ def _loop(
             state.accelerator.log({k: v for k, v in line.items() if "/" in k}, step=step)
             sums, counted = {}, 0
         if last or _due(step, options.sample_every):
-            save_samples(state.ema, data, recipe.seed, step, folder)
+            look()
         if last or _due(step, options.checkpoint_every):
             save_weights(state.ema, data.images, step, folder)
             save_checkpoint(folder, step, state.translator, state.ema, state.optimizers, options.keep)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import AlexNet
 
+from i2ikit.errors import WeightsError
+from i2ikit.pretrained import Network, Weights, load_weights
 from i2ikit.recipe import Recipe, load_recipe
 
 
@@ -49,6 +54,31 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def published_weights() -> Callable[[Network], Weights]:
+    """`load_weights`, which fetches them once; without a network the test is skipped, but not in CI."""
+
+    def load(network: Network) -> Weights:
+        try:
+            return load_weights(network)
+        except WeightsError as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def alexnet_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Random weights of AlexNet's convolutions: what is measured with them means nothing, but is exact."""
+    torch.manual_seed(1)
+    tensors = {f"features.{k}": v for k, v in AlexNet().features.state_dict().items()}
+    file = tmp_path_factory.mktemp("weights") / "alexnet.safetensors"
+    save_file(tensors, file)
+    return str(file)
 
 
 TINY = (

@@ -99,9 +99,13 @@ def test_eval_prints_and_keeps_every_metric(trained: Path) -> None:
     said = i2ikit("eval", str(run), cwd=trained)
     for name in ("l1-diversity", "line-contrast", "style-health", "style_recon", "of_real"):
         assert name in said
-    assert {p.name for p in (run / "eval").iterdir()} >= {"l1-diversity-a2b.json", "style-health-a2b.json"}
+    assert {p.name for p in (run / "eval").iterdir()} >= {
+        "l1-diversity-a2b-seed0.json",
+        "style-health-a2b-seed0.json",
+    }
     said = i2ikit("eval", "--metric", "l1-diversity", "--set", "l1-diversity.num_styles=2", cwd=trained)
-    assert "num_styles" in said
+    assert "3 inputs x 2 translations" in said
+    assert "l1-diversity-a2b-seed0-num_styles=2.json" in said
     said = i2ikit("eval", "--metric", "l1-diversty", cwd=trained, code=2)
     assert "did you mean 'l1-diversity'?" in said
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from i2ikit.checkpoints import load_translator, newest_checkpoint
 from i2ikit.data import training_batches
 from i2ikit.draws import normal_draws
 from i2ikit.errors import RunError, TrainingError
+from i2ikit.metrics.style import DiversityProbe
 from i2ikit.recipe import OptimizerOptions, Recipe
 from i2ikit.runs import RESOLVED
 from i2ikit.training import (
@@ -31,7 +33,7 @@ from i2ikit.training import (
     train_step,
     update_ema,
 )
-from i2ikit.translator import Draws, ImageSpec, Phase, weighted_total
+from i2ikit.translator import Draws, ImageSpec, Phase, Translator, weighted_total
 from tests.conftest import tiny_recipe
 
 IMAGES = ImageSpec({"a": 3, "b": 3}, 64)
@@ -300,6 +302,36 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(
     one, two, three = (metrics(tmp_path / name) for name in ("one", "two", "three"))
     assert one == two
     assert one != three
+
+
+def test_a_probe_looks_at_the_averaged_weights_with_every_sample(folders: Path, tmp_path: Path) -> None:
+    """Its numbers go to metrics.jsonl, its remarks to the log."""
+    recipe = tiny_recipe(folders, "training.steps=3", "training.sample_every=2", "training.log_every=3")
+    seen: list[Translator] = []
+
+    def probe(translator: Translator) -> tuple[dict[str, float], list[str]]:
+        seen.append(translator)
+        return {"diversity/a2b": 0.25 * len(seen)}, ["the style has no effect"] if len(seen) == 2 else []
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    console = Console(file=io.StringIO(), width=100)
+    train(recipe, recipe.data(), folder, probe=probe, console=console)
+    assert not any(translator.training for translator in seen)
+    lines = [line for line in metrics(folder) if "diversity/a2b" in line]
+    assert lines == [{"step": step, "diversity/a2b": 0.25 * n} for n, step in enumerate((0, 2, 3), 1)]
+    assert console.file.getvalue().count("the style has no effect") == 1
+    assert "step 2: the style has no effect" in console.file.getvalue()
+
+
+def test_the_command_watches_diversity(folders: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(folders, "training.steps=1")
+    data = recipe.data()
+    (tmp_path / "run").mkdir()
+    train(recipe, data, tmp_path / "run", probe=DiversityProbe(data, 0), console=QUIET)
+    line = metrics(tmp_path / "run")[-1]
+    assert set(line) == {"step", "diversity/a2b", "diversity/b2a"}
+    assert all(0 < line[f"diversity/{way}"] < 1 for way in ("a2b", "b2a"))
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4])

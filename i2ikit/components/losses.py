@@ -20,6 +20,8 @@ __all__ = [
     "NSGAN",
     "AdversarialLoss",
     "AdversarialLossSpec",
+    "ImageLoss",
+    "ImageLossSpec",
     "ReconstructionLoss",
     "ReconstructionLossSpec",
 ]
@@ -47,11 +49,27 @@ class ReconstructionLoss(Protocol):
         ...
 
 
+@runtime_checkable
+class ImageLoss(Protocol):
+    """A distance between two images of different domains that should show the same thing."""
+
+    def least_side(self) -> int:
+        """Side in pixels that the images need."""
+        ...
+
+    def compare(self, translation: Tensor, original: Tensor) -> Tensor:
+        """Scalar; both (N, C, H, W) in [-1, 1], C may differ; gradients flow to both."""
+        ...
+
+
 AdversarialLossSpec = Annotated[Spec, Slot("losses", (), like=AdversarialLoss)]
 """An option that holds an adversarial loss."""
 
 ReconstructionLossSpec = Annotated[Spec, Slot("losses", (), like=ReconstructionLoss)]
 """An option that holds a reconstruction loss."""
+
+ImageLossSpec = Annotated[Spec, Slot("losses", (), like=ImageLoss)]
+"""An option that holds a loss between a translation and its original."""
 
 
 class LSGAN:

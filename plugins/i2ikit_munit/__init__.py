@@ -9,6 +9,7 @@ behaviour (order of updates, reductions, initial weights), the docstrings say so
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,13 @@ from i2ikit.components.blocks import initialise_kaiming, initialise_normal
 from i2ikit.components.decoders import DecoderSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import ContentEncoderSpec, StyleEncoderSpec
-from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
+from i2ikit.components.losses import (
+    AdversarialLossSpec,
+    ImageLoss,
+    ImageLossSpec,
+    ReconstructionLossSpec,
+)
+from i2ikit.errors import WeightsError
 from i2ikit.registry import Setting, Spec, Weights
 from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
 
@@ -35,9 +42,11 @@ WEIGHTS: Mapping[str, Mapping[str, float]] = {
         "content_recon": 1.0,
         "style_recon": 1.0,
         "cycle_recon": 0.0,
+        "perceptual": 0.0,
     },
 }
-"""The paper's weights (section 5.1); it has no cycle loss, the official code an optional one."""
+"""The paper's weights (section 5.1). It has no cycle loss, the official code an optional one; the
+perceptual loss is for images above 512 px."""
 
 
 class Munit(Translator):
@@ -67,6 +76,7 @@ class Munit(Translator):
         discriminator: DiscriminatorSpec = Spec("discriminators", "multiscale-patch"),
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
+        perceptual_loss: ImageLossSpec = Spec("losses", "vgg-perceptual"),
         weights: Weights = WEIGHTS,
     ) -> None:
         channels = images.channels
@@ -95,12 +105,28 @@ class Munit(Translator):
         self.discriminators = {d: networks["discriminators"][d] for d in "ab"}
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
+        self.perceptual_spec = perceptual_loss
+
+    @functools.cached_property
+    def perceptual_loss(self) -> ImageLoss:
+        """Built at its first use: only training needs it, and its weights may have to be fetched."""
+        loss: ImageLoss = self.perceptual_spec()
+        return loss
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """A generator that nothing moves."""
-        if not any(options["weights"]["generator"].values()):
+        """A generator that nothing moves; a perceptual loss that cannot be had, or that sees nothing."""
+        weights = options["weights"]["generator"]
+        if not any(weights.values()):
             yield "every weight of [translator.weights.generator] is 0: nothing would train the generator"
+        if weights["perceptual"]:
+            try:
+                loss: ImageLoss = options["perceptual_loss"]()
+            except WeightsError as error:
+                yield f"the perceptual loss needs weights of its own: {error}"
+                return
+            if setting.size is not None and setting.size < loss.least_side():
+                yield f"the perceptual loss needs {loss.least_side()} px, these images have {setting.size}"
 
     def phases(self) -> tuple[Phase, ...]:
         """Generator and discriminator, in the recipe's order."""
@@ -140,6 +166,8 @@ class Munit(Translator):
             if wanted["cycle_recon"]:
                 cycled = self.decoders[other(d)](content_again, own_style[other(d)])
                 losses[f"cycle_recon/{other(d)}"] = self.recon_loss(cycled, batch[other(d)])
+            if wanted["perceptual"]:
+                losses[f"perceptual/{d}"] = self.perceptual_loss.compare(translated[d], batch[other(d)])
         return losses, {"x_ba": translated["a"].detach(), "x_ab": translated["b"].detach()}
 
     def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:

@@ -1,0 +1,143 @@
+"""Files from the network: from an address, or from the package index that pip is configured for.
+
+An sdist is fetched as a file: `pip download` would run its setup.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from unearth import HashMismatchError, Link, PackageFinder
+from unearth.auth import MultiDomainBasicAuth
+from unearth.fetchers import Fetcher, PyPIClient
+
+from i2ikit.errors import FetchError
+
+__all__ = ["fetch_sdist", "fetch_url"]
+
+TIMEOUT_S = 30.0
+
+
+def fetch_url(url: str, folder: Path) -> Path:
+    """The file at `url`, in `folder`, with a progress bar on stderr.
+
+    Raises:
+        FetchError: it cannot be had; says why.
+    """
+    return _download(PackageFinder(session=_session({}, [])), Link(url), folder)
+
+
+def fetch_sdist(package: str, version: str, sha256: str, folder: Path) -> Path:
+    """The sdist of a package, with a progress bar on stderr: in `folder`, or where a local index has it.
+
+    Looked for on the indexes and --find-links of pip's configuration (files and environment), in
+    that order, with its certificates, trusted hosts and credentials.
+
+    Raises:
+        FetchError: no index has it, or it has another checksum; says what was tried.
+    """
+    settings = _pip_settings()
+    tried = []
+    for finder, place in _finders(settings):
+        try:
+            link = _sdist_link(finder, package, version)
+            return _download(finder, link, folder, sha256)
+        except FetchError as error:
+            tried.append(f"{place}: {error}")
+    raise FetchError("; ".join(tried) or "pip is configured to use no index")
+
+
+def _sdist_link(finder: PackageFinder, package: str, version: str) -> Link:
+    try:
+        found = finder.find_all_packages(package, allow_yanked=True)
+        links = [p.link for p in found if p.version == version and p.link.filename.endswith(".tar.gz")]
+    except Exception as error:  # the network's errors are of many kinds
+        raise FetchError(_sentence(error)) from error
+    if not links:
+        raise FetchError(f"no sdist of {package} {version}")
+    return links[0]
+
+
+def _download(finder: PackageFinder, link: Link, folder: Path, sha256: str | None = None) -> Path:
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    if not console.is_terminal:
+        console.print(f"Fetching {escape(link.redacted)}", highlight=False, soft_wrap=True)
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task(f"Fetching {link.filename}", total=None)
+
+            def report(link: Link, completed: int, total: int | None) -> None:
+                progress.update(task, completed=completed, total=total)
+
+            return finder.download(link, folder, {"sha256": [sha256]} if sha256 else None, report)
+    except HashMismatchError as error:
+        got = ", ".join(error.actual.values())
+        raise FetchError(f"{link.redacted} has the sha256 {got}, which should be {sha256}") from error
+    except Exception as error:  # the network's errors are of many kinds
+        raise FetchError(f"{link.redacted}: {_sentence(error)}") from error
+
+
+def _finders(settings: Mapping[str, list[str]]) -> Iterator[tuple[PackageFinder, str]]:
+    """One finder for each place that pip would look at, with its name: one that fails hides no other."""
+    logging.getLogger("unearth").setLevel(logging.ERROR)  # what it would say is in our messages
+    for key in ("index-url", "extra-index-url", "find-links"):
+        places = settings.get(key, [])
+        if key != "find-links" and settings.get("no-index", ["false"])[0].lower() in (
+            "1",
+            "true",
+            "yes",
+            "on",
+        ):
+            continue
+        if key == "index-url" and not places:
+            places = ["https://pypi.org/simple"]
+        for place in places:
+            session = _session(settings, [place] if key != "find-links" else [])
+            finder = PackageFinder(session=session)
+            finder.sources.clear()  # PyPI, which stands in for none
+            if key == "find-links":
+                finder.add_find_links(place)
+            else:
+                finder.add_index_url(place)
+            yield finder, Link(place).redacted
+
+
+def _session(settings: Mapping[str, list[str]], indexes: list[str]) -> Fetcher:
+    certificates = settings.get("cert")
+    session = PyPIClient(
+        trusted_hosts=settings.get("trusted-host", []),
+        verify=ssl.create_default_context(cafile=certificates[0]) if certificates else True,
+        follow_redirects=True,
+        timeout=TIMEOUT_S,
+        proxy=settings.get("proxy", [None])[0],
+    )
+    session.auth = MultiDomainBasicAuth(prompting=False, index_urls=indexes)
+    return cast(Fetcher, session)
+
+
+def _pip_settings() -> dict[str, list[str]]:
+    """pip's configuration by option: its files, then [download] in them, then the environment."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line.partition("=") for line in done.stdout.splitlines()]
+    settings: dict[str, list[str]] = {}
+    for section in ("global.", "download.", ":env:."):
+        for key, _, value in lines:
+            if key.startswith(section) and value:
+                settings[key.removeprefix(section)] = ast.literal_eval(value).split()
+    return {key: values for key, values in settings.items() if values}
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -1,0 +1,97 @@
+"""Conditional inception score: diversity as a classifier of the target domain sees it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from i2ikit.errors import WeightsError
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counted, standard_error
+
+__all__ = ["ConditionalInception"]
+
+CHUNK = 50
+
+
+class ConditionalInception:
+    """Conditional inception score (CIS) and inception score (IS) with a classifier of the target domain.
+
+    With p(y|x) the classifier's probabilities for one translation, p(y|input) their mean over the
+    translations of one input, and p(y) their mean over all:
+
+    `cis`: mean KL(p(y|x), p(y|input)); high if one input becomes many kinds. `is`: mean KL(p(y|x),
+    p(y)); high if all translations together are of many kinds. In nats, without the exponential,
+    as in the paper; the official script prints exp of them.
+
+    Source: Huang et al. (arXiv 1804.04732), its section on metrics.
+
+    Args:
+        classifier: file of an exported program (`torch.export.save`): images (N, C, H, W) in [-1, 1],
+            any N, to logits (N, classes).
+        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_samples: translations per input.
+
+    Raises:
+        WeightsError: the classifier cannot be read, or does not take these images.
+    """
+
+    def __init__(self, *, classifier: str, num_inputs: Count = 100, num_samples: Styles = 100) -> None:
+        self.path = Path(classifier)
+        self.num_inputs = num_inputs
+        self.num_samples = num_samples
+        if not self.path.is_file():
+            raise WeightsError(f"no classifier {classifier} (looked in {Path.cwd()})")
+        try:
+            self.classifier = torch.export.load(self.path).module()
+        except Exception as error:  # a file of any other kind fails in its own way
+            raise WeightsError(
+                f"{classifier} is no exported program, as torch.export.save writes it: {error}"
+            ) from error
+
+    def measure(self, subject: Subject) -> Measured:
+        """See the class."""
+        self.classifier.to(subject.device)
+
+        def probabilities(case: Case) -> Tensor:
+            return torch.cat([self._classify(part) for part in torch.split(case.outputs, CHUNK)])
+
+        inputs = subject.inputs(self.num_inputs)
+        p = subject.over_inputs(inputs, self.num_samples, probabilities)
+        conditional = _divergence(p, p.mean(1, keepdim=True)).mean(1)
+        values = {
+            "cis": conditional.mean().item(),
+            "cis_se": standard_error(conditional),
+            "is": _divergence(p, p.mean((0, 1))).mean().item(),
+        }
+        facts = {
+            "num_inputs": len(inputs),
+            "classes": p.shape[-1],
+            "classifier": {"file": str(self.path), "sha256": _sha256(self.path)},
+        }
+        return Measured(values, facts, [counted(inputs, self.num_samples)])
+
+    def _classify(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> probabilities (N, classes)."""
+        shape = tuple(images.shape)
+        try:
+            logits = self.classifier(images)
+        except Exception as error:  # an exported program guards its inputs in its own ways
+            raise WeightsError(f"classifier {self.path} does not take images {shape}: {error}") from error
+        if logits.ndim != 2 or len(logits) != len(images):
+            raise WeightsError(
+                f"classifier {self.path} turns images {shape} into {tuple(logits.shape)}, not (N, classes)"
+            )
+        return logits.double().softmax(1)
+
+
+def _divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p, q) over the last dimension, in nats; 0 log 0 is 0."""
+    return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,167 @@
+"""LPIPS diversity, by the protocols of the MUNIT and BicycleGAN papers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from i2ikit.metrics.perceptual import NETWORKS, Trunk, Versions, cautions, distances, origin, too_small
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, standard_error
+from i2ikit.pretrained import load_weights
+from i2ikit.registry import Setting
+from i2ikit.sampling import sheet
+from i2ikit.translator import other
+
+__all__ = ["LPIPSDiversity"]
+
+SHOWN = 4  # most and least diverse inputs in the picture, each
+SHOWN_STYLES = 8
+INPUTS = 100
+PRESET = {"munit": 38, "bicyclegan": 20, "all-pairs": 20}
+"""Translations per input."""
+
+PAIRING = {
+    "munit": "independent pairs",
+    "bicyclegan": "consecutive pairs",
+    "all-pairs": "pairs (all)",
+}
+
+
+class LPIPSDiversity:
+    """LPIPS between translations of one input: the diversity that the MUNIT and BicycleGAN papers report.
+
+    For each LPIPS version, over the inputs: `diversity` (mean of the pairs' distances) with its
+    standard error; `real_pairs`, the same for random pairs of real images of the target domain, the
+    papers' upper bound, with its own; `of_real`, their ratio. Outputs are compared as tensors.
+
+    Source: the evaluations of Huang et al. (arXiv 1804.04732) and Zhu et al. (arXiv 1711.11586); both
+        were measured with version 0.0 and AlexNet at 256 px.
+
+    Args:
+        protocol: "munit", 19 pairs of independent translations per input; "bicyclegan", 20
+            translations, each compared with the next; "all-pairs", 20, each with each.
+        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_samples: translations per input; 38 for "munit", else 20, when not given.
+        trunk: the network whose features are compared.
+        versions: of LPIPS. The papers' 0.0 and today's 0.1 are two scales.
+        weights: file of the trunk's weights; found or fetched when not given.
+
+    Raises:
+        WeightsError: the trunk's weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        *,
+        protocol: Literal["munit", "bicyclegan", "all-pairs"] = "munit",
+        num_inputs: Count = INPUTS,
+        num_samples: Styles | None = None,
+        trunk: Trunk = "alex",
+        versions: Versions = ("0.0", "0.1"),
+        weights: str | None = None,
+    ) -> None:
+        self.protocol = protocol
+        self.num_inputs = num_inputs
+        self.num_samples = num_samples or PRESET[protocol]
+        self.pairs = _pairs(protocol, self.num_samples)
+        self.trunk: Trunk = trunk
+        self.versions = tuple(dict.fromkeys(versions))
+        self.weights = load_weights(NETWORKS[trunk], weights)
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """An odd number of independent samples; images that the trunk cannot see."""
+        samples = options["num_samples"]
+        if options["protocol"] == "munit" and samples and samples % 2:
+            yield f"num_samples = {samples} is odd; protocol 'munit' compares independent pairs"
+        yield from too_small(options["trunk"], setting)
+
+    def measure(self, subject: Subject) -> Measured:
+        """See the class."""
+        lpips = distances(self.trunk, self.versions, self.weights, subject.device)
+
+        def diversity(case: Case) -> Tensor:
+            pairs = [d.between(d.features(case.outputs), *self.pairs) for d in lpips]
+            return torch.stack(pairs).mean(1)
+
+        inputs = subject.inputs(self.num_inputs)
+        found = subject.over_inputs(inputs, self.num_samples, diversity)
+        x, y = subject.target_pairs(self.num_inputs)
+        values = {}
+        for distance, per_input in zip(lpips, found.T, strict=True):
+            real = distance(x, y).cpu()
+            row = f"LPIPS v{distance.version}"
+            values[f"{row}/diversity"] = per_input.mean().item()
+            values[f"{row}/diversity_se"] = standard_error(per_input)
+            values[f"{row}/real_pairs"] = real.mean().item()
+            values[f"{row}/real_pairs_se"] = standard_error(real)
+            values[f"{row}/of_real"] = (per_input.mean() / real.mean()).item()
+        facts = {
+            **self._facts(subject, inputs),
+            "num_real_pairs": len(x),
+            "per_input": _per_input(subject, inputs, self.versions, found),
+        }
+        sheets = {"extremes": self._extremes(subject, inputs, found[:, -1])}
+        return Measured(values, facts, self._notes(subject, inputs), sheets)
+
+    def _facts(self, subject: Subject, inputs: Sequence[int]) -> dict[str, Any]:
+        return {
+            "protocol": self.protocol,
+            "num_inputs": len(inputs),
+            "num_samples": self.num_samples,
+            "pairs_per_input": len(self.pairs[0]),
+            "pairing": PAIRING[self.protocol],
+            **origin(self.trunk, self.versions, self.weights),
+        }
+
+    def _notes(self, subject: Subject, inputs: Sequence[int]) -> list[str]:
+        side = subject.data.images.size
+        told = f"{len(inputs)} inputs x {len(self.pairs[0])} {PAIRING[self.protocol]}"
+        if len(inputs) < self.num_inputs:
+            told += " (no more distinct ones are held out)"
+        elif (self.num_inputs, self.num_samples) != (INPUTS, PRESET[self.protocol]):
+            told += f" (its own counts are {INPUTS} x {len(_pairs(self.protocol, PRESET[self.protocol])[0])})"
+        return [
+            f"Protocol {self.protocol}: {told}; {self.trunk}, {side} px, compared as tensors.",
+            *cautions(self.versions, self.trunk, side),
+        ]
+
+    def _extremes(self, subject: Subject, inputs: Sequence[int], diversity: Tensor) -> Image.Image:
+        """The most diverse inputs, then the least diverse ones, each in its first styles."""
+        order = diversity.argsort(descending=True).tolist()
+        places = order if len(order) <= 2 * SHOWN else [*order[:SHOWN], *order[-SHOWN:]]
+        shown = [inputs[place] for place in places]
+        x = torch.stack([subject.input(index) for index in shown])
+        styles = [subject.styles(self.num_samples, index)[:SHOWN_STYLES] for index in shown]
+        outputs = torch.stack([subject.translate(*pair) for pair in zip(x, styles, strict=True)], dim=1)
+        columns = [("input", x), *((f"style {n}", y) for n, y in enumerate(outputs, 1))]
+        numbers = [f"{diversity[place]:.3f}" for place in places]
+        return sheet(columns, (f"v{self.versions[-1]}", numbers))
+
+
+def _pairs(protocol: str, samples: int) -> tuple[list[int], list[int]]:
+    """Which translations of an input are compared: first and second of each pair."""
+    if protocol == "munit":
+        return list(range(0, samples, 2)), list(range(1, samples, 2))
+    if protocol == "bicyclegan":
+        return list(range(samples - 1)), list(range(1, samples))
+    first, second = torch.triu_indices(samples, samples, 1).tolist()
+    return first, second
+
+
+def _per_input(
+    subject: Subject, inputs: Sequence[int], versions: Sequence[str], found: Tensor
+) -> list[dict[str, Any]]:
+    """Each input's name and diversity, the most diverse first."""
+    rows = [
+        {
+            "input": subject.data.name("test", other(subject.to), index),
+            **{f"v{v}": round(n, 6) for v, n in zip(versions, numbers.tolist(), strict=True)},
+        }
+        for index, numbers in zip(inputs, found, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row[f"v{versions[-1]}"])

@@ -1,0 +1,157 @@
+"""FID and KID: how far translations, as a set, are from real images. torch-fidelity measures."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+
+from i2ikit.cache import progress_over
+from i2ikit.errors import WeightsError
+from i2ikit.metrics.subject import Count, Measured, Subject
+from i2ikit.pretrained import INCEPTION, Weights, load_weights
+
+__all__ = ["FID", "KID"]
+
+FEATURES = "2048"  # the name of the last layer before the classes, and its length
+CHUNK = 16
+
+
+class FID:
+    """Fréchet Inception distance between translations and held-out real images; lower is better.
+
+    Biased upwards with few images: compare only numbers of the same counts, and prefer `kid` below
+    2,048 images.
+
+    Source: Heusel et al. (arXiv 1706.08500); Inception-v3 of 2015-12-05, images resized as there.
+
+    Args:
+        num_inputs: distinct held-out inputs, and as many real images (fewer if there are not as many).
+        num_styles: translations per input.
+        weights: file of the Inception network's weights; found or fetched when not given.
+
+    Raises:
+        WeightsError: the weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_inputs: Count = 10_000,
+        num_styles: Annotated[int, Field(ge=1, le=1000)] = 1,
+        weights: str | None = None,
+    ) -> None:
+        self.num_inputs = num_inputs
+        self.num_styles = num_styles
+        self.weights = load_weights(INCEPTION, weights)
+
+    def measure(self, subject: Subject) -> Measured:
+        """See the class."""
+        features = _Features(subject, self.weights, self.num_inputs, self.num_styles)
+        statistics = [fid_features_to_statistics(part) for part in (features.made, features.real)]
+        fid = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+        notes = []
+        if min(len(features.made), len(features.real)) < int(FEATURES):
+            notes.append(
+                f"{len(features.made)} translations and {len(features.real)} real images are fewer than the "
+                f"{FEATURES} features that FID compares: it is biased, compare it at equal counts only."
+            )
+        return Measured({"fid": fid}, features.facts, notes)
+
+
+class KID:
+    """Kernel Inception distance between translations and held-out real images; lower is better.
+
+    `kid`: mean over random subsets; `kid_std`: its standard deviation over them. Unbiased, so small
+    sets can be compared; values just below 0 happen when the sets are alike.
+
+    Source: Bińkowski et al. (arXiv 1801.01401).
+
+    Args:
+        num_inputs: distinct held-out inputs, and as many real images (fewer if there are not as many).
+        num_styles: translations per input.
+        num_subsets: how often it is measured.
+        subset_size: images of each set in a subset (all of the smaller set, if that has fewer).
+        weights: file of the Inception network's weights; found or fetched when not given.
+
+    Raises:
+        WeightsError: the weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_inputs: Count = 10_000,
+        num_styles: Annotated[int, Field(ge=1, le=1000)] = 1,
+        num_subsets: Count = 100,
+        subset_size: Annotated[int, Field(ge=2)] = 100,
+        weights: str | None = None,
+    ) -> None:
+        self.num_inputs = num_inputs
+        self.num_styles = num_styles
+        self.num_subsets = num_subsets
+        self.subset_size = subset_size
+        self.weights = load_weights(INCEPTION, weights)
+
+    def measure(self, subject: Subject) -> Measured:
+        """See the class."""
+        features = _Features(subject, self.weights, self.num_inputs, self.num_styles)
+        size = min(self.subset_size, len(features.made), len(features.real))
+        found = kid_features_to_metric(
+            features.made,
+            features.real,
+            kid_subsets=self.num_subsets,
+            kid_subset_size=size,
+            rng_seed=subject.seed % 2**32,
+            verbose=False,
+        )
+        values = {
+            "kid": found["kernel_inception_distance_mean"],
+            "kid_std": found["kernel_inception_distance_std"],
+        }
+        return Measured(values, {**features.facts, "subset_size": size})
+
+
+class _Features:
+    """Inception features (N, 2048) of translations and of real images."""
+
+    def __init__(self, subject: Subject, weights: Weights, num_inputs: int, num_styles: int) -> None:
+        network = _inception(weights).to(subject.device)
+        inputs = subject.inputs(num_inputs)
+        of_case = functools.partial(_features, network)
+        made = subject.over_inputs(inputs, num_styles, lambda case: of_case(case.outputs))
+        self.made = made.flatten(0, 1)
+        real = subject.targets(num_inputs)
+        shown = progress_over(real, len(real), "real images") if subject.share.rank == 0 else real
+        self.real = torch.cat([of_case(subject.target(index)[None]).cpu() for index in shown])
+        self.facts = {
+            "num_translations": len(self.made),
+            "num_real": len(self.real),
+            "network_weights": {"source": weights.source, "sha256": weights.sha256},
+        }
+
+
+def _features(network: nn.Module, images: Tensor) -> Tensor:
+    """(N, 1 or 3, H, W) in [-1, 1] -> (N, 2048); FID is defined on 8-bit RGB."""
+    pixels = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    parts = torch.split(pixels.expand(-1, 3, -1, -1), CHUNK)
+    return torch.cat([network(part)[0] for part in parts])
+
+
+def _inception(weights: Weights) -> nn.Module:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.pth"  # torch-fidelity reads a file, and trusts it
+        torch.save(dict(weights.tensors), file)
+        try:
+            return FeatureExtractorInceptionV3("i2ikit", [FEATURES], feature_extractor_weights_path=str(file))
+        except RuntimeError as error:
+            message = f"{weights.source} does not hold the weights of {INCEPTION.name}: {error}"
+            raise WeightsError(message) from error

@@ -1,0 +1,136 @@
+"""Metrics that compare pixels: how much styles change, and whether lines survive.
+
+Differences between images are on a 0..1 scale.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2ikit.errors import DataError
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counted, standard_error
+
+__all__ = ["L1Diversity", "LineContrast", "difference", "pairwise_difference"]
+
+
+class L1Diversity:
+    """How far apart translations of one input are, as a part of how far apart real images are.
+
+    `diversity`: mean absolute difference (0..1 scale), over inputs and all pairs of their styles.
+    `real_pairs`: the same for random pairs of distinct real images of the target domain.
+    `of_real`: their ratio. `same_style`: difference of one style used twice; 0 unless something
+    other than the style is random.
+
+    Args:
+        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_styles: random styles per input.
+    """
+
+    def __init__(self, *, num_inputs: Count = 100, num_styles: Styles = 6) -> None:
+        self.num_inputs = num_inputs
+        self.num_styles = num_styles
+
+    def measure(self, subject: Subject) -> Measured:
+        """See the class."""
+
+        def both(case: Case) -> Tensor:
+            once, again = subject.translate(case.x, case.styles[:1].expand(2, -1))
+            return torch.stack([pairwise_difference(case.outputs), difference(once, again)])
+
+        inputs = subject.inputs(self.num_inputs)
+        diversity, same_style = subject.over_inputs(inputs, self.num_styles, both).unbind(1)
+        real_pairs = difference(*subject.target_pairs(self.num_inputs)).cpu()
+        values = {
+            "diversity": diversity.mean().item(),
+            "diversity_se": standard_error(diversity),
+            "real_pairs": real_pairs.mean().item(),
+            "real_pairs_se": standard_error(real_pairs),
+            "of_real": (diversity.mean() / real_pairs.mean()).item(),
+            "same_style": same_style.max().item(),
+        }
+        return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
+
+
+class LineContrast:
+    """Whether an input's dark lines are dark in its translations, and their surroundings light.
+
+    Lines are where the input's luminance (ITU-R 601, 0..1) is below 0.5; their ring is what lies
+    two pixels outside them. `kept`: the part of translations in which the mean luminance of the
+    ring is at least 0.3 above that of the lines.
+
+    Args:
+        num_inputs: distinct held-out inputs (fewer if there are not as many); those without lines
+            are left out.
+        num_styles: random styles per input.
+        margin: the difference that counts as kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_inputs: Count = 100,
+        num_styles: Styles = 6,
+        margin: Annotated[float, Field(gt=0, lt=1)] = 0.3,
+    ) -> None:
+        self.num_inputs = num_inputs
+        self.num_styles = num_styles
+        self.margin = margin
+
+    def measure(self, subject: Subject) -> Measured:
+        """See the class."""
+        inputs = [n for n in subject.inputs(self.num_inputs) if _has_lines(subject.input(n))]
+        if not inputs:
+            raise DataError("no held-out input has lines: pixels darker than 0.5 with lighter ones around")
+        on_line, on_ring = subject.over_inputs(inputs, self.num_styles, _luminances).unbind(1)
+        values = {
+            "kept": (on_ring - on_line >= self.margin).float().mean().item(),
+            "line_luminance": on_line.mean().item(),
+            "ring_luminance": on_ring.mean().item(),
+        }
+        return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
+
+
+def difference(x: Tensor, y: Tensor) -> Tensor:
+    """Mean absolute difference of each pair of images, on a 0..1 scale: (..., C, H, W) -> (...)."""
+    return (x - y).abs().mean(dim=(-3, -2, -1)) / 2
+
+
+def pairwise_difference(outputs: Tensor) -> Tensor:
+    """Mean difference over all pairs of translations: (K, ..., C, H, W) -> (...)."""
+    pairs = [(i, j) for i in range(len(outputs)) for j in range(i)]
+    return torch.stack([difference(outputs[i], outputs[j]) for i, j in pairs]).mean(0)
+
+
+def _luminances(case: Case) -> Tensor:
+    """Mean luminance of each translation on the lines of the input, and on their ring: (2, K)."""
+    line, ring = _line_and_ring(case.x)
+    y = _luminance(case.outputs)
+    return torch.stack([(y * part).sum((-2, -1)) / part.sum() for part in (line, ring)])
+
+
+def _has_lines(x: Tensor) -> bool:
+    return all(part.any() for part in _line_and_ring(x))
+
+
+def _line_and_ring(x: Tensor) -> tuple[Tensor, Tensor]:
+    line = _luminance(x) < 0.5
+    return line, _grown(line, 2) & ~_grown(line, 1)
+
+
+def _luminance(x: Tensor) -> Tensor:
+    """(..., C, H, W) in [-1, 1] -> (..., H, W) in 0..1."""
+    x = (x + 1) / 2
+    if x.shape[-3] == 1:
+        return x[..., 0, :, :]
+    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device)
+    return (x * weights[:, None, None]).sum(-3)
+
+
+def _grown(mask: Tensor, radius: int) -> Tensor:
+    """A mask (H, W), grown by a square of that radius."""
+    return F.max_pool2d(mask[None].float(), 2 * radius + 1, 1, radius)[0] > 0

@@ -1,0 +1,127 @@
+"""Whether style lives: what the style encoder hears, and what training should notice early."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2ikit.data import Dataset
+from i2ikit.draws import counted_generator
+from i2ikit.metrics.pixels import difference, pairwise_difference
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counted
+from i2ikit.translator import Translator, other
+
+__all__ = ["DiversityProbe", "StyleHealth"]
+
+
+class StyleHealth:
+    """Whether the style encoder hears what the decoder says, and exemplars have an effect.
+
+    `style_recon`: mean absolute error of a random style, encoded again from its translation;
+    0.798 is chance (the mean of |N(0, 1)|). `encoded_std`: standard deviation of the codes of real
+    images, where the prior has 1. `guided_of_random`: pairwise difference of translations in the
+    styles of as many exemplars, as a part of that in random styles. `image_recon`: mean absolute
+    error (0..1 scale) of reconstructed target images; `eval_of_train`: the same divided by its
+    value in training mode (batch statistics), where norms that keep running statistics would show.
+
+    Args:
+        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_styles: random styles, and exemplars, per input.
+        batch_size: images at once in training mode.
+    """
+
+    def __init__(
+        self, *, num_inputs: Count = 100, num_styles: Styles = 6, batch_size: Annotated[int, Field(ge=2)] = 4
+    ) -> None:
+        self.num_inputs = num_inputs
+        self.num_styles = num_styles
+        self.batch_size = batch_size
+
+    def measure(self, subject: Subject) -> Measured:
+        """See the class."""
+        translator, to = subject.translator, subject.to
+        real = torch.stack([subject.target(index) for index in subject.targets(2 * self.num_inputs)])
+        codes = translator.encode_style(real, to)
+
+        def three(case: Case) -> Tensor:
+            # Without replacement: six exemplars are six different pictures.
+            order = counted_generator(subject.seed, "exemplars", case.index).permutation(len(codes))
+            guided = subject.translate(case.x, codes[order[: self.num_styles]])
+            error = F.l1_loss(translator.encode_style(case.outputs, to), case.styles)
+            return torch.stack([error, pairwise_difference(guided), pairwise_difference(case.outputs)])
+
+        inputs = subject.inputs(self.num_inputs)
+        style_recon, guided, random = subject.over_inputs(inputs, self.num_styles, three).mean(0)
+        # A last batch of one would be instance norm to a batch norm in training mode.
+        batches = [real[n : n + self.batch_size] for n in range(0, len(real) - 1, self.batch_size)]
+        image_recon = _reconstruction_error(translator, batches, to)
+        in_training = _reconstruction_error(copy.deepcopy(translator).train(), batches, to)
+        values = {
+            "style_recon": style_recon.item(),
+            "encoded_mean": codes.mean(0).abs().mean().item(),
+            "encoded_std": codes.std(0).mean().item(),
+            "guided_diversity": guided.item(),
+            "guided_of_random": (guided / random).item(),
+            "image_recon": image_recon,
+            "eval_of_train": image_recon / in_training,
+        }
+        return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
+
+
+def _reconstruction_error(translator: Translator, batches: Sequence[Tensor], to: str) -> float:
+    errors = [difference(translator.reconstruct(batch, to), batch).mean() for batch in batches]
+    return torch.stack(errors).mean().item()
+
+
+class DiversityProbe:
+    """A cheap look at diversity while training goes on; says so when the style has no effect.
+
+    Measures the mean absolute difference (0..1 scale) of translations of a few held-out inputs in a
+    few random styles, the same each time, in both directions.
+
+    Args:
+        data: inputs come from its test split.
+        seed: inputs and styles depend on it alone.
+    """
+
+    NUM_INPUTS = 8
+    NUM_STYLES = 4
+    LEAST = 1 / 255
+    """Below one grey level of an 8-bit image a style has no effect that anybody could see."""
+
+    def __init__(self, data: Dataset, seed: int) -> None:
+        self.data = data
+        self.seed = seed
+        self.has_effect = {"a": True, "b": True}
+
+    @torch.no_grad()
+    def __call__(self, translator: Translator) -> tuple[Mapping[str, float], Sequence[str]]:
+        """Numbers by name, and what a person should be told about them.
+
+        Args:
+            translator: in eval mode.
+        """
+        values, remarks = {}, []
+        for to in "ba":
+            subject = Subject(translator, self.data, to, self.seed)
+            inputs = subject.inputs(self.NUM_INPUTS)
+            cases = [subject.case(index, self.NUM_STYLES) for index in inputs]
+            mean = torch.stack([pairwise_difference(case.outputs) for case in cases]).mean().item()
+            values[f"diversity/{other(to)}2{to}"] = mean
+            had_effect, self.has_effect[to] = self.has_effect[to], mean >= self.LEAST
+            if had_effect and not self.has_effect[to]:
+                remarks.append(
+                    f"the style has no effect on translations {other(to)} to {to}: they differ by "
+                    f"{mean:.5f} in {self.NUM_STYLES} random styles (0..1 scale), less than one grey level"
+                )
+            elif self.has_effect[to] and not had_effect:
+                remarks.append(
+                    f"the style has an effect on translations {other(to)} to {to} again: {mean:.4f}"
+                )
+        return values, remarks

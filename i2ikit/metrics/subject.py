@@ -1,0 +1,184 @@
+"""What a metric is given, and what it gives back.
+
+A metric is a class with options after `*` and `measure(subject)`. It asks the subject for held-out
+inputs and their translations; the subject shares them out to all processes and shows progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from i2ikit.cache import progress_over
+from i2ikit.data import Dataset
+from i2ikit.draws import counted_generator
+from i2ikit.errors import DataError
+from i2ikit.sampling import distinct_test_indices, random_styles
+from i2ikit.translator import Translator, other
+
+__all__ = ["Case", "Count", "Measured", "Metric", "Share", "Styles", "Subject", "counted", "standard_error"]
+
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Styles = Annotated[int, Field(ge=2, le=1000)]
+CHUNK = 16  # translations at once
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a metric found.
+
+    Args:
+        values: numbers by name, the headline first; `row/column` makes a table, `name_se` is the
+            standard error of `name`.
+        facts: what they depend on and a reviewer needs, JSON only: counts, versions, checksums.
+        notes: sentences that must be read with the numbers.
+        sheets: pictures by name, kept beside the numbers.
+    """
+
+    values: Mapping[str, float]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    sheets: Mapping[str, Image.Image] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One held-out input and its translations.
+
+    Args:
+        index: its number in the data's test split.
+        x: the input, (C, H, W) in [-1, 1].
+        styles: random codes, (K, style_dim).
+        outputs: x in each style, (K, C, H, W) in [-1, 1].
+    """
+
+    index: int
+    x: Tensor
+    styles: Tensor
+    outputs: Tensor
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the inputs this process measures.
+
+    Args:
+        rank: this process's number.
+        of: how many processes there are.
+        gather: joins the lists of all processes, in the order of their ranks.
+    """
+
+    rank: int = 0
+    of: int = 1
+    gather: Callable[[list[Any]], list[Any]] = list
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a translator in eval mode, on held-out data, into domain `to`.
+
+    Args:
+        seed: inputs, styles and pairs depend on it, and on nothing else.
+        title: stands before the progress bar.
+    """
+
+    translator: Translator
+    data: Dataset
+    to: str
+    seed: int
+    share: Share = Share()
+    title: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the translator is, and the images that the subject gives."""
+        return next(self.translator.parameters()).device
+
+    def inputs(self, most: int) -> list[int]:
+        """Indices of up to `most` distinct held-out inputs, in an order that the seed decides."""
+        return distinct_test_indices(self.data, other(self.to), most, self.seed)
+
+    def input(self, index: int) -> Tensor:
+        """A held-out image of the domain that is translated, (C, H, W) in [-1, 1]."""
+        return self.data.image("test", other(self.to), index).to(self.device)
+
+    def targets(self, most: int) -> list[int]:
+        """Indices of up to `most` distinct held-out images of the target domain, at least two.
+
+        Raises:
+            DataError: there is only one.
+        """
+        indices = distinct_test_indices(self.data, self.to, most, self.seed)
+        if len(indices) < 2:
+            raise DataError(f"domain {self.to} has one held-out image; 2 or more distinct ones are needed")
+        return indices
+
+    def target(self, index: int) -> Tensor:
+        """A held-out image of the target domain, (C, H, W) in [-1, 1]."""
+        return self.data.image("test", self.to, index).to(self.device)
+
+    def target_pairs(self, most: int) -> tuple[Tensor, Tensor]:
+        """Up to `most` random pairs of distinct real images of the target domain; none is in two pairs.
+
+        Raises:
+            DataError: there is only one image.
+        """
+        images = torch.stack([self.target(index) for index in self.targets(2 * most)])
+        half = len(images) // 2
+        return images[:half], images[half : 2 * half]
+
+    def styles(self, num_styles: int, index: int) -> Tensor:
+        """Independent random style codes for one input, (num_styles, style_dim)."""
+        seed = int(counted_generator(self.seed, "metric", index).integers(2**62))
+        return random_styles(self.translator, num_styles, seed).to(self.device)
+
+    def translate(self, x: Tensor, styles: Tensor) -> Tensor:
+        """x (C, H, W) in each style (K, style_dim): (K, C, H, W)."""
+        parts = torch.split(styles, CHUNK)
+        return torch.cat([self.translator.translate(x.expand(len(s), -1, -1, -1), s, self.to) for s in parts])
+
+    def case(self, index: int, num_styles: int) -> Case:
+        """An input, translated in random styles of its own."""
+        x, styles = self.input(index), self.styles(num_styles, index)
+        return Case(index, x, styles, self.translate(x, styles))
+
+    def over_inputs(
+        self, indices: Sequence[int], num_styles: int, measure: Callable[[Case], Tensor]
+    ) -> Tensor:
+        """What `measure` says of each input and its translations, on the CPU: (N, *shape).
+
+        Each process measures its part; all get the whole, in the order of `indices`.
+        """
+        share = self.share
+        mine = indices[len(indices) * share.rank // share.of : len(indices) * (share.rank + 1) // share.of]
+        shown = progress_over(mine, len(mine), self.title) if share.rank == 0 else mine
+        return torch.stack(share.gather([measure(self.case(i, num_styles)).cpu() for i in shown]))
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Something that can be measured of a trained translator."""
+
+    def measure(self, subject: Subject) -> Measured:
+        """Named numbers, and what they depend on.
+
+        Raises:
+            DataError: the subject's data does not suit it.
+        """
+        ...
+
+
+def counted(inputs: Sequence[int], samples: int) -> str:
+    """The counts, as a note."""
+    return f"{len(inputs)} inputs x {samples} translations."
+
+
+def standard_error(per_input: Tensor) -> float:
+    """Of the mean of one number for each input, (N,); 0 if there is only one."""
+    return (per_input.std(correction=min(1, len(per_input) - 1)) / len(per_input) ** 0.5).item()

