@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from i2ikit.checkpoints import load_translator, trained_images
-from i2ikit.errors import DataError, Problem, RecipeError, WeightsError, did_you_mean
+from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
 from i2ikit.metrics.subject import Measured, Metric, Share, Subject
 from i2ikit.recipe import load_data_spec, override
 from i2ikit.registry import Setting, Spec, metrics
@@ -74,26 +75,33 @@ def evaluate(
     with _processes() as processes:
         translator = load_translator(run).to(processes.device)
         given, specs = _check_metrics(USUAL if names is None else names, overrides, trained_images(run).size)
+        with processes.main_process_first():  # it may have to fetch weights
+            built = {name: _built(spec) for name, spec in specs.items()}
+        if names is not None:
+            _raise_first(built)
         data = load_data_spec(run / RESOLVED)
-        with processes.main_process_first():  # the first may have to render or fetch something
+        with processes.main_process_first():  # it may have to render images
             dataset = data()
         share = Share(processes.process_index, processes.num_processes, gather_object)
         subject = Subject(translator, dataset, to, seed, share)
-        for name, spec in specs.items():
-            try:
-                with processes.main_process_first():
-                    metric: Metric = spec()
-                found = metric.measure(dataclasses.replace(subject, title=name))
-            except (DataError, WeightsError) as error:
-                if names is not None:
-                    raise
-                if processes.is_main_process:
-                    yield Finding(name, f"not measured: {error}")
+        for name, metric in built.items():
+            found = _measure(metric, dataclasses.replace(subject, title=name))
+            if names is not None:
+                _raise_first({name: found})
+            if not processes.is_main_process:
                 continue
-            if processes.is_main_process:
+            if isinstance(found, I2IKitError):
+                yield Finding(name, f"not measured: {found}")
+            else:
                 path = run / "eval" / f"{_stem(subject, name, given[name])}.json"
-                _keep(path, name, spec, data, subject, found)
+                _keep(path, name, specs[name], data, subject, found)
                 yield Finding(name, found, path)
+
+
+def _raise_first(results: Mapping[str, object]) -> None:
+    for result in results.values():
+        if isinstance(result, I2IKitError):
+            raise result
 
 
 @contextlib.contextmanager
@@ -108,6 +116,25 @@ def _processes() -> Iterator[PartialState]:
         if begun_here and torch.distributed.is_initialized():
             processes.destroy_process_group()
             PartialState._reset_state()
+
+
+def _built(spec: Spec) -> Metric | I2IKitError:
+    """The metric, or why not: raised, it would leave the other processes waiting for the first."""
+    try:
+        metric: Metric = spec()
+    except (DataError, WeightsError) as error:
+        return error
+    return metric
+
+
+def _measure(metric: Metric | I2IKitError, subject: Subject) -> Measured | I2IKitError:
+    """What the metric found, or why it cannot measure this."""
+    if isinstance(metric, I2IKitError):
+        return metric
+    try:
+        return metric.measure(subject)
+    except (DataError, WeightsError) as error:
+        return error
 
 
 def _direction(subject: Subject) -> str:
@@ -125,7 +152,7 @@ def _keep(path: Path, name: str, spec: Spec, data: Spec, subject: Subject, found
     report = {
         "metric": name,
         "direction": _direction(subject),
-        "values": found.values,
+        "values": {k: v if math.isfinite(v) else None for k, v in found.values.items()},  # JSON has no NaN
         "notes": list(found.notes),
         "seed": subject.seed,
         "image_size": subject.data.images.size,

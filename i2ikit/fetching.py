@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import os
 import ssl
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from i2ikit.errors import FetchError
 __all__ = ["fetch_sdist", "fetch_url"]
 
 TIMEOUT_S = 30.0
+OPTIONS = ("index-url", "extra-index-url", "find-links", "no-index", "cert", "trusted-host", "proxy")
 
 
 def fetch_url(url: str, folder: Path) -> Path:
@@ -127,15 +129,21 @@ def _session(settings: Mapping[str, list[str]], indexes: list[str]) -> Fetcher:
 
 
 def _pip_settings() -> dict[str, list[str]]:
-    """pip's configuration by option: its files, then [download] in them, then the environment."""
+    """pip's configuration by option: its files, then [download] in them, then the environment.
+
+    Where pip itself is not installed, as in environments that uv made, only the environment counts.
+    """
     command = [sys.executable, "-m", "pip", "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line.partition("=") for line in done.stdout.splitlines()]
     settings: dict[str, list[str]] = {}
-    for section in ("global.", "download.", ":env:."):
+    for section in ("global.", "download."):
         for key, _, value in lines:
             if key.startswith(section) and value:
                 settings[key.removeprefix(section)] = ast.literal_eval(value).split()
+    for option in OPTIONS:
+        if values := os.environ.get(f"PIP_{option.upper().replace('-', '_')}", "").split():
+            settings[option] = values
     return {key: values for key, values in settings.items() if values}
 
 

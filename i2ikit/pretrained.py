@@ -239,5 +239,5 @@ def _weights(tensors: Mapping[str, Tensor], source: str) -> Weights:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return Weights(tensors, source, digest.hexdigest())

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from i2ikit.metrics.perceptual import NETWORKS, Trunk, Versions, cautions, distances, origin, too_small
-from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, standard_error
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, compared_with_real
 from i2ikit.pretrained import load_weights
 from i2ikit.registry import Setting
 from i2ikit.sampling import sheet
@@ -93,13 +93,10 @@ class LPIPSDiversity:
         x, y = subject.target_pairs(self.num_inputs)
         values = {}
         for distance, per_input in zip(lpips, found.T, strict=True):
-            real = distance(x, y).cpu()
             row = f"LPIPS v{distance.version}"
-            values[f"{row}/diversity"] = per_input.mean().item()
-            values[f"{row}/diversity_se"] = standard_error(per_input)
-            values[f"{row}/real_pairs"] = real.mean().item()
-            values[f"{row}/real_pairs_se"] = standard_error(real)
-            values[f"{row}/of_real"] = (per_input.mean() / real.mean()).item()
+            real = distance(x, y).cpu() if len(x) else torch.zeros(0)
+            for name, value in compared_with_real(per_input, real).items():
+                values[f"{row}/{name}"] = value
         facts = {
             **self._facts(subject, inputs),
             "num_real_pairs": len(x),

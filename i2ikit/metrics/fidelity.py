@@ -129,7 +129,7 @@ class _Features:
         of_case = functools.partial(_features, network)
         made = subject.over_inputs(inputs, num_styles, lambda case: of_case(case.outputs))
         self.made = made.flatten(0, 1)
-        real = subject.targets(num_inputs)
+        real = subject.several_targets(num_inputs)
         shown = progress_over(real, len(real), "real images") if subject.share.rank == 0 else real
         self.real = torch.cat([of_case(subject.target(index)[None]).cpu() for index in shown])
         self.facts = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2ikit.errors import DataError
-from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counted, standard_error
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, compared_with_real, counted
 
 __all__ = ["L1Diversity", "LineContrast", "difference", "pairwise_difference"]
 
@@ -45,14 +45,7 @@ class L1Diversity:
         inputs = subject.inputs(self.num_inputs)
         diversity, same_style = subject.over_inputs(inputs, self.num_styles, both).unbind(1)
         real_pairs = difference(*subject.target_pairs(self.num_inputs)).cpu()
-        values = {
-            "diversity": diversity.mean().item(),
-            "diversity_se": standard_error(diversity),
-            "real_pairs": real_pairs.mean().item(),
-            "real_pairs_se": standard_error(real_pairs),
-            "of_real": (diversity.mean() / real_pairs.mean()).item(),
-            "same_style": same_style.max().item(),
-        }
+        values = {**compared_with_real(diversity, real_pairs), "same_style": same_style.max().item()}
         return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
 
 

@@ -46,7 +46,7 @@ class StyleHealth:
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
         translator, to = subject.translator, subject.to
-        real = torch.stack([subject.target(index) for index in subject.targets(2 * self.num_inputs)])
+        real = torch.stack([subject.target(index) for index in subject.several_targets(2 * self.num_inputs)])
         codes = translator.encode_style(real, to)
 
         def three(case: Case) -> Tensor:
@@ -90,7 +90,7 @@ class DiversityProbe:
         seed: inputs and styles depend on it alone.
     """
 
-    NUM_INPUTS = 8
+    NUM_INPUTS = 4
     NUM_STYLES = 4
     LEAST = 1 / 255
     """Below one grey level of an 8-bit image a style has no effect that anybody could see."""

@@ -22,7 +22,18 @@ from i2ikit.errors import DataError
 from i2ikit.sampling import distinct_test_indices, random_styles
 from i2ikit.translator import Translator, other
 
-__all__ = ["Case", "Count", "Measured", "Metric", "Share", "Styles", "Subject", "counted", "standard_error"]
+__all__ = [
+    "Case",
+    "Count",
+    "Measured",
+    "Metric",
+    "Share",
+    "Styles",
+    "Subject",
+    "compared_with_real",
+    "counted",
+    "standard_error",
+]
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Styles = Annotated[int, Field(ge=2, le=1000)]
@@ -109,12 +120,16 @@ class Subject:
         return self.data.image("test", other(self.to), index).to(self.device)
 
     def targets(self, most: int) -> list[int]:
-        """Indices of up to `most` distinct held-out images of the target domain, at least two.
+        """Indices of up to `most` distinct held-out images of the target domain."""
+        return distinct_test_indices(self.data, self.to, most, self.seed)
+
+    def several_targets(self, most: int) -> list[int]:
+        """The same, at least two.
 
         Raises:
             DataError: there is only one.
         """
-        indices = distinct_test_indices(self.data, self.to, most, self.seed)
+        indices = self.targets(most)
         if len(indices) < 2:
             raise DataError(f"domain {self.to} has one held-out image; 2 or more distinct ones are needed")
         return indices
@@ -126,8 +141,7 @@ class Subject:
     def target_pairs(self, most: int) -> tuple[Tensor, Tensor]:
         """Up to `most` random pairs of distinct real images of the target domain; none is in two pairs.
 
-        Raises:
-            DataError: there is only one image.
+        (N, C, H, W) twice; N is 0 if there is only one image.
         """
         images = torch.stack([self.target(index) for index in self.targets(2 * most)])
         half = len(images) // 2
@@ -172,6 +186,19 @@ class Metric(Protocol):
             DataError: the subject's data does not suit it.
         """
         ...
+
+
+def compared_with_real(diversity: Tensor, real_pairs: Tensor) -> dict[str, float]:
+    """Diversity of translations (one number for each input) and of real pairs, and their ratio.
+
+    Without real pairs (one real image) only the first.
+    """
+    values = {"diversity": diversity.mean().item(), "diversity_se": standard_error(diversity)}
+    if len(real_pairs):
+        values["real_pairs"] = real_pairs.mean().item()
+        values["real_pairs_se"] = standard_error(real_pairs)
+        values["of_real"] = (diversity.mean() / real_pairs.mean()).item()
+    return values
 
 
 def counted(inputs: Sequence[int], samples: int) -> str:

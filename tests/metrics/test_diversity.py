@@ -12,6 +12,7 @@ from i2ikit.metrics.diversity import LPIPSDiversity
 from i2ikit.metrics.perceptual import NETWORKS, PerceptualDistance
 from i2ikit.pretrained import load_weights
 from i2ikit.registry import Setting, metrics
+from tests.metrics.conftest import outline_folders
 
 PAIRS = {
     "munit": [(0, 1), (2, 3), (4, 5)],
@@ -103,6 +104,19 @@ def test_the_seed_decides_and_decides_again(large_outlines, subject, alexnet_fil
     metric = LPIPSDiversity(num_inputs=3, num_samples=4, weights=alexnet_file)
     once, again = (metric.measure(subject(large_outlines)).values for _ in range(2))
     assert once == again != metric.measure(subject(large_outlines, seed=1)).values
+
+
+@torch.no_grad()
+def test_one_real_image_makes_no_pair_but_diversity_is_measured(tmp_path, subject, alexnet_file) -> None:
+    outline_folders(tmp_path, 36)
+    for n in range(1, 12):
+        (tmp_path / "testB" / f"{n:02}.png").unlink()
+    data = UnpairedFolders(root=str(tmp_path), size=36)
+    found = LPIPSDiversity(num_samples=2, weights=alexnet_file).measure(subject(data))
+    assert set(found.values) == {
+        f"LPIPS v{v}/{n}" for v in ("0.0", "0.1") for n in ("diversity", "diversity_se")
+    }
+    assert found.facts["num_real_pairs"] == 0
 
 
 @torch.no_grad()
