@@ -6,12 +6,13 @@ An sdist is fetched as a file: `pip download` would run its setup.py.
 from __future__ import annotations
 
 import ast
+import contextlib
 import logging
 import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -36,7 +37,8 @@ def fetch_url(url: str, folder: Path) -> Path:
     Raises:
         FetchError: it cannot be had; says why.
     """
-    return _download(PackageFinder(session=_session({}, [])), Link(url), folder)
+    with _finder({}) as finder:
+        return _download(finder, Link(url), folder)
 
 
 def fetch_sdist(package: str, version: str, sha256: str, folder: Path) -> Path:
@@ -49,13 +51,19 @@ def fetch_sdist(package: str, version: str, sha256: str, folder: Path) -> Path:
         FetchError: no index has it, or it has another checksum; says what was tried.
     """
     settings = _pip_settings()
+    indexes = [*settings.get("index-url", ["https://pypi.org/simple"]), *settings.get("extra-index-url", [])]
+    if settings.get("no-index", ["no"])[0].lower() in ("1", "true", "yes", "on"):
+        indexes = []
+    places = [{"index_urls": [url]} for url in indexes]
+    places += [{"find_links": [place]} for place in settings.get("find-links", [])]
     tried = []
-    for finder, place in _finders(settings):
+    for place in places:
+        ((name,),) = place.values()
         try:
-            link = _sdist_link(finder, package, version)
-            return _download(finder, link, folder, sha256)
+            with _finder(settings, **place) as finder:
+                return _download(finder, _sdist_link(finder, package, version), folder, sha256)
         except FetchError as error:
-            tried.append(f"{place}: {error}")
+            tried.append(f"{Link(name).redacted}: {error}")
     raise FetchError("; ".join(tried) or "pip is configured to use no index")
 
 
@@ -90,32 +98,12 @@ def _download(finder: PackageFinder, link: Link, folder: Path, sha256: str | Non
         raise FetchError(f"{link.redacted}: {_sentence(error)}") from error
 
 
-def _finders(settings: Mapping[str, list[str]]) -> Iterator[tuple[PackageFinder, str]]:
-    """One finder for each place that pip would look at, with its name: one that fails hides no other."""
+@contextlib.contextmanager
+def _finder(
+    settings: Mapping[str, list[str]], index_urls: Sequence[str] = (), find_links: Sequence[str] = ()
+) -> Iterator[PackageFinder]:
+    """What looks at one place: one that fails hides no other. Its connections are closed afterwards."""
     logging.getLogger("unearth").setLevel(logging.ERROR)  # what it would say is in our messages
-    for key in ("index-url", "extra-index-url", "find-links"):
-        places = settings.get(key, [])
-        if key != "find-links" and settings.get("no-index", ["false"])[0].lower() in (
-            "1",
-            "true",
-            "yes",
-            "on",
-        ):
-            continue
-        if key == "index-url" and not places:
-            places = ["https://pypi.org/simple"]
-        for place in places:
-            session = _session(settings, [place] if key != "find-links" else [])
-            finder = PackageFinder(session=session)
-            finder.sources.clear()  # PyPI, which stands in for none
-            if key == "find-links":
-                finder.add_find_links(place)
-            else:
-                finder.add_index_url(place)
-            yield finder, Link(place).redacted
-
-
-def _session(settings: Mapping[str, list[str]], indexes: list[str]) -> Fetcher:
     certificates = settings.get("cert")
     session = PyPIClient(
         trusted_hosts=settings.get("trusted-host", []),
@@ -124,8 +112,9 @@ def _session(settings: Mapping[str, list[str]], indexes: list[str]) -> Fetcher:
         timeout=TIMEOUT_S,
         proxy=settings.get("proxy", [None])[0],
     )
-    session.auth = MultiDomainBasicAuth(prompting=False, index_urls=indexes)
-    return cast(Fetcher, session)
+    session.auth = MultiDomainBasicAuth(prompting=False, index_urls=index_urls)
+    with session:
+        yield PackageFinder(session=cast(Fetcher, session), index_urls=index_urls, find_links=find_links)
 
 
 def _pip_settings() -> dict[str, list[str]]:
