@@ -84,7 +84,7 @@ class ConditionalInception:
             raise WeightsError(
                 f"classifier {self.path} turns images {shape} into {tuple(logits.shape)}, not (N, classes)"
             )
-        return logits.double().softmax(1)
+        return logits.cpu().double().softmax(1)
 
 
 def _divergence(p: Tensor, q: Tensor) -> Tensor:

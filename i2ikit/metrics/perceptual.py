@@ -39,7 +39,7 @@ LEAST_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
 
 PAPER_SIDE = 256
 CHUNK = 16  # images in the trunk at once
-MOST_NUMBERS = 2**24  # floats of differences at once
+MOST_NUMBERS = 2**20  # floats of differences at once; more do not stay in the processor's cache
 
 
 class PerceptualDistance:
