@@ -74,7 +74,9 @@ def evaluate(
     """
     with _processes() as processes:
         translator = load_translator(run).to(processes.device)
-        given, specs = _check_metrics(USUAL if names is None else names, overrides, trained_images(run).size)
+        # What is not asked for by name may not suit the images: then measuring says so.
+        size = None if names is None else trained_images(run).size
+        given, specs = _check_metrics(USUAL if names is None else names, overrides, size)
         with processes.main_process_first():  # it may have to fetch weights
             built = {name: _built(spec) for name, spec in specs.items()}
         if names is not None:
@@ -178,7 +180,7 @@ def _override(table: dict[str, Any], text: str) -> Problem | None:
 
 
 def _check_metrics(
-    names: Sequence[str], overrides: Sequence[str], size: int
+    names: Sequence[str], overrides: Sequence[str], size: int | None
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Spec]]:
     """The options that are given for each metric, and the metrics with every option."""
     table: dict[str, dict[str, Any]] = {name: {"name": name} for name in names}

@@ -107,6 +107,22 @@ def test_without_names_what_cannot_be_measured_is_said(run: Path, offline: Path)
     assert isinstance(each["l1-diversity"], Measured)
 
 
+def test_images_that_the_trunk_cannot_see_stop_only_lpips(tmp_path: Path, alexnet_file: str) -> None:
+    """Grey ones, of 28 px."""
+    small = ("data.size=28", "translator.discriminator.num_scales=1", "translator.discriminator.num_layers=2")
+    grey = ("data.channels_b=1", "translator.style_encoder.num_downsample=2")
+    recipe = tiny_recipe(make_folders(tmp_path / "data"), *small, *grey)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / RESOLVED).write_text(recipe.to_toml())
+    save_weights(new_translator(recipe, recipe.data().images).eval(), recipe.data().images, 1, run)
+    each = found(run, None, 0, [f'lpips-diversity.weights="{alexnet_file}"'])
+    assert each["lpips-diversity"].endswith("trunk 'alex' needs images of 31 px at least, these have 28 px")
+    assert all(isinstance(each[name], Measured) for name in USUAL[1:])
+    with pytest.raises(RecipeError, match="needs images of 31 px"):
+        found(run, ["lpips-diversity"])
+
+
 def test_by_name_it_is_an_error(run: Path, offline: Path) -> None:
     with pytest.raises(WeightsError, match="the weights of alexnet cannot be had"):
         list(evaluate(run, ["lpips-diversity"], to="b", seed=0))

@@ -82,7 +82,8 @@ class LPIPSDiversity:
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
-        lpips = distances(self.trunk, self.versions, self.weights, subject.device)
+        side = subject.data.images.size
+        lpips = distances(self.trunk, self.versions, self.weights, side, subject.device)
 
         def diversity(case: Case) -> Tensor:
             pairs = [d.between(d.features(case.outputs), *self.pairs) for d in lpips]

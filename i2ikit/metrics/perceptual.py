@@ -132,9 +132,19 @@ def _parts(
 
 
 def distances(
-    trunk: Trunk, versions: Sequence[Version], weights: Weights, device: torch.device
+    trunk: Trunk, versions: Sequence[Version], weights: Weights, side: int, device: torch.device
 ) -> list[PerceptualDistance]:
-    """One for each version."""
+    """One for each version.
+
+    Args:
+        side: of the images that will be compared.
+
+    Raises:
+        DataError: the trunk cannot see images of that side.
+        WeightsError: the weights are not those of the trunk.
+    """
+    for problem in too_small(trunk, Setting(side, 1)):
+        raise DataError(problem)
     return [PerceptualDistance(trunk, version, weights, device) for version in versions]
 
 

@@ -59,7 +59,8 @@ class LPIPSToTarget:
         """See the class."""
         if not subject.data.aligned:
             raise DataError("the data has no pairs, so no translation has a target to be compared with")
-        lpips = distances(self.trunk, self.versions, self.weights, subject.device)
+        side = subject.data.images.size
+        lpips = distances(self.trunk, self.versions, self.weights, side, subject.device)
 
         def to_target(case: Case) -> Tensor:
             targets = subject.target(case.index).expand_as(case.outputs)
