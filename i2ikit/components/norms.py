@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 EPS = 1e-5
-FLAT = 0.996
-"""A map is flat where rstd reaches this part of 1/sqrt(eps): its variance is below 0.8 % of eps."""
+FLAT = 1e-5
+"""A map is flat if its variance is below this part of eps, a deviation of 1e-5: rounding, not layout."""
 
 
 @runtime_checkable
@@ -58,11 +58,13 @@ def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
     A map without variance (a constant picture makes them) has no layout to keep, yet the gradient
     through 1/sqrt(var + eps) is 316 at each of some twenty norms in a row: the official MUNIT gets
     NaN from one white picture. Multiplying such maps by the mask's 0 gives their limit, and no
-    gradient.
+    gradient. Faint maps must live: initial weights as small as BicycleGAN's make no others.
     """
     n, c, h, w = x.shape
-    y, _, rstd = torch.native_group_norm(x.contiguous(), None, None, n, c, h * w, c, EPS)
-    varies = rstd.view(n, c, 1, 1) < FLAT / math.sqrt(EPS)
+    y, _, _ = torch.native_group_norm(x.contiguous(), None, None, n, c, h * w, c, EPS)
+    wide = torch.promote_types(y.dtype, torch.float32)
+    size = torch.linalg.vector_norm(y.detach(), dim=(2, 3), keepdim=True, dtype=wide)
+    varies = size > math.sqrt(FLAT * h * w)  # the mean square of y is var / (var + eps)
     return y, varies.to(y.dtype)
 
 
@@ -70,7 +72,7 @@ class InstanceNorm(nn.Module):
     """Zero mean and unit variance for each sample and channel: removes colour and contrast.
 
     No affine parameters and no running statistics; biased variance, eps 1e-5 inside the root.
-    Maps of less variance than 0.8 % of eps come out as zeros, without gradient.
+    Maps whose deviation is below 1e-5 come out as zeros, without gradient.
 
     Shapes: (N, C, H, W) -> same
     Source: Ulyanov et al. (arXiv 1607.08022); as used in MUNIT's content encoder.

@@ -80,6 +80,18 @@ def test_a_faint_but_real_pattern_is_still_normalised() -> None:
     assert InstanceNorm(1)(x).std() > 0.7
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("deviation", [1e-2, 1e-3, 1e-4, 3e-5])
+def test_the_faint_maps_of_small_initial_weights_live(deviation: float, dtype: torch.dtype) -> None:
+    """BicycleGAN's Xavier gain of 0.02 makes deviations of 5e-5; torch's own norm is the measure."""
+    x = (torch.randn(1, 2, 16, 16, dtype=torch.float64) * deviation).to(dtype).requires_grad_()
+    y = InstanceNorm(2)(x)
+    expected = torch.nn.functional.instance_norm(x.detach().double())
+    torch.testing.assert_close(y.double(), expected, rtol=0.02, atol=1e-3)
+    (gradient,) = torch.autograd.grad(y.float().square().sum(), x)
+    assert gradient.abs().sum() > 0
+
+
 def test_batch_norm_keeps_what_differs_between_samples() -> None:
     x = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1).expand(2, 1, 4, 4)
     y = BatchNorm(1).train()(x)
