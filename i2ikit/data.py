@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import signal
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -24,13 +25,15 @@ from torch.utils.data import Dataset as TorchDataset
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
 from i2ikit.registry import Setting
-from i2ikit.translator import ImageSpec
+from i2ikit.translator import ImageSpec, other
 
 __all__ = [
     "Dataset",
+    "Folders",
+    "SideBySide",
     "Split",
-    "UnpairedFolders",
     "load_image",
+    "prepared",
     "read_image",
     "to_picture",
     "to_tensor",
@@ -39,8 +42,11 @@ __all__ = [
 
 T = TypeVar("T")
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MOST_PIXELS = 64_000_000
+SHAPE_TOLERANCE = 1.02
+ORIENTATION = 0x0112  # EXIF; from 5 on, the picture lies on its side
 
 
 @runtime_checkable
@@ -49,8 +55,8 @@ class Dataset(Protocol):
 
     `aligned`: index i of "a" and of "b" show the same thing, so that a translation has a target.
     `paired`: training gets such pairs; augmentation must then be a function of the random generator
-    alone, so that both are augmented alike. Data can be aligned without being paired: pairs that
-    training does not use, and metrics do.
+    alone, so that both are augmented alike. It is an option, or known of the class. Data can be
+    aligned without being paired: pairs that training does not use, and metrics do.
     """
 
     images: ImageSpec
@@ -70,7 +76,7 @@ class Dataset(Protocol):
         ...
 
 
-class UnpairedFolders:
+class Folders:
     """Two folders of images of each split: trainA, trainB, testA, testB.
 
     Training: shorter side resized to `load_size`, a random crop of size x size, a random flip.
@@ -79,22 +85,23 @@ class UnpairedFolders:
 
     Args:
         root: the folder that holds the four; relative to where the command is run.
+        paired: files of the same name (endings aside) show the same thing, and share their crop
+            and flip; otherwise both folders are shuffled on their own.
         size: side in pixels of what the networks see.
         load_size: shorter side before the random crop; `size` when not given.
         flip: mirror every other training image.
         channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
 
     Raises:
-        DataError: a folder is missing or holds no image; an image cannot be read (named).
+        DataError: a folder is missing or holds no image; an image cannot be read, or has no partner
+            of the same shape where it needs one (named).
     """
-
-    aligned = False
-    paired = False
 
     def __init__(
         self,
         *,
         root: str,
+        paired: bool = False,
         size: Annotated[int, Field(ge=8, le=4096)] = 256,
         load_size: Annotated[int, Field(ge=8, le=8192)] | None = None,
         flip: bool = True,
@@ -102,30 +109,31 @@ class UnpairedFolders:
         channels_b: Literal[1, 3] = 3,
     ) -> None:
         self.images = ImageSpec({"a": channels_a, "b": channels_b}, size)
+        self.aligned = self.paired = paired
         self.load_size = load_size or size
         self.flip = flip
         self._files: dict[tuple[Split, str], list[Path]] = {}
-        for split in ("train", "test"):
+        for split in SPLITS:
             for domain in "ab":
                 folder = Path(root) / f"{split}{domain.upper()}"
                 self._files[split, domain] = files = image_files(folder)
                 if not files:
                     raise DataError(_empty(folder))
+            if paired and (unmatched := _unmatched(self._files[split, "a"], self._files[split, "b"])):
+                raise DataError(unmatched)
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Folders that are missing or empty, and crops larger than what they are cut from."""
+        """Folders that are missing or empty, files without a partner, crops larger than the image."""
         root = Path(options["root"])
-        if not root.is_dir():
-            yield f"root = '{root}' is not a folder (looked in {Path.cwd()})"
-            return
-        for folder in (root / f"{split}{d}" for split in ("train", "test") for d in "AB"):
-            if not folder.is_dir():
-                yield f"root = '{root}' holds no folder {folder.name}/"
-            elif not image_files(folder):
-                yield _empty(folder)
-        if (options["load_size"] or options["size"]) < options["size"]:
-            yield f"load_size = {options['load_size']} is smaller than size = {options['size']}"
+        missing = _missing(root, [f"{split}{d}" for split in SPLITS for d in "AB"])
+        yield from missing
+        yield from _too_large_a_crop(options)
+        if options["paired"] and not missing:
+            for split in SPLITS:
+                a, b = (image_files(root / f"{split}{d}") for d in "AB")
+                if unmatched := _unmatched(a, b):
+                    yield unmatched
 
     def count(self, split: Split, domain: str) -> int:
         """How many files."""
@@ -137,18 +145,162 @@ class UnpairedFolders:
 
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
         """(C, size, size) in [-1, 1]; cropped and flipped by `rng`, centre crop without one."""
-        size = self.images.size
-        picture = read_image(self._files[split, domain][index], self.images.channels[domain])
-        picture = resize_shorter(picture, size if rng is None else self.load_size)
-        room = picture.width - size, picture.height - size
-        if rng is None:
-            left, top = room[0] // 2, room[1] // 2
-        else:
-            left, top = (int(rng.integers(0, extra + 1)) for extra in room)
-        picture = picture.crop((left, top, left + size, top + size))
-        if rng is not None and self.flip and rng.random() < 0.5:
-            picture = ImageOps.mirror(picture)
-        return to_tensor(picture)
+        path = self._files[split, domain][index]
+        if self.paired:
+            _check_shapes(path, self._files[split, other(domain)][index])
+        picture = read_image(path, self.images.channels[domain])
+        return prepared(picture, self.images.size, self.load_size, self.flip, rng)
+
+
+class SideBySide:
+    """Pairs as files with both images side by side, a on the left (pix2pix's layout): train/, test/.
+
+    Where there is no test/, val/ is held out. Sizes, crops and flips as in `folders`.
+
+    Args:
+        root: the folder that holds the two; relative to where the command is run.
+        paired: both halves of a file share an index, a crop and a flip; otherwise both domains are
+            shuffled on their own.
+        size: side in pixels of what the networks see.
+        load_size: shorter side of one image before the random crop; `size` when not given.
+        flip: mirror every other training image.
+        channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
+
+    Raises:
+        DataError: a folder is missing or holds no image; a file cannot be read or halved (named).
+    """
+
+    aligned = True
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        paired: bool = True,
+        size: Annotated[int, Field(ge=8, le=4096)] = 256,
+        load_size: Annotated[int, Field(ge=8, le=8192)] | None = None,
+        flip: bool = True,
+        channels_a: Literal[1, 3] = 3,
+        channels_b: Literal[1, 3] = 3,
+    ) -> None:
+        self.images = ImageSpec({"a": channels_a, "b": channels_b}, size)
+        self.paired = paired
+        self.load_size = load_size or size
+        self.flip = flip
+        self._files: dict[Split, list[Path]] = {}
+        for split, name in _split_folders(Path(root)).items():
+            self._files[split] = image_files(Path(root) / name)
+            if not self._files[split]:
+                raise DataError(_empty(Path(root) / name))
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """Folders that are missing or empty, and crops larger than what they are cut from."""
+        root = Path(options["root"])
+        yield from _missing(root, _split_folders(root).values())
+        yield from _too_large_a_crop(options)
+
+    def count(self, split: Split, domain: str) -> int:
+        """How many files."""
+        return len(self._files[split])
+
+    def name(self, split: Split, domain: str, index: int) -> str:
+        """The file's name."""
+        return self._files[split][index].name
+
+    def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
+        """(C, size, size) in [-1, 1]; cropped and flipped by `rng`, centre crop without one."""
+        path = self._files[split][index]
+        both = read_image(path, self.images.channels[domain])
+        half, odd = divmod(both.width, 2)
+        if odd:
+            raise DataError(f"{path} is {both.width} px wide: it cannot be cut into two images side by side")
+        left = 0 if domain == "a" else half
+        picture = both.crop((left, 0, left + half, both.height))
+        return prepared(picture, self.images.size, self.load_size, self.flip, rng)
+
+
+def prepared(
+    picture: Image.Image, size: int, load_size: int, flip: bool, rng: np.random.Generator | None
+) -> Tensor:
+    """(C, size, size) in [-1, 1]: for training a random crop and flip, the centre without `rng`.
+
+    The same `rng` cuts the same part out of pictures of the same shape, whatever their resolution.
+    """
+    picture = resize_shorter(picture, size if rng is None else load_size)
+    room = [extent - size for extent in picture.size]
+    if rng is None:
+        left, top = (extra // 2 for extra in room)
+    else:
+        left, top = (int(part * (extra + 1)) for part, extra in zip(rng.random(2), room, strict=True))
+    picture = picture.crop((left, top, left + size, top + size))
+    if rng is not None and flip and rng.random() < 0.5:
+        picture = ImageOps.mirror(picture)
+    return to_tensor(picture)
+
+
+def _split_folders(root: Path) -> dict[Split, str]:
+    """Where each split is: many of pix2pix's data sets have val/ but no test/."""
+    only_val = (root / "val").is_dir() and not (root / "test").is_dir()
+    return {"train": "train", "test": "val" if only_val else "test"}
+
+
+def _missing(root: Path, folders: Iterable[str]) -> list[str]:
+    """What is wrong with the folders below a root."""
+    if not root.is_dir():
+        return [f"root = '{root}' is not a folder (looked in {Path.cwd()})"]
+    found = []
+    for folder in (root / name for name in folders):
+        if not folder.is_dir():
+            found.append(f"root = '{root}' holds no folder {folder.name}/")
+        elif not image_files(folder):
+            found.append(_empty(folder))
+    return found
+
+
+def _too_large_a_crop(options: Mapping[str, Any]) -> Iterable[str]:
+    if (options["load_size"] or options["size"]) < options["size"]:
+        yield f"load_size = {options['load_size']} is smaller than size = {options['size']}"
+
+
+def _unmatched(a: Sequence[Path], b: Sequence[Path]) -> str | None:
+    """What is wrong if the files of two folders do not match one to one by their names."""
+    for files, partners in ((a, b), (b, a)):
+        stems = [path.stem for path in files]
+        twice = [stem for stem, times in Counter(stems).items() if times > 1]
+        if twice:
+            return f"{files[0].parent}/ holds several images named {twice[0]!r}; pairs are matched by name"
+        alone = sorted(set(stems) - {path.stem for path in partners})
+        if alone:
+            more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+            listed = ", ".join(map(repr, alone[:3]))
+            return f"no partner in {partners[0].parent}/ for {listed}{more} of {files[0].parent}/"
+    return None
+
+
+def _check_shapes(path: Path, partner: Path) -> None:
+    """Pairs may differ in resolution, not in shape: a common crop would cut different things out.
+
+    Raises:
+        DataError: names both.
+    """
+    (width, height), (other_width, other_height) = _upright_size(path), _upright_size(partner)
+    ratio = width * other_height / (height * other_width)
+    if not 1 / SHAPE_TOLERANCE < ratio < SHAPE_TOLERANCE:
+        raise DataError(
+            f"{path} ({width}x{height} px) and its partner {partner} ({other_width}x{other_height} px) "
+            "differ in shape"
+        )
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    """Width and height as a person sees them, without decoding the picture."""
+    try:
+        with Image.open(path) as opened:
+            turned = opened.getexif().get(ORIENTATION, 1) >= 5
+            return (opened.height, opened.width) if turned else opened.size
+    except Exception as error:  # as in read_image
+        raise DataError(f"{path}: not a readable image ({type(error).__name__}: {error})") from error
 
 
 def image_files(folder: Path) -> list[Path]:

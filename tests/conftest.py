@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from torchvision.models import AlexNet
+from torchvision.models import AlexNet, vgg
 
 from i2ikit.errors import WeightsError
 from i2ikit.pretrained import Network, Weights, load_weights
@@ -81,6 +81,16 @@ def alexnet_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(file)
 
 
+@pytest.fixture(scope="session")
+def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Random weights of VGG-16's convolutions."""
+    torch.manual_seed(1)
+    tensors = {f"features.{k}": v for k, v in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}
+    file = tmp_path_factory.mktemp("weights") / "vgg16.safetensors"
+    save_file(tensors, file)
+    return str(file)
+
+
 TINY = (
     "translator.content_encoder.width=4",
     "translator.content_encoder.num_residual=1",
@@ -91,6 +101,15 @@ TINY = (
     "data.size=64",
 )
 """Overrides that make a recipe of MUNIT's small and quick."""
+
+
+NARROW = {
+    "munit": TINY[:-1],
+    "bicyclegan": tuple(f"translator.{part}.width=4" for part in ("generator", "encoder", "discriminator")),
+    "unit": ("translator.encoder.width=4", "translator.discriminator.width=4"),
+    "cyclegan": ("translator.generator.width=4", "translator.discriminator.width=4"),
+}
+"""Overrides that make the recipes of each method quick."""
 
 
 def tiny_recipe(folders: Path, *overrides: str) -> Recipe:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from i2ikit.data import (
     Dataset,
-    UnpairedFolders,
+    Folders,
+    SideBySide,
     image_files,
     load_image,
     read_image,
@@ -20,11 +21,12 @@ from i2ikit.data import (
 )
 from i2ikit.draws import counted_generator, counted_seed, normal_draws
 from i2ikit.errors import DataError
+from i2ikit.registry import Setting
 from tests.conftest import make_folders
 
 
-def folders_at(root: Path, **options: object) -> UnpairedFolders:
-    return UnpairedFolders(root=str(root), **{"size": 64, **options})
+def folders_at(root: Path, **options: object) -> Folders:
+    return Folders(root=str(root), **{"size": 64, **options})
 
 
 def save(path: Path, picture: Image.Image, **options: object) -> Path:
@@ -188,3 +190,100 @@ def test_draws_are_standard_normal() -> None:
 
 def test_seeds_are_the_same_on_every_machine() -> None:
     assert counted_seed(0, "noise", 1) == 128985677152142988982045038048339697992
+
+
+def pairs_at(root: Path, size_a: tuple[int, int] = (90, 70), size_b: tuple[int, int] = (180, 140)) -> Path:
+    """Noise (a), and the same inverted at another resolution (b), in another format."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for domain in "AB":
+            (root / f"{split}{domain}").mkdir(parents=True)
+        for n in range(3):
+            picture = Image.fromarray(rng.integers(0, 255, (5, 6, 3), dtype=np.uint8))
+            picture = picture.resize((360, 280), Image.Resampling.BICUBIC)
+            inverted = Image.eval(picture, lambda value: 255 - value)
+            picture.resize(size_a).save(root / f"{split}A" / f"{n}.png")
+            inverted.resize(size_b).save(root / f"{split}B" / f"{n}.jpg", quality=95)
+    return root
+
+
+def test_pairs_share_index_crop_and_flip_whatever_their_resolution(tmp_path: Path) -> None:
+    """Where b is a inverted, their sum is 0 everywhere."""
+    data = folders_at(pairs_at(tmp_path), paired=True, load_size=80)
+    assert data.paired
+    assert data.aligned
+    batches = training_batches(data, 0, 0, 4, 3, range(3))
+    assert max((x["a"] + x["b"]).abs().mean().item() for x in batches) < 0.1
+    plain = data.image("test", "a", 1) + data.image("test", "b", 1)
+    assert plain.abs().mean() < 0.1
+
+
+def test_unpaired_they_do_not_meet(tmp_path: Path) -> None:
+    batches = training_batches(folders_at(pairs_at(tmp_path), load_size=80), 0, 0, 4, 3, range(3))
+    assert max((x["a"] + x["b"]).abs().mean().item() for x in batches) > 0.2
+
+
+def test_a_file_without_partner_is_named(tmp_path: Path) -> None:
+    pairs_at(tmp_path)
+    (tmp_path / "testB" / "1.jpg").unlink()
+    message = r"no partner in .*testB/ for '1' of .*testA/"
+    with pytest.raises(DataError, match=message):
+        folders_at(tmp_path, paired=True)
+    options = {"root": str(tmp_path), "paired": True, "size": 64, "load_size": None}
+    (problem,) = Folders.problems(options, Setting(None, 1))
+    assert "no partner" in problem
+    save(tmp_path / "trainA" / "0.bmp", Image.new("RGB", (90, 70)))
+    with pytest.raises(DataError, match="several images named '0'"):
+        folders_at(tmp_path, paired=True)
+
+
+def test_a_pair_of_two_shapes_is_named(tmp_path: Path) -> None:
+    data = folders_at(pairs_at(tmp_path, size_b=(140, 180)), paired=True)
+    with pytest.raises(DataError, match=r"0.png \(90x70 px\) and its partner .*0.jpg \(140x180 px\) differ"):
+        data.image("train", "a", 0)
+
+
+def test_a_turned_photo_has_the_shape_that_a_person_sees(tmp_path: Path) -> None:
+    pairs_at(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    picture = Image.open(tmp_path / "trainA" / "0.png").transpose(Image.Transpose.ROTATE_90)
+    (tmp_path / "trainA" / "0.png").unlink()
+    picture.save(tmp_path / "trainA" / "0.jpg", exif=exif, quality=95)
+    data = folders_at(tmp_path, paired=True)
+    assert (data.image("train", "a", 0) + data.image("train", "b", 0)).abs().mean() < 0.1
+
+
+def side_by_side(root: Path, held_out: str = "test") -> Path:
+    for split in ("train", held_out):
+        (root / split).mkdir(parents=True)
+        for n in range(2):
+            both = Image.new("RGB", (160, 70), "black")
+            both.paste("white", (80, 0, 160, 70))
+            both.putpixel((10, 10), (255, 255, 255))
+            both.putpixel((90, 10), (0, 0, 0))
+            both.save(root / split / f"{n}.png")
+    return root
+
+
+@pytest.mark.parametrize("held_out", ["test", "val"])
+def test_the_left_half_is_a_and_the_right_half_b(tmp_path: Path, held_out: str) -> None:
+    data = SideBySide(root=str(side_by_side(tmp_path, held_out)), size=70, channels_a=1)
+    assert isinstance(data, Dataset)
+    assert (data.count("test", "a"), data.name("test", "b", 1)) == (2, "1.png")
+    a, b = (data.image("test", d, 0) for d in "ab")
+    assert (a.shape, b.shape) == ((1, 70, 70), (3, 70, 70))
+    assert (a.mean() < -0.99, b.mean() > 0.99) == (True, True)
+    batch = next(iter(training_batches(data, 0, 0, 1, 2, range(2))))
+    assert torch.equal(batch["a"].expand(-1, 3, -1, -1), -batch["b"])
+
+
+def test_side_by_side_says_what_is_wrong(tmp_path: Path) -> None:
+    options = {"root": str(tmp_path), "size": 64, "load_size": None}
+    found = list(SideBySide.problems(options, Setting(None, 1)))
+    assert [text.rpartition(" ")[2] for text in found] == ["train/", "test/"]
+    side_by_side(tmp_path)
+    Image.new("RGB", (161, 70)).save(tmp_path / "train" / "0.png")
+    data = SideBySide(root=str(tmp_path), size=64)
+    with pytest.raises(DataError, match=r"0.png is 161 px wide: it cannot be cut into two"):
+        data.image("train", "a", 0)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from i2ikit.data import UnpairedFolders
+from i2ikit.data import Folders
 from i2ikit.metrics.subject import Subject
 from i2ikit.translator import Phase, Translator
 
@@ -44,7 +44,7 @@ class Painter(Translator):
         return torch.randn(n, 1, generator=generator)
 
 
-def outline_folders(root: Path, side: int) -> UnpairedFolders:
+def outline_folders(root: Path, side: int) -> Folders:
     """White pictures with one black vertical line each (a), and grey ones (b); one outline twice."""
     for split in ("train", "test"):
         for domain in "AB":
@@ -54,17 +54,17 @@ def outline_folders(root: Path, side: int) -> UnpairedFolders:
                 if domain == "A":
                     pixels[:, 2 + min(n, 10)] = 0
                 Image.fromarray(pixels).save(root / f"{split}{domain}" / f"{n:02}.png")
-    return UnpairedFolders(root=str(root), size=side)
+    return Folders(root=str(root), size=side)
 
 
 @pytest.fixture
-def outlines(tmp_path: Path) -> UnpairedFolders:
+def outlines(tmp_path: Path) -> Folders:
     """11 distinct outlines and 12 greys, 16 px."""
     return outline_folders(tmp_path, 16)
 
 
 @pytest.fixture
-def large_outlines(tmp_path: Path) -> UnpairedFolders:
+def large_outlines(tmp_path: Path) -> Folders:
     """The same at 36 px, which AlexNet can see."""
     return outline_folders(tmp_path, 36)
 
@@ -73,7 +73,7 @@ def large_outlines(tmp_path: Path) -> UnpairedFolders:
 def subject() -> Callable[..., Subject]:
     """`subject(data, **options of the painter)`: into domain b, seed 0."""
 
-    def make(data: UnpairedFolders, seed: int = 0, **options: Any) -> Subject:
+    def make(data: Folders, seed: int = 0, **options: Any) -> Subject:
         return Subject(Painter(**options).eval(), data, "b", seed)
 
     return make

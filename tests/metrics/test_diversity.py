@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from i2ikit.data import UnpairedFolders
+from i2ikit.data import Folders
 from i2ikit.metrics.diversity import LPIPSDiversity
 from i2ikit.metrics.perceptual import NETWORKS, PerceptualDistance
 from i2ikit.pretrained import load_weights
@@ -111,7 +111,7 @@ def test_one_real_image_makes_no_pair_but_diversity_is_measured(tmp_path, subjec
     outline_folders(tmp_path, 36)
     for n in range(1, 12):
         (tmp_path / "testB" / f"{n:02}.png").unlink()
-    data = UnpairedFolders(root=str(tmp_path), size=36)
+    data = Folders(root=str(tmp_path), size=36)
     found = LPIPSDiversity(num_samples=2, weights=alexnet_file).measure(subject(data))
     assert set(found.values) == {
         f"LPIPS v{v}/{n}" for v in ("0.0", "0.1") for n in ("diversity", "diversity_se")
@@ -123,7 +123,7 @@ def test_one_real_image_makes_no_pair_but_diversity_is_measured(tmp_path, subjec
 def test_one_input_and_256_px_are_measured_too(tmp_path, outlines, subject, alexnet_file) -> None:
     for n in range(1, 12):
         (tmp_path / "testA" / f"{n:02}.png").unlink()
-    data = UnpairedFolders(root=str(tmp_path), size=256)
+    data = Folders(root=str(tmp_path), size=256)
     metric = LPIPSDiversity(protocol="bicyclegan", num_samples=2, weights=alexnet_file)
     found = metric.measure(subject(data))
     assert found.values["LPIPS v0.0/diversity_se"] == 0

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torchvision.models import vgg16
 
-from i2ikit.errors import WeightsError
+from i2ikit.errors import DataError, WeightsError
 from i2ikit.metrics import fidelity
 from i2ikit.metrics.fidelity import FID, KID
+from i2ikit.metrics.subject import Subject
 from i2ikit.pretrained import INCEPTION
 
 
@@ -30,7 +33,7 @@ class FourFeatures(nn.Module):
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch, tmp_path) -> str:
     """Four features instead of Inception's; the file that the metric then asks for."""
-    monkeypatch.setattr(fidelity, "_inception", lambda weights: FourFeatures())
+    monkeypatch.setattr(fidelity, "_inception", lambda weights, device: FourFeatures())
     file = tmp_path / "any.pth"
     torch.save({"weight": torch.zeros(1)}, file)
     return str(file)
@@ -104,7 +107,7 @@ def test_the_network_has_the_weights_that_it_was_given(tmp_path, monkeypatch) ->
     monkeypatch.undo()
     torch.save(network.state_dict(), tmp_path / "inception.pth")
     weights = fidelity.load_weights(INCEPTION, tmp_path / "inception.pth")
-    ours = fidelity._inception(weights).state_dict()
+    ours = fidelity._inception(weights, torch.device("cpu")).state_dict()
     assert all(torch.equal(tensor, ours[name]) for name, tensor in network.state_dict().items())
 
 
@@ -112,3 +115,25 @@ def test_weights_of_another_network_are_refused(tmp_path, outlines, subject) -> 
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="does not hold the weights of inception-2015-12-05"):
         FID(weights=str(tmp_path / "other.pth")).measure(subject(outlines))
+
+
+@torch.no_grad()
+def test_with_vgg_16_it_is_the_same_distance_of_other_features(large_outlines, subject, vgg_file) -> None:
+    metric = KID(num_subsets=3, subset_size=5, network="vgg16", weights=vgg_file)
+    found = metric.measure(subject(large_outlines))
+    assert list(found.values) == ["kernel_distance", "kernel_distance_std"]
+    assert "not comparable with KID" in found.notes[0]
+    x = torch.rand(2, 3, 36, 36) * 2 - 1
+    pixels = ((x + 1) * 127.5).round().to(torch.uint8)
+    network = vgg16(weights=None).features
+    network.load_state_dict({k.removeprefix("features."): v for k, v in load_file(vgg_file).items()})
+    colours = (torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
+    mean, std = (c[:, None, None] for c in colours)
+    expected = network[:-1]((pixels / 255 - mean) / std).mean((2, 3))
+    torch.testing.assert_close(metric._vgg16(pixels)[0], expected)
+
+
+def test_one_translation_has_no_kernel_distance(outlines, subject, small_network, monkeypatch) -> None:
+    monkeypatch.setattr(Subject, "inputs", lambda self, most: [0])
+    with pytest.raises(DataError, match="one translation only"):
+        KID(weights=small_network).measure(subject(outlines))

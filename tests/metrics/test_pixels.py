@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from i2ikit.data import UnpairedFolders
+from i2ikit.data import Folders
 from i2ikit.errors import DataError
 from i2ikit.metrics.pixels import L1Diversity, LineContrast
 from i2ikit.metrics.style import StyleHealth
@@ -49,7 +49,7 @@ def test_line_contrast_compares_lines_with_what_lies_two_pixels_outside(outlines
 
 def test_inputs_without_lines_are_left_out(outlines, subject, tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), "white").save(tmp_path / "testA" / "00.png")
-    data = UnpairedFolders(root=str(tmp_path), size=16)
+    data = Folders(root=str(tmp_path), size=16)
     assert len(subject(data).inputs(100)) == 11
     assert LineContrast().measure(subject(data)).facts["num_inputs"] == 10
 
@@ -57,16 +57,16 @@ def test_inputs_without_lines_are_left_out(outlines, subject, tmp_path: Path) ->
 def test_metrics_say_which_data_they_cannot_measure(outlines, subject, tmp_path: Path) -> None:
     for n in range(1, 12):
         (tmp_path / "testB" / f"{n:02}.png").unlink()
-    alone = subject(UnpairedFolders(root=str(tmp_path), size=16))
+    alone = subject(Folders(root=str(tmp_path), size=16))
     with pytest.raises(DataError, match="domain b has one held-out image; 2 or more distinct"):
         StyleHealth().measure(alone)
     assert set(L1Diversity().measure(alone).values) == {"diversity", "diversity_se", "same_style"}
     Image.new("RGB", (16, 16), "white").save(tmp_path / "testB" / "01.png")
     for n in range(1, 12):
         (tmp_path / "testA" / f"{n:02}.png").unlink()
-    few = subject(UnpairedFolders(root=str(tmp_path), size=16))
+    few = subject(Folders(root=str(tmp_path), size=16))
     assert L1Diversity().measure(few).values["diversity_se"] == 0
     assert np.isfinite(list(StyleHealth().measure(few).values.values())).all()
     Image.new("RGB", (16, 16), "white").save(tmp_path / "testA" / "00.png")
     with pytest.raises(DataError, match="no held-out input has lines"):
-        LineContrast().measure(subject(UnpairedFolders(root=str(tmp_path), size=16)))
+        LineContrast().measure(subject(Folders(root=str(tmp_path), size=16)))
