@@ -7,6 +7,7 @@
     [optimizer]   Adam for every network; [optimizer.<role>] overrides it for one
     [training]    steps, batch size, precision, intervals
 
+`extends = "munit"` lays a recipe over another one: only what differs has to be written.
 `--set a.b=value` changes one key and is checked alike.
 """
 
@@ -138,7 +139,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: with every problem, each with its path and the nearest valid spelling.
     """
     path = find_recipe(source)
-    table = _read_toml(path)
+    table = _read_recipe(path)
     problems = [problem for text in overrides if (problem := override(table, text))]
     recipe, found = _check(table, path.stem)
     problems += found
@@ -214,6 +215,35 @@ def _read_toml(path: Path) -> dict[str, Any]:
     raise RecipeError(str(path), [Problem("", message)])
 
 
+def _read_recipe(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A recipe's table, laid over that of the recipe which it extends."""
+    table = _read_toml(path)
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    extending = (path.resolve(), *extending)
+    beside = path.parent / str(base)
+    found = beside if beside.is_file() or not isinstance(base, str) else find_recipe(base)
+    if not found.is_file() or found.resolve() in extending:
+        message = f"should be the name or file of another recipe, got {base!r}"
+        raise RecipeError(str(path), [Problem("extends", message)])
+    return _laid_over(_read_recipe(found, extending), table)
+
+
+def _laid_over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """Both, key by key; a table that names another component replaces the base's whole."""
+    laid = dict(base)
+    for key, value in table.items():
+        below = laid.get(key)
+        if isinstance(below, str) and isinstance(value, dict):  # `norm = "in"` is short for a table
+            below = {"name": below}
+        if isinstance(below, dict) and isinstance(value, dict):
+            same = value.get("name", below.get("name")) == below.get("name")
+            value = _laid_over(below, value) if same else value
+        laid[key] = value
+    return laid
+
+
 def override(table: dict[str, Any], text: str) -> Problem | None:
     """Set one key in place; a problem if the text or the path is impossible."""
     key, equals, value = text.partition("=")
@@ -245,8 +275,7 @@ def _check(table: dict[str, Any], name: str) -> tuple[Recipe | None, list[Proble
     batch_size = _batch_size(table)
     data, found = _section(datasets, table, "data", (), Setting(None, batch_size))
     problems += found
-    size = data.options.get("size")
-    setting = Setting(size if isinstance(size, int) else None, batch_size)
+    setting = Setting(None, batch_size) if found else _setting(data, batch_size)
     translator, found = _section(translators, table, "translator", ("images",), setting)
     problems += found
     optimizers, found = _check_optimizers(table.get("optimizer", {}), translator)
@@ -255,6 +284,15 @@ def _check(table: dict[str, Any], name: str) -> tuple[Recipe | None, list[Proble
         return None, problems
     training = TrainingOptions(**rest["training"])
     return Recipe(name, rest["seed"], data, translator, optimizers, training), []
+
+
+def _setting(data: Spec, batch_size: int) -> Setting:
+    """What the dataset's options (or its class, for `paired`) say of the images."""
+    size = data.options.get("size")
+    paired = data.options.get("paired", getattr(datasets.load(data.name), "paired", None))
+    return Setting(
+        size if isinstance(size, int) else None, batch_size, paired if isinstance(paired, bool) else None
+    )
 
 
 def _batch_size(table: Mapping[str, Any]) -> int:

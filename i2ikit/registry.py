@@ -82,10 +82,12 @@ class Setting:
     Args:
         size: side of the training images, in pixels; None where the dataset does not say.
         batch_size: images per domain and step, over all processes.
+        paired: whether training gets pairs; None where the dataset does not say.
     """
 
     size: int | None
     batch_size: int
+    paired: bool | None = None
 
 
 @runtime_checkable
