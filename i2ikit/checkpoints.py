@@ -32,6 +32,7 @@ __all__ = [
     "save_checkpoint",
     "save_weights",
     "trained_images",
+    "trained_steps",
 ]
 
 FORMAT = "1"
@@ -77,6 +78,12 @@ def trained_images(run: Path) -> ImageSpec:
     with safe_open(run / WEIGHTS, "pt") as file:
         channels, size = json.loads(file.metadata()["images"])
     return ImageSpec(channels, size)
+
+
+def trained_steps(run: Path) -> int:
+    """How many steps the weights of a run have been trained for."""
+    with safe_open(run / WEIGHTS, "pt") as file:
+        return int(file.metadata()["step"])
 
 
 def save_checkpoint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from i2ikit.data import Dataset, to_picture
 from i2ikit.draws import counted_generator
-from i2ikit.translator import Translator, other
+from i2ikit.translator import Reconstructing, StyleEncoding, Translator, other
 
 __all__ = ["distinct_test_indices", "random_styles", "sample_grid", "save_samples", "sheet"]
 
@@ -26,11 +27,11 @@ MARGIN = 36  # for headings of rows
 
 
 def save_samples(translator: Translator, data: Dataset, seed: int, step: int, folder: Path) -> None:
-    """Write samples/step-N.png (a to b) and samples/step-N-b2a.png."""
+    """Write samples/step-N.png (a to b) and samples/step-N-b2a.png, as far as the method does both."""
     samples = folder / "samples"
     samples.mkdir(exist_ok=True)
-    for to, suffix in (("b", ""), ("a", "-b2a")):
-        path = samples / f"step-{step:06d}{suffix}.png"
+    for to in translator.targets:
+        path = samples / f"step-{step:06d}{'' if to == 'b' else '-b2a'}.png"
         staged = path.with_suffix(".tmp")
         sample_grid(translator, data, seed, to).save(staged, "png")
         os.replace(staged, path)
@@ -41,7 +42,9 @@ def sample_grid(translator: Translator, data: Dataset, seed: int, to: str) -> Im
     """Held-out inputs in rows; columns: input, six random styles (the same in each row), an
     exemplar and the input in its style, and the exemplar's reconstruction.
 
-    The inputs, styles and exemplars depend on the seed alone. Expects a translator in eval mode.
+    Exemplars need a method that hears styles; with paired data the real answer and the input in its
+    style follow. The inputs, styles and exemplars depend on the seed alone. Expects a translator in
+    eval mode.
     """
     device = next(translator.parameters()).device
     most = max(2, min(MOST_ROWS, HEIGHT // data.images.size))
@@ -56,11 +59,14 @@ def sample_grid(translator: Translator, data: Dataset, seed: int, to: str) -> Im
     columns += [
         (f"style {n}", translator.translate(x, s.expand(count, -1), to)) for n, s in enumerate(styles, 1)
     ]
-    columns += [
-        ("exemplar", y),
-        ("guided", translator.translate(x, translator.encode_style(y, to), to)),
-        ("recon", translator.reconstruct(y, to)),
-    ]
+    if isinstance(translator, StyleEncoding):
+        columns += [("exemplar", y), ("guided", translator.translate(x, translator.encode_style(y, to), to))]
+        if data.paired:
+            answers = torch.stack([data.image("test", to, index) for index in rows[:count]]).to(device)
+            own = translator.encode_style(answers, to)
+            columns += [("answer", answers), ("its style", translator.translate(x, own, to))]
+    if isinstance(translator, Reconstructing):
+        columns.append(("recon", translator.reconstruct(y, to)))
     return sheet(columns)
 
 
@@ -91,7 +97,7 @@ def sheet(
     """One picture with a heading over each column, and before each row if they are given.
 
     Args:
-        columns: heading and (N, C, H, W) in [-1, 1] of each.
+        columns: heading and (N, C, H, W) in [-1, 1] of each; neighbours of one heading share it.
         rows: what is said of each row, and that for N rows.
     """
     height, width = columns[0][1].shape[2:]
@@ -107,9 +113,14 @@ def sheet(
         for row, heading in enumerate(rows[1]):
             middle = HEADER + row * cell[1] + GAP + height * scale / 2
             draw.text((margin / 2, middle), heading, "black", font, anchor="mm")
-    for column, (heading, images) in enumerate(columns):
+    column = 0
+    for heading, group in itertools.groupby(columns, key=lambda named: named[0]):
+        count_in_group = len(list(group))
+        middle = margin + (column + count_in_group / 2) * cell[0]
+        draw.text((middle, HEADER / 2), heading, "black", font, anchor="mm")
+        column += count_in_group
+    for column, (_, images) in enumerate(columns):
         left = margin + column * cell[0]
-        draw.text((left + width * scale / 2, HEADER / 2), heading, "black", font, anchor="mm")
         for row, image in enumerate(images):
             shown = (
                 to_picture(image)

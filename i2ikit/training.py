@@ -258,7 +258,8 @@ def train(
     main = accelerator.is_main_process
     with RunLog(folder if main else None, first, options.steps, console) as log, _signals() as caught:
         try:
-            step = _loop(recipe, data, state, first, folder, probe, log, caught)
+            with torch.random.fork_rng():
+                step = _loop(recipe, data, state, first, folder, probe, log, caught)
         finally:
             accelerator.end_training()
     return Stopped(step, caught[0] if caught and step < options.steps else None)
@@ -295,6 +296,8 @@ def _loop(
     counted = 0
 
     def draw(phase: Phase) -> Draws:
+        # What a network draws by itself (dropout) is counted too, so that resuming repeats it.
+        torch.manual_seed(counted_seed(recipe.seed, "torch", step, phase.name, places[0]) % 2**63)
         draws = normal_draws(recipe.seed, step, phase.name, phase.draws, places)
         return {name: noise.to(state.accelerator.device) for name, noise in draws.items()}
 

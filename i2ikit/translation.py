@@ -10,8 +10,9 @@ from torch import Tensor
 
 from i2ikit.checkpoints import load_translator, trained_images
 from i2ikit.data import load_image, to_picture
+from i2ikit.errors import RunError
 from i2ikit.sampling import random_styles, sheet
-from i2ikit.translator import other
+from i2ikit.translator import StyleEncoding, chosen_target, other
 
 __all__ = ["translate_files"]
 
@@ -22,7 +23,7 @@ def translate_files(
     files: Sequence[Path],
     num_styles: int,
     exemplars: Sequence[Path],
-    to: str,
+    to: str | None,
     seed: int,
     out: Path,
 ) -> list[Path]:
@@ -33,20 +34,24 @@ def translate_files(
     Args:
         num_styles: random styles from `seed`, the same for each file; not used with exemplars.
         exemplars: images of domain `to` whose styles are used instead.
+        to: the domain to translate into; the method's first one if None.
         out: where NAME-style-1.png, ... (or NAME-as-EXEMPLAR.png) and NAME-sheet.png go.
 
     Returns:
         The sheets, one for each file.
 
     Raises:
-        RunError: the run cannot be loaded.
+        RunError: the run cannot be loaded, does not translate into `to`, or follows no exemplars.
         DataError: an image cannot be read.
     """
     translator = load_translator(run)
     images = trained_images(run)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     translator = translator.to(device)
+    to = chosen_target(translator, to)
     if exemplars:
+        if not isinstance(translator, StyleEncoding):
+            raise RunError(f"{run}: its method has no style encoder, so it cannot follow an exemplar")
         shown = [load_image(path, images.channels[to], images.size).to(device) for path in exemplars]
         labels = [f"as-{name}" for name in _distinct_names(exemplars)]
         styles = torch.cat([translator.encode_style(image[None], to) for image in shown])

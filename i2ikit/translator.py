@@ -10,12 +10,12 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from i2ikit.errors import TrainingError
+from i2ikit.errors import RunError, TrainingError
 
 __all__ = [
     "Batch",
@@ -25,7 +25,10 @@ __all__ = [
     "Losses",
     "Phase",
     "PhaseFunction",
+    "Reconstructing",
+    "StyleEncoding",
     "Translator",
+    "chosen_target",
     "frozen",
     "other",
     "weighted_total",
@@ -82,6 +85,9 @@ class Phase:
 class Translator(nn.Module, ABC):
     """A method: build the networks, name the phases, and translate.
 
+    One that can follow an exemplar is also `StyleEncoding`, one that can take an image apart and
+    put it together again `Reconstructing`: by having the method, nothing else.
+
     The constructor takes the wired parameter `images: ImageSpec`, then the recipe's options, among
     them `weights: Weights = ...` whose default names every loss. It passes the networks on:
     `super().__init__(networks, weights)`.
@@ -96,6 +102,9 @@ class Translator(nn.Module, ABC):
 
     adversarial: ClassVar[tuple[str, ...]]
     """Roles that only training needs."""
+
+    targets: tuple[str, ...] = ("b", "a")
+    """Domains that it translates into, the usual one first; a method of one direction sets its own."""
 
     def __init__(self, networks: Mapping[str, nn.Module], weights: Mapping[str, Mapping[str, float]]) -> None:
         super().__init__()
@@ -120,20 +129,41 @@ class Translator(nn.Module, ABC):
         """
 
     @abstractmethod
-    def encode_style(self, x: Tensor, domain: str) -> Tensor:
-        """Style codes of images of `domain`: (N, C, H, W) -> (N, style_dim)."""
-
-    @abstractmethod
-    def reconstruct(self, x: Tensor, domain: str) -> Tensor:
-        """Images of `domain` from their own codes: (N, C, H, W) -> same."""
-
-    @abstractmethod
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n random style codes, (n, style_dim), on the CPU."""
+        """n random codes, (n, style_dim), on the CPU: all that differs between translations."""
 
     def weight(self, phase: str, name: str) -> float:
         """Weight of a loss; a phase function skips the losses of weight 0."""
         return self.weights[phase][name]
+
+
+@runtime_checkable
+class StyleEncoding(Protocol):
+    """A method that hears the style of an image, so that translations can follow an exemplar."""
+
+    def encode_style(self, x: Tensor, domain: str) -> Tensor:
+        """Style codes of images of `domain`, one of its targets: (N, C, H, W) -> (N, style_dim)."""
+        ...
+
+
+@runtime_checkable
+class Reconstructing(Protocol):
+    """A method that makes an image again from its own codes."""
+
+    def reconstruct(self, x: Tensor, domain: str) -> Tensor:
+        """Images of `domain` from their own codes: (N, C, H, W) -> same."""
+        ...
+
+
+def chosen_target(translator: Translator, to: str | None) -> str:
+    """The domain to translate into: `to`, or the method's first one.
+
+    Raises:
+        RunError: the method does not translate into `to`.
+    """
+    if to is not None and to not in translator.targets:
+        raise RunError(f"this run translates into domain {' and '.join(translator.targets)} only, not {to}")
+    return to or translator.targets[0]
 
 
 def other(domain: str) -> str:
