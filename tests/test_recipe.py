@@ -169,7 +169,7 @@ def test_all_problems_are_in_one_message(tmp_path: Path) -> None:
         (b"[" * 5000, "is not TOML"),
         (b"seed = " + b"9" * 5000, "is not TOML"),
         (b"\xff\xfe\x00", "is not UTF-8"),
-        (b"", "translator: is missing; it names the translator: munit"),
+        (b"", "translator: is missing; it names the translator: bicyclegan, cyclegan, munit"),
         (b"data = 3\ntranslator = 4\noptimizer = 5\ntraining = 6", "optimizer: should be a table"),
         (b"[training]\nsteps = 1979-05-27", "valid integer"),
     ],
@@ -251,3 +251,53 @@ def test_any_misspelt_key_of_a_recipe_that_ships_is_found(path: Path, tmp_path: 
         inner[typo] = inner.pop(key[-1])
         said = problems_of(write(tmp_path, tomli_w.dumps(wrong)))
         assert typo in said
+
+
+def extending(tmp_path: Path, text: str, base: str = SMALL) -> Path:
+    (tmp_path / "base.toml").write_text(base)
+    return write(tmp_path, f'extends = "base.toml"\n{text}')
+
+
+def test_a_recipe_says_only_what_differs_from_the_one_it_extends(tmp_path: Path) -> None:
+    text = "[translator.weights.generator]\nstyle_recon = 0.0\n[translator.style_encoder]\nnorm = 'bn'"
+    base = load_recipe(write(tmp_path, SMALL))
+    recipe = load_recipe(extending(tmp_path, text + "\n[training]\nbatch_size = 2"))
+    assert recipe.training == base.training.model_copy(update={"batch_size": 2})
+    weights = {p: dict(w) for p, w in base.translator.options["weights"].items()}
+    weights["generator"]["style_recon"] = 0.0
+    assert recipe.translator.options["weights"] == weights
+    assert recipe.translator.options["style_encoder"].options["norm"].name == "bn"
+
+
+def test_another_component_replaces_the_extended_one_whole(tmp_path: Path) -> None:
+    base = SMALL.replace('name = "munit"', 'name = "munit"\nstyle_dim = 3')
+    recipe = load_recipe(extending(tmp_path, '[translator]\nname = "unit"', base))
+    assert recipe.translator.name == "unit"
+    again = load_recipe(extending(tmp_path, '[translator]\nname = "munit"', base))
+    assert again.translator.options["style_dim"] == 3
+
+
+def test_extended_recipes_that_go_in_circles_or_are_missing_are_named(tmp_path: Path) -> None:
+    (tmp_path / "circle.toml").write_text('extends = "small.toml"')
+    message = problems_of(write(tmp_path, 'extends = "circle.toml"'))
+    assert "extends: should be the name or file of another recipe" in message
+    assert "did you mean 'munit'" in problems_of(write(tmp_path, 'extends = "munnit"'))
+    assert "extends: should be the name or file" in problems_of(write(tmp_path, "extends = 5"))
+
+
+def test_munit_and_bicyclegan_differ_only_in_what_differs_between_the_methods() -> None:
+    munit, bicyclegan = load_recipe("munit"), load_recipe("bicyclegan")
+    assert munit.training == bicyclegan.training
+    assert munit.seed == bicyclegan.seed
+    assert {**munit.data.options, "paired": True} == bicyclegan.data.options
+
+
+@pytest.mark.parametrize("name", ["image", "content", "style"])
+def test_an_ablation_is_munit_with_one_weight_less(name: str) -> None:
+    munit, ablated = load_recipe("munit"), load_recipe(f"munit-no-{name}-recon")
+    weights = {phase: dict(table) for phase, table in munit.translator.options["weights"].items()}
+    weights["generator"][f"{name}_recon"] = 0.0
+    assert ablated.translator.options == {**munit.translator.options, "weights": weights}
+    assert (ablated.data, ablated.training, ablated.optimizers) == (
+        munit.data, munit.training, munit.optimizers,
+    )  # fmt: skip

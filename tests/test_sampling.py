@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from i2ikit.data import Folders
+from i2ikit.registry import translators
 from i2ikit.sampling import sample_grid, sheet
 from tests.metrics.conftest import Painter, outline_folders
 
@@ -28,3 +32,24 @@ def test_the_grid_is_the_same_for_the_same_seed(tmp_path) -> None:
     outlines = outline_folders(tmp_path, 16)
     grids = [sample_grid(Painter().eval(), outlines, seed, "b").tobytes() for seed in (0, 0, 1)]
     assert grids[0] == grids[1] != grids[2]
+
+
+def test_neighbours_of_one_heading_share_it() -> None:
+    two = [("munit", torch.ones(1, 3, 64, 64)), ("munit", torch.ones(1, 3, 64, 64))]
+    header = sheet(two).crop((0, 0, 134, 16)).convert("L")
+    dark = [x for x in range(134) if min(header.getpixel((x, y)) for y in range(16)) < 128]
+    assert abs((dark[0] + dark[-1]) / 2 - 67) < 3
+
+
+def test_the_grid_shows_what_the_method_can(folders: Path) -> None:
+    """Input, six styles, and then exemplars, answers and reconstructions as far as there are any."""
+
+    def columns(name: str, paired: bool) -> int:
+        spec, _ = translators.check(name, "translator", ("images",))
+        data = Folders(root=str(folders), size=64, paired=paired)
+        return (sample_grid(spec(data.images).eval(), data, 0, "b").width - 2) // 66
+
+    assert columns("munit", False) == 7 + 3
+    assert columns("bicyclegan", True) == 7 + 4
+    assert columns("unit", False) == 7 + 1
+    assert columns("cyclegan", False) == 7

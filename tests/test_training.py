@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from i2ikit.data import training_batches
 from i2ikit.draws import normal_draws
 from i2ikit.errors import RunError, TrainingError
 from i2ikit.metrics.style import DiversityProbe
-from i2ikit.recipe import OptimizerOptions, Recipe
+from i2ikit.recipe import OptimizerOptions, Recipe, load_recipe
 from i2ikit.runs import RESOLVED
 from i2ikit.training import (
     TrainingState,
@@ -34,7 +35,7 @@ from i2ikit.training import (
     update_ema,
 )
 from i2ikit.translator import Draws, ImageSpec, Phase, Translator, weighted_total
-from tests.conftest import tiny_recipe
+from tests.conftest import NARROW, tiny_recipe
 
 IMAGES = ImageSpec({"a": 3, "b": 3}, 64)
 QUIET = Console(quiet=True)
@@ -332,6 +333,23 @@ def test_the_command_watches_diversity(folders: Path, tmp_path: Path) -> None:
     line = metrics(tmp_path / "run")[-1]
     assert set(line) == {"step", "diversity/a2b", "diversity/b2a"}
     assert all(0 < line[f"diversity/{way}"] < 1 for way in ("a2b", "b2a"))
+
+
+def test_dropout_repeats_itself_when_resuming(folders: Path, tmp_path: Path, one_thread: None) -> None:
+    """It draws from torch's own generator, whose state nobody saves."""
+    own = ("data.name=folders", f'data.root="{folders}"', "data.size=64", "translator.generator.dropout=0.5")
+    short = ("training.precision=fp32", "training.steps=3", "training.checkpoint_every=1", "training.keep=9")
+    recipe = load_recipe("bicyclegan", [*own, *short, *NARROW["bicyclegan"]])
+    assert run(recipe, tmp_path / "whole") == 3
+    torch.manual_seed(9)
+    before = torch.random.get_rng_state()
+    run(recipe, tmp_path / "parts")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for later in (2, 3):
+        shutil.rmtree(tmp_path / "parts" / "checkpoints" / f"step-{later:09d}")
+    assert run(recipe, tmp_path / "parts", resume=True) == 3
+    name = "checkpoints/step-000000003/networks.safetensors"
+    assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4])

@@ -19,6 +19,8 @@ __all__ = [
     "conv_side",
     "initialise_kaiming",
     "initialise_normal",
+    "initialise_xavier",
+    "pad_to_multiple",
 ]
 
 
@@ -120,9 +122,24 @@ def initialise_kaiming(module: nn.Module) -> None:
 
 
 def initialise_normal(module: nn.Module, std: float) -> None:
-    """N(0, std) for every convolution and linear layer; biases 0."""
+    """N(0, std) for every convolution, transposed or not, and linear layer; biases 0."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(layer.weight, 0.0, std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def initialise_xavier(module: nn.Module, gain: float) -> None:
+    """Xavier normal for every convolution, transposed or not, and linear layer; biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.xavier_normal_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """x (N, C, H, W), its right and lower edge repeated until both sides are multiples."""
+    height, width = x.shape[2:]
+    return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")

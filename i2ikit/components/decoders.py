@@ -1,25 +1,31 @@
-"""Decoders: a content code and a style code to an image."""
+"""Decoders: what an image shows (its content code, or another image) and a code for the rest to an image."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from i2ikit.components.blocks import AdaptiveResidual, ConvBlock, conv
 from i2ikit.components.encoders import Width
 from i2ikit.components.norms import AdaptiveNormSpec, NormSpec
 from i2ikit.errors import ShapeError
-from i2ikit.registry import Slot, Spec
+from i2ikit.registry import Setting, Slot, Spec
 
-__all__ = ["AdaINDecoder", "DecoderSpec"]
+__all__ = ["AdaINDecoder", "DecoderSpec", "UNet", "UNetSpec"]
 
 DecoderSpec = Annotated[
     Spec, Slot("decoders", ("content_channels", "out_channels", "style_dim", "num_upsample"))
 ]
 """An option that holds a decoder: `decoder(content, style)` is an image in [-1, 1]."""
+
+UNetSpec = Annotated[Spec, Slot("decoders", ("in_channels", "out_channels", "latent_dim"))]
+"""An option that holds a whole generator: `unet(x, code)` is an image in [-1, 1] of the sides of x, which
+must be multiples of `unet.multiple`."""
 
 
 class AdaINDecoder(nn.Module):
@@ -84,3 +90,92 @@ class AdaINDecoder(nn.Module):
         for block, block_params in zip(self.residuals, params, strict=True):
             x = block(x, block_params)
         return torch.tanh(self.head(self.upsample(x)))
+
+
+class UNet(nn.Module):
+    """Image and latent code to image: a U-Net; the code is injected as constant maps.
+
+    Shapes: x (N, in_channels, H, W), code (N, latent_dim) -> (N, out_channels, H, W)
+    Values: x in [-1, 1], code unbounded; output in (-1, 1) (tanh).
+
+    Args:
+        width: channels of the first layer, doubled by each later one up to 8 * width.
+        num_downsample: how many times the side is halved; BicycleGAN uses 8, at 256 px down to 1 px.
+        inject: the code joins the input of every layer on the way down, or of the first one only.
+        norm: after every convolution but the first, the innermost and the last.
+        dropout: part of the features set to 0, in training only, on the way up where the layers are
+            widest (but the innermost); BicycleGAN's training scripts use 0.5.
+
+    Raises:
+        ShapeError: H or W is not a multiple of 2**num_downsample, or the code has another length.
+    Source: BicycleGAN (arXiv 1711.11586), section 4 ("add_to_all", "add_to_input"); layers as the
+        official `unet_256`: skips carry the features without the code, zero padding, biases.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        latent_dim: int,
+        *,
+        width: Width = 64,
+        num_downsample: Annotated[int, Field(ge=2, le=10)] = 6,
+        inject: Literal["all", "input"] = "all",
+        norm: NormSpec = Spec("norms", "in"),
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    ) -> None:
+        super().__init__()
+        levels = range(num_downsample)
+        inner = num_downsample - 1
+        features = [width * min(2**n, 8) for n in levels]
+        plain = Spec("norms", "none")
+        self.injected = [inject == "all" or n == 0 for n in levels]
+        self.down = nn.ModuleList()
+        self.down_norms = nn.ModuleList()
+        self.up = nn.ModuleList()
+        self.up_norms = nn.ModuleList()
+        for n in levels:
+            below = features[n - 1] if n else in_channels
+            above = features[n] if n == inner else 2 * features[n]
+            self.down.append(nn.Conv2d(below + latent_dim * self.injected[n], features[n], 4, 2, 1))
+            self.down_norms.append((norm if 0 < n < inner else plain)(features[n]))
+            self.up.append(nn.ConvTranspose2d(above, features[n - 1] if n else out_channels, 4, 2, 1))
+            self.up_norms.append((norm if n else plain)(features[n - 1]))
+        self.dropout = [dropout if 3 < n < inner else 0.0 for n in levels]
+        self.latent_dim = latent_dim
+        self.multiple = 2**num_downsample
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """Sides that cannot be halved often enough."""
+        step = 2 ** options["num_downsample"]
+        if setting.size is None or setting.size % step == 0:
+            return
+        lower = setting.size // step * step
+        nearest = f"sizes are {lower} and {lower + step}" if lower else f"size is {step}"
+        yield (
+            f"data.size = {setting.size} is no multiple of 2**num_downsample = {step}; the nearest "
+            f"{nearest}; or choose another num_downsample"
+        )
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Translate x (N, in_channels, H, W) with code (N, latent_dim)."""
+        if x.shape[2] % self.multiple or x.shape[3] % self.multiple:
+            raise ShapeError(
+                f"U-Net: {x.shape[2]}x{x.shape[3]} px; both sides must be multiples of {self.multiple}"
+            )
+        if code.shape[1:] != (self.latent_dim,):
+            raise ShapeError(f"U-Net: code {tuple(code.shape)}; it should be (N, {self.latent_dim})")
+        skips: list[Tensor] = []
+        for n, (down, norm) in enumerate(zip(self.down, self.down_norms, strict=True)):
+            if self.injected[n]:
+                maps = code[:, :, None, None].expand(-1, -1, *x.shape[2:])
+                x = torch.cat([x, maps.to(x.dtype)], dim=1)
+            x = norm(down(F.leaky_relu(x, 0.2) if n else x))
+            skips.append(x)
+        x = skips.pop()
+        for n in reversed(range(len(self.up))):
+            x = self.up_norms[n](self.up[n](F.relu(x)))
+            x = F.dropout(x, self.dropout[n], self.training)
+            x = torch.cat([x, skips.pop()], dim=1) if n else x
+        return torch.tanh(x)

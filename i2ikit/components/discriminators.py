@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -14,7 +14,7 @@ from i2ikit.components.encoders import Width
 from i2ikit.components.norms import NormSpec
 from i2ikit.registry import Setting, Slot, Spec
 
-__all__ = ["DiscriminatorSpec", "MultiScaleDiscriminator"]
+__all__ = ["DiscriminatorSpec", "MultiScaleDiscriminator", "PatchGAN"]
 
 DiscriminatorSpec = Annotated[Spec, Slot("discriminators", ("in_channels",))]
 """An option that holds a discriminator: `discriminator(x)` is a list of score maps."""
@@ -53,23 +53,72 @@ class MultiScaleDiscriminator(nn.Module):
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
         """Images that are too small for the coarsest scale."""
-        layers, scales = options["num_layers"], options["num_scales"]
-        if setting.size is None or _fits(setting.size, layers, scales):
-            return
-        smallest = next(side for side in range(1, 2**20) if _fits(side, layers, scales))
-        yield (
-            f"data.size = {setting.size} is too small for num_scales = {scales} with num_layers = "
-            f"{layers}: {smallest} px or more are needed, or fewer scales"
-        )
+        convs = [(4, 2, 1)] * options["num_layers"]
+        yield from _too_small(options, setting, convs)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Score maps of x (N, in_channels, H, W), finest scale first."""
-        scores = []
-        for index, scale in enumerate(self.scales):
-            if index:
-                x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-            scores.append(scale(x))
-        return scores
+        return _at_each_scale(self.scales, x)
+
+
+class PatchGAN(nn.Module):
+    """PatchGAN discriminators at several resolutions, each coarser one half as wide.
+
+    Shapes: (N, in_channels, H, W) -> num_scales maps (N, 1, about H / 2**(num_layers + scale), ...)
+    Values: input in [-1, 1]; scores unbounded (no sigmoid).
+
+    Args:
+        width: channels of the first layer, doubled by each later one up to 8 * width.
+        num_layers: stride-2 convolutions per scale, before two of stride 1; with 3 a score sees 70 px.
+        num_scales: each scale sees the image at half the side of the one before.
+        norm: after every convolution but the first and the last.
+    Source: Isola et al. (arXiv 1611.07004), appendix 6.1.2, at two scales as in BicycleGAN (arXiv
+        1711.11586), section 4; widths, zero padding and pooling as the official `basic_256_multi`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        width: Width = 64,
+        num_layers: Annotated[int, Field(ge=1, le=8)] = 3,
+        num_scales: Annotated[int, Field(ge=1, le=6)] = 2,
+        norm: NormSpec = Spec("norms", "in"),
+    ) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(
+            _patchgan(in_channels, max(1, round(width / 2**scale)), num_layers, norm)
+            for scale in range(num_scales)
+        )
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """Images that are too small for the coarsest scale."""
+        convs = [(4, 2, 1)] * options["num_layers"] + [(4, 1, 1)] * 2
+        yield from _too_small(options, setting, convs)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Score maps of x (N, in_channels, H, W), finest scale first."""
+        return _at_each_scale(self.scales, x)
+
+
+def _at_each_scale(networks: nn.ModuleList, x: Tensor) -> list[Tensor]:
+    """What each network says of x, the later ones at half the side of the one before."""
+    scores = []
+    for index, network in enumerate(networks):
+        if index:
+            x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
+        scores.append(network(x))
+    return scores
+
+
+def _patchgan(in_channels: int, width: int, num_layers: int, norm: Spec) -> nn.Module:
+    widths = [width * min(2**n, 8) for n in range(num_layers + 1)]
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+    for n in range(1, num_layers + 1):
+        stride = 2 if n < num_layers else 1
+        layers += [nn.Conv2d(widths[n - 1], widths[n], 4, stride, 1), norm(widths[n]), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 1))
 
 
 def _patch_discriminator(in_channels: int, width: int, num_layers: int, norm: Spec) -> nn.Module:
@@ -81,13 +130,27 @@ def _patch_discriminator(in_channels: int, width: int, num_layers: int, norm: Sp
     return nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
 
 
-def _fits(side: int, num_layers: int, num_scales: int) -> bool:
-    """Whether every convolution of every scale has something to reflect."""
+def _too_small(
+    options: Mapping[str, Any], setting: Setting, convs: Sequence[tuple[int, int, int]]
+) -> Iterable[str]:
+    """A problem if the convolutions (kernel, stride, padding) leave the coarsest scale no pixel."""
+    layers, scales = options["num_layers"], options["num_scales"]
+    if setting.size is None or _fits(setting.size, convs, scales):
+        return
+    smallest = next(side for side in range(1, 2**20) if _fits(side, convs, scales))
+    yield (
+        f"data.size = {setting.size} is too small for num_scales = {scales} with num_layers = "
+        f"{layers}: {smallest} px or more are needed, or fewer scales"
+    )
+
+
+def _fits(side: int, convs: Sequence[tuple[int, int, int]], num_scales: int) -> bool:
+    """Whether every convolution of every scale has something to work on (and to reflect)."""
     for _ in range(num_scales):
         at_scale = side
-        for _ in range(num_layers):
-            at_scale = conv_side(at_scale, 4, 2, 1)
-        if at_scale < 1:
-            return False
+        for conv in convs:
+            at_scale = conv_side(at_scale, *conv)
+            if at_scale < 1:
+                return False
         side = (side + 1) // 2
     return True

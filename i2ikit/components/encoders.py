@@ -1,4 +1,4 @@
-"""Encoders: an image to its content code (a map) or to its style code (a vector)."""
+"""Encoders: an image to its content code (a map), its style code (a vector), or a distribution of codes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,30 @@ from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from i2ikit.components.blocks import ConvBlock, Residual
 from i2ikit.components.norms import NormSpec
 from i2ikit.errors import ShapeError
 from i2ikit.registry import Setting, Slot, Spec
 
-__all__ = ["ContentEncoder", "ContentEncoderSpec", "StyleEncoder", "StyleEncoderSpec"]
+__all__ = [
+    "ContentEncoder",
+    "ContentEncoderSpec",
+    "LatentEncoder",
+    "LatentEncoderSpec",
+    "StyleEncoder",
+    "StyleEncoderSpec",
+]
 
 ContentEncoderSpec = Annotated[Spec, Slot("encoders", ("in_channels",))]
 """An option that holds an encoder (in_channels) with `out_channels` and `num_downsample`."""
 
 StyleEncoderSpec = Annotated[Spec, Slot("encoders", ("in_channels", "style_dim"))]
 """An option that holds an encoder (in_channels, style_dim) to (N, style_dim)."""
+
+LatentEncoderSpec = Annotated[Spec, Slot("encoders", ("in_channels", "latent_dim"))]
+"""An option that holds an encoder (in_channels, latent_dim) to means and log variances, (N, latent_dim)."""
 
 Count = Annotated[int, Field(ge=0, le=16)]
 Width = Annotated[int, Field(gt=0, le=4096)]
@@ -135,3 +146,73 @@ class StyleEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Encode x (N, in_channels, H, W)."""
         return self.head(self.layers(x).mean(dim=(2, 3)))
+
+
+class LatentEncoder(nn.Module):
+    """Image to a normal distribution of latent codes, by residual blocks that halve the side.
+
+    Shapes: (N, in_channels, H, W) -> mean (N, latent_dim), log variance (N, latent_dim)
+    Values: input in [-1, 1]; outputs unbounded.
+
+    Args:
+        width: channels of the first layer; the blocks have 2, 3, 4, 4, ... times as many.
+        num_blocks: residual blocks, each halving the side, after a first halving; BicycleGAN uses 4.
+        norm: before both convolutions of a block; BicycleGAN uses instance norm.
+
+    Source: BicycleGAN (arXiv 1711.11586), section 4 (residual encoder); layers as the official
+        `resnet_256`, with a mean over the whole last map instead of a fixed 8x8, which is the same
+        at 256 px.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        latent_dim: int,
+        *,
+        width: Width = 64,
+        num_blocks: Annotated[int, Field(ge=1, le=8)] = 4,
+        norm: NormSpec = Spec("norms", "in"),
+    ) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, width, 4, 2, 1)
+        channels = [width * min(4, n + 1) for n in range(num_blocks + 1)]
+        self.blocks = nn.Sequential(
+            *(_HalvingResidual(channels[n], channels[n + 1], norm) for n in range(num_blocks))
+        )
+        self.mean = nn.Linear(channels[-1], latent_dim)
+        self.log_variance = nn.Linear(channels[-1], latent_dim)
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """Sides that the halvings use up."""
+        smallest = 2 ** (options["num_blocks"] + 1)
+        if setting.size is not None and setting.size < smallest:
+            yield (
+                f"data.size = {setting.size} is too small for num_blocks = {options['num_blocks']}: "
+                f"{smallest} px or more are needed"
+            )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode x (N, in_channels, H, W)."""
+        x = F.leaky_relu(self.blocks(self.first(x)), 0.2).mean(dim=(2, 3))
+        return self.mean(x), self.log_variance(x)
+
+
+class _HalvingResidual(nn.Module):
+    """Norm, leaky ReLU, convolution, twice, then the mean of 2x2 pixels; a 1x1 convolution of the
+    input's means added.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: Spec) -> None:
+        super().__init__()
+        self.norm_first: nn.Module = norm(in_channels)
+        self.conv_first = nn.Conv2d(in_channels, in_channels, 3, 1, 1)
+        self.norm_second: nn.Module = norm(in_channels)
+        self.conv_second = nn.Conv2d(in_channels, out_channels, 3, 1, 1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv_first(F.leaky_relu(self.norm_first(x), 0.2))
+        y = self.conv_second(F.leaky_relu(self.norm_second(y), 0.2))
+        # Rounded up, a map of one pixel stays one: images of any side have a code.
+        return F.avg_pool2d(y, 2, ceil_mode=True) + self.shortcut(F.avg_pool2d(x, 2, ceil_mode=True))

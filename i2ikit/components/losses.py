@@ -5,11 +5,11 @@ All are unweighted; weights live in the recipe.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2ikit.registry import Slot, Spec
@@ -24,6 +24,7 @@ __all__ = [
     "ImageLossSpec",
     "ReconstructionLoss",
     "ReconstructionLossSpec",
+    "judged",
 ]
 
 
@@ -127,6 +128,18 @@ class L1:
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Scalar from two tensors of one shape."""
         return F.l1_loss(_wide(prediction), _wide(target))
+
+
+def judged(
+    judges: Mapping[str, nn.Module],
+    loss: AdversarialLoss,
+    fake: Mapping[str, Tensor],
+    real: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """What the discriminator of each domain minimises: `adversarial/a`, `adversarial/b`."""
+    return {
+        f"adversarial/{d}": loss.discriminator(judge(fake[d]), judge(real[d])) for d, judge in judges.items()
+    }
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:

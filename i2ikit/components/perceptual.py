@@ -12,7 +12,7 @@ from i2ikit.components.norms import InstanceNorm
 from i2ikit.errors import WeightsError
 from i2ikit.pretrained import VGG16, load_weights
 
-__all__ = ["VGGPerceptual"]
+__all__ = ["VGGPerceptual", "vgg16_features"]
 
 RELU5_3 = 30  # layers of torchvision's VGG-16 up to and with it
 MEAN = (0.485, 0.456, 0.406)
@@ -51,11 +51,21 @@ class VGGPerceptual:
         return F.mse_loss(self._features(translation), self._features(original))
 
     def _features(self, x: Tensor) -> Tensor:
-        mean, std = (torch.tensor(c, device=x.device)[:, None, None] for c in (MEAN, STD))
-        scaled = ((x.float().expand(-1, 3, -1, -1) + 1) / 2 - mean) / std
-        features = _vgg16(self.weights, x.device)(scaled).float()
+        features = vgg16_features(x, self.weights)
         normalised: Tensor = InstanceNorm(features.shape[1])(features)
         return normalised
+
+
+def vgg16_features(x: Tensor, weights: str | None) -> Tensor:
+    """relu5_3 of VGG-16: (N, 1 or 3, H, W) in [-1, 1] -> (N, 512, H // 16, W // 16), fp32.
+
+    Raises:
+        WeightsError: the weights cannot be had.
+    """
+    mean, std = (torch.tensor(c, device=x.device)[:, None, None] for c in (MEAN, STD))
+    scaled = ((x.float().expand(-1, 3, -1, -1) + 1) / 2 - mean) / std
+    features: Tensor = _vgg16(weights, x.device)(scaled)
+    return features.float()
 
 
 @functools.cache

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -15,9 +16,10 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from i2ikit.cache import progress_over
-from i2ikit.errors import WeightsError
+from i2ikit.components.perceptual import vgg16_features
+from i2ikit.errors import DataError, WeightsError
 from i2ikit.metrics.subject import Count, Measured, Subject
-from i2ikit.pretrained import INCEPTION, Weights, load_weights
+from i2ikit.pretrained import INCEPTION, VGG16, Weights, load_weights
 
 __all__ = ["FID", "KID"]
 
@@ -55,7 +57,8 @@ class FID:
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
-        features = _Features(subject, self.weights, self.num_inputs, self.num_styles)
+        network = _inception(self.weights, subject.device)
+        features = _Features(subject, network, self.weights, self.num_inputs, self.num_styles)
         statistics = [fid_features_to_statistics(part) for part in (features.made, features.real)]
         fid = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
         notes = []
@@ -71,7 +74,8 @@ class KID:
     """Kernel Inception distance between translations and held-out real images; lower is better.
 
     `kid`: mean over random subsets; `kid_std`: its standard deviation over them. Unbiased, so small
-    sets can be compared; values just below 0 happen when the sets are alike.
+    sets can be compared; values just below 0 happen when the sets are alike. With another network
+    than Inception it is the same distance on another scale, called `kernel_distance`.
 
     Source: Bińkowski et al. (arXiv 1801.01401).
 
@@ -80,7 +84,9 @@ class KID:
         num_styles: translations per input.
         num_subsets: how often it is measured.
         subset_size: images of each set in a subset (all of the smaller set, if that has fewer).
-        weights: file of the Inception network's weights; found or fetched when not given.
+        network: "inception", or "vgg16" where Inception cannot be had or for images far from photos:
+            means over the maps of its last convolution, 512 features.
+        weights: file of the network's weights; found or fetched when not given.
 
     Raises:
         WeightsError: the weights cannot be had.
@@ -93,18 +99,24 @@ class KID:
         num_styles: Annotated[int, Field(ge=1, le=1000)] = 1,
         num_subsets: Count = 100,
         subset_size: Annotated[int, Field(ge=2)] = 100,
+        network: Literal["inception", "vgg16"] = "inception",
         weights: str | None = None,
     ) -> None:
         self.num_inputs = num_inputs
         self.num_styles = num_styles
         self.num_subsets = num_subsets
         self.subset_size = subset_size
-        self.weights = load_weights(INCEPTION, weights)
+        self.network = network
+        self.file = weights
+        self.weights = load_weights(INCEPTION if network == "inception" else VGG16, weights)
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
-        features = _Features(subject, self.weights, self.num_inputs, self.num_styles)
+        network = _inception(self.weights, subject.device) if self.network == "inception" else self._vgg16
+        features = _Features(subject, network, self.weights, self.num_inputs, self.num_styles)
         size = min(self.subset_size, len(features.made), len(features.real))
+        if size < 2:
+            raise DataError("there is one translation only; a kernel distance needs two or more")
         found = kid_features_to_metric(
             features.made,
             features.real,
@@ -113,18 +125,29 @@ class KID:
             rng_seed=subject.seed % 2**32,
             verbose=False,
         )
+        name = "kid" if self.network == "inception" else "kernel_distance"
         values = {
-            "kid": found["kernel_inception_distance_mean"],
-            "kid_std": found["kernel_inception_distance_std"],
+            name: found["kernel_inception_distance_mean"],
+            f"{name}_std": found["kernel_inception_distance_std"],
         }
-        return Measured(values, {**features.facts, "subset_size": size})
+        notes = [] if self.network == "inception" else ["Features of VGG-16: not comparable with KID."]
+        return Measured(values, {**features.facts, "subset_size": size}, notes)
+
+    def _vgg16(self, pixels: Tensor) -> tuple[Tensor]:
+        return (vgg16_features(pixels / 127.5 - 1, self.file).mean((2, 3)),)
 
 
 class _Features:
-    """Inception features (N, 2048) of translations and of real images."""
+    """Features (N, F) of translations and of real images."""
 
-    def __init__(self, subject: Subject, weights: Weights, num_inputs: int, num_styles: int) -> None:
-        network = _inception(weights).to(subject.device)
+    def __init__(
+        self,
+        subject: Subject,
+        network: Callable[[Tensor], tuple[Tensor, ...]],
+        weights: Weights,
+        num_inputs: int,
+        num_styles: int,
+    ) -> None:
         inputs = subject.inputs(num_inputs)
         of_case = functools.partial(_features, network)
         made = subject.over_inputs(inputs, num_styles, lambda case: of_case(case.outputs))
@@ -139,19 +162,22 @@ class _Features:
         }
 
 
-def _features(network: nn.Module, images: Tensor) -> Tensor:
-    """(N, 1 or 3, H, W) in [-1, 1] -> (N, 2048); FID is defined on 8-bit RGB."""
+def _features(network: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor) -> Tensor:
+    """(N, 1 or 3, H, W) in [-1, 1] -> (N, F); FID is defined on 8-bit RGB."""
     pixels = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     parts = torch.split(pixels.expand(-1, 3, -1, -1), CHUNK)
     return torch.cat([network(part)[0] for part in parts])
 
 
-def _inception(weights: Weights) -> nn.Module:
+def _inception(weights: Weights, device: torch.device) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.pth"  # torch-fidelity reads a file, and trusts it
         torch.save(dict(weights.tensors), file)
         try:
-            return FeatureExtractorInceptionV3("i2ikit", [FEATURES], feature_extractor_weights_path=str(file))
+            network = FeatureExtractorInceptionV3(
+                "i2ikit", [FEATURES], feature_extractor_weights_path=str(file)
+            )
         except RuntimeError as error:
             message = f"{weights.source} does not hold the weights of {INCEPTION.name}: {error}"
             raise WeightsError(message) from error
+    return network.to(device)

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from i2ikit.data import Dataset
 from i2ikit.draws import counted_generator
+from i2ikit.errors import DataError
 from i2ikit.metrics.pixels import difference, pairwise_difference
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counted
-from i2ikit.translator import Translator, other
+from i2ikit.translator import Reconstructing, StyleEncoding, Translator, other
 
 __all__ = ["DiversityProbe", "StyleHealth"]
 
@@ -28,7 +29,8 @@ class StyleHealth:
     images, where the prior has 1. `guided_of_random`: pairwise difference of translations in the
     styles of as many exemplars, as a part of that in random styles. `image_recon`: mean absolute
     error (0..1 scale) of reconstructed target images; `eval_of_train`: the same divided by its
-    value in training mode (batch statistics), where norms that keep running statistics would show.
+    value in training mode (batch statistics), where norms that keep running statistics would show;
+    both only of methods that reconstruct.
 
     Args:
         num_inputs: distinct held-out inputs (fewer if there are not as many).
@@ -46,6 +48,8 @@ class StyleHealth:
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
         translator, to = subject.translator, subject.to
+        if not isinstance(translator, StyleEncoding):
+            raise DataError("the method has no style encoder, so no style can be heard")
         real = torch.stack([subject.target(index) for index in subject.several_targets(2 * self.num_inputs)])
         codes = translator.encode_style(real, to)
 
@@ -58,23 +62,23 @@ class StyleHealth:
 
         inputs = subject.inputs(self.num_inputs)
         style_recon, guided, random = subject.over_inputs(inputs, self.num_styles, three).mean(0)
-        # A last batch of one would be instance norm to a batch norm in training mode.
-        batches = [real[n : n + self.batch_size] for n in range(0, len(real) - 1, self.batch_size)]
-        image_recon = _reconstruction_error(translator, batches, to)
-        in_training = _reconstruction_error(copy.deepcopy(translator).train(), batches, to)
         values = {
             "style_recon": style_recon.item(),
             "encoded_mean": codes.mean(0).abs().mean().item(),
             "encoded_std": codes.std(0).mean().item(),
             "guided_diversity": guided.item(),
             "guided_of_random": (guided / random).item(),
-            "image_recon": image_recon,
-            "eval_of_train": image_recon / in_training,
         }
+        if isinstance(subject.translator, Reconstructing):
+            # A last batch of one would be instance norm to a batch norm in training mode.
+            batches = [real[n : n + self.batch_size] for n in range(0, len(real) - 1, self.batch_size)]
+            values["image_recon"] = _reconstruction_error(subject.translator, batches, to)
+            in_training = copy.deepcopy(subject.translator).train()
+            values["eval_of_train"] = values["image_recon"] / _reconstruction_error(in_training, batches, to)
         return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
 
 
-def _reconstruction_error(translator: Translator, batches: Sequence[Tensor], to: str) -> float:
+def _reconstruction_error(translator: Reconstructing, batches: Sequence[Tensor], to: str) -> float:
     errors = [difference(translator.reconstruct(batch, to), batch).mean() for batch in batches]
     return torch.stack(errors).mean().item()
 
@@ -83,7 +87,7 @@ class DiversityProbe:
     """A cheap look at diversity while training goes on; says so when the style has no effect.
 
     Measures the mean absolute difference (0..1 scale) of translations of a few held-out inputs in a
-    few random styles, the same each time, in both directions.
+    few random styles, the same each time, into each target of the method.
 
     Args:
         data: inputs come from its test split.
@@ -108,7 +112,7 @@ class DiversityProbe:
             translator: in eval mode.
         """
         values, remarks = {}, []
-        for to in "ba":
+        for to in translator.targets:
             subject = Subject(translator, self.data, to, self.seed)
             inputs = subject.inputs(self.NUM_INPUTS)
             cases = [subject.case(index, self.NUM_STYLES) for index in inputs]

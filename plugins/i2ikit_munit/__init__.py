@@ -16,9 +16,8 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from i2ikit.components.blocks import initialise_kaiming, initialise_normal
+from i2ikit.components.blocks import initialise_kaiming, initialise_normal, pad_to_multiple
 from i2ikit.components.decoders import DecoderSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import ContentEncoderSpec, StyleEncoderSpec
@@ -27,6 +26,7 @@ from i2ikit.components.losses import (
     ImageLoss,
     ImageLossSpec,
     ReconstructionLossSpec,
+    judged,
 )
 from i2ikit.errors import WeightsError
 from i2ikit.registry import Setting, Spec, Weights
@@ -173,11 +173,7 @@ class Munit(Translator):
     def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
         """What the discriminators minimise, on the translations that the generator handed on."""
         fake = {"a": handed["x_ba"], "b": handed["x_ab"]}
-        losses = {}
-        for d in "ab":
-            scores = self.discriminators[d](fake[d]), self.discriminators[d](batch[d])
-            losses[f"adversarial/{d}"] = self.adversarial_loss.discriminator(*scores)
-        return losses, {}
+        return judged(self.discriminators, self.adversarial_loss, fake, batch), {}
 
     def fresh_discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
         """The same, on translations made for it with style codes of its own."""
@@ -192,7 +188,7 @@ class Munit(Translator):
 
         Sides that the encoder cannot halve are padded by their edge and cut back.
         """
-        padded = self._pad(x)
+        padded = pad_to_multiple(x, self.multiple)
         y = self.decoders[to](self.content_encoders[other(to)](padded), style)
         return y[:, :, : x.shape[2], : x.shape[3]]
 
@@ -202,7 +198,7 @@ class Munit(Translator):
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
         """Own content, own style: (N, C, H, W) -> same."""
-        padded = self._pad(x)
+        padded = pad_to_multiple(x, self.multiple)
         y = self.decoders[domain](self.content_encoders[domain](padded), self.encode_style(x, domain))
         return y[:, :, : x.shape[2], : x.shape[3]]
 
@@ -213,7 +209,3 @@ class Munit(Translator):
     def _needs_styles(self) -> bool:
         wanted = self.weights["generator"]
         return bool(wanted["image_recon"] or wanted["cycle_recon"])
-
-    def _pad(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        return F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")

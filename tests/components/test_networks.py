@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from i2ikit.components.blocks import initialise_kaiming, initialise_normal
-from i2ikit.components.decoders import AdaINDecoder
-from i2ikit.components.discriminators import MultiScaleDiscriminator
-from i2ikit.components.encoders import ContentEncoder, StyleEncoder
+from i2ikit.components.blocks import initialise_kaiming, initialise_normal, initialise_xavier
+from i2ikit.components.decoders import AdaINDecoder, UNet
+from i2ikit.components.discriminators import MultiScaleDiscriminator, PatchGAN
+from i2ikit.components.encoders import ContentEncoder, LatentEncoder, StyleEncoder
 from i2ikit.errors import ShapeError
-from i2ikit.registry import Setting
+from i2ikit.registry import Setting, Spec
 
 
 def count(module: torch.nn.Module) -> int:
@@ -22,6 +22,10 @@ def test_parameter_counts_are_the_official_ones_at_default_widths() -> None:
     assert count(StyleEncoder(3, 8)) == 2_764_936
     assert count(AdaINDecoder(256, 3, 8, 2)) == 5_754_627 + 1_120_768
     assert count(MultiScaleDiscriminator(3)) == 8_271_171
+    assert count(UNet(1, 3, 8, num_downsample=8)) == 54_792_579
+    assert count(UNet(1, 3, 8, num_downsample=8, inject="input")) == 54_415_747
+    assert count(LatentEncoder(3, 8)) == 2_590_032
+    assert count(PatchGAN(3)) == 3_458_978
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -41,13 +45,19 @@ def test_score_maps_are_a_sixteenth_and_halved_per_scale() -> None:
     assert [tuple(s.shape) for s in scores] == [(2, 1, 16, 16), (2, 1, 8, 8), (2, 1, 4, 4)]
 
 
-def test_a_score_sees_46_pixels() -> None:
-    scale = MultiScaleDiscriminator(1, width=2, num_scales=1).scales[0]
+@pytest.mark.parametrize(
+    ("network", "seen"),
+    [
+        (MultiScaleDiscriminator(1, width=2, num_scales=1), 46),
+        (PatchGAN(1, width=2, num_scales=1, norm=Spec("norms", "none")), 70),
+    ],
+)
+def test_a_score_sees_as_many_pixels_as_the_docs_say(network: torch.nn.Module, seen: int) -> None:
     x = torch.rand(1, 1, 256, 256, requires_grad=True)
-    scale(x)[0, 0, 8, 8].backward()
+    network(x)[0][0, 0, 8, 8].backward()
     assert x.grad is not None
     rows = x.grad[0, 0].abs().sum(1).nonzero().flatten()
-    assert int(rows.max() - rows.min()) + 1 == 46
+    assert int(rows.max() - rows.min()) + 1 == seen
 
 
 @pytest.mark.parametrize(("scales", "layers", "smallest"), [(3, 4, 61), (2, 4, 31), (1, 4, 16), (1, 1, 2)])
@@ -104,3 +114,51 @@ def test_initial_weights_have_the_documented_spread() -> None:
     initialise_normal(critic, 0.02)
     assert critic.scales[0][2].conv.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert not critic.scales[0][2].conv.bias.any()
+    xavier = UNet(3, 3, 8)
+    initialise_xavier(xavier, 0.02)
+    weight = xavier.up[2].weight  # (512, 128, 4, 4): fan in 128 * 16, fan out 512 * 16
+    assert weight.std().item() == pytest.approx(0.02 * (2 / (640 * 16)) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(("scales", "layers"), [(2, 3), (1, 3), (3, 2), (1, 1)])
+def test_the_smallest_side_of_a_patchgan_is_the_one_that_really_runs(scales: int, layers: int) -> None:
+    options = {"num_layers": layers, "num_scales": scales}
+    network = PatchGAN(3, width=2, num_layers=layers, num_scales=scales)
+    fine = [side for side in range(1, 130) if not list(PatchGAN.problems(options, Setting(side, 1)))]
+    assert fine == list(range(fine[0], 130))
+    assert all(scores.numel() for scores in network(torch.rand(1, 3, fine[0], fine[0])))
+    with pytest.raises(RuntimeError):
+        network(torch.rand(1, 3, fine[0] - 1, fine[0] - 1))
+
+
+@pytest.mark.parametrize("inject", ["all", "input"])
+def test_a_code_reaches_every_pixel_and_sides_are_kept(inject: str) -> None:
+    unet = UNet(1, 3, 4, width=4, num_downsample=3, inject=inject)
+    x = torch.rand(1, 1, 16, 24)
+    one, two = unet(x, torch.randn(1, 4)), unet(x, torch.randn(1, 4))
+    assert one.shape == (1, 3, 16, 24)
+    assert ((one - two).abs().amin((2, 3)) > 0).all()
+
+
+def test_dropout_is_where_the_layers_are_widest_and_off_in_eval() -> None:
+    unet = UNet(3, 3, 8, width=2, num_downsample=8, dropout=0.5)
+    assert unet.dropout == [0, 0, 0, 0, 0.5, 0.5, 0.5, 0]
+    x, code = torch.rand(1, 3, 256, 256), torch.randn(1, 8)
+    assert not torch.equal(unet(x, code), unet(x, code))
+    unet.eval()
+    assert torch.equal(unet(x, code), unet(x, code))
+
+
+def test_a_u_net_says_what_it_cannot_do() -> None:
+    with pytest.raises(ShapeError, match="96x64 px; both sides must be multiples of 64"):
+        UNet(3, 3, 8, width=2)(torch.rand(1, 3, 96, 64), torch.rand(1, 8))
+    with pytest.raises(ShapeError, match=r"code \(1, 5\); it should be \(N, 8\)"):
+        UNet(3, 3, 8, width=2)(torch.rand(1, 3, 64, 64), torch.rand(1, 5))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (17, 90), (2, 2)])
+def test_images_of_any_side_have_a_distribution_of_codes(shape: tuple[int, int]) -> None:
+    mean, log_variance = LatentEncoder(3, 5, width=4)(torch.rand(2, 3, *shape))
+    assert mean.shape == log_variance.shape == (2, 5)
+    assert mean.isfinite().all()
+    assert log_variance.isfinite().all()

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torchvision.models import vgg
 
 from i2ikit import pretrained
 from i2ikit.draws import normal_draws
@@ -19,22 +17,14 @@ from tests.conftest import tiny_recipe
 IMAGES = ImageSpec({"a": 3, "b": 3}, 64)
 
 
-@pytest.fixture(scope="module")
-def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tensors = {f"features.{k}": v for k, v in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}
-    file = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
-    save_file(tensors, file)
-    return file
-
-
-def perceptual(file: Path) -> list[str]:
+def perceptual(file: str) -> list[str]:
     return [
         "translator.weights.generator.perceptual=1",
         f'translator.perceptual_loss={{name="vgg-perceptual", weights="{file}"}}',
     ]
 
 
-def test_each_translation_is_compared_with_its_original(folders: Path, vgg_file: Path) -> None:
+def test_each_translation_is_compared_with_its_original(folders: Path, vgg_file: str) -> None:
     translator = new_translator(tiny_recipe(folders, *perceptual(vgg_file)), IMAGES)
     batch = {d: torch.rand(2, 3, 64, 64) * 2 - 1 for d in "ab"}
     (phase, _) = translator.phases()
@@ -47,7 +37,7 @@ def test_each_translation_is_compared_with_its_original(folders: Path, vgg_file:
 
 
 def test_without_a_weight_its_network_is_not_loaded_nor_for_translation(
-    folders: Path, vgg_file: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Path, vgg_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained_with_it = tiny_recipe(folders, *perceptual(vgg_file))
     monkeypatch.setattr("i2ikit.components.perceptual._vgg16", None)
@@ -82,7 +72,7 @@ def _uncached() -> object:
     return _vgg16.__wrapped__
 
 
-def test_images_that_it_cannot_see_are_a_problem_of_the_recipe(folders: Path, vgg_file: Path) -> None:
+def test_images_that_it_cannot_see_are_a_problem_of_the_recipe(folders: Path, vgg_file: str) -> None:
     small = ("data.size=28", "translator.discriminator.num_scales=1", "translator.discriminator.num_layers=2")
     tiny_recipe(folders, *small, "translator.style_encoder.num_downsample=2")
     with pytest.raises(RecipeError, match="needs 32 px, these images have 28"):

@@ -8,9 +8,8 @@ optimizer setting and the order of updates without any code of the official proj
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from i2ikit.registry import Spec
 from i2ikit.training import TrainingState, build, train_step
 from i2ikit.translator import Draws, ImageSpec, Phase
 from i2ikit_munit import Munit
+from tests.reference.formulas import fill, image, noise
 
 HERE = Path(__file__).parent
 
@@ -39,22 +39,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         [(golden, name) for name in cases if is_munit],
         ids=lambda value: value if isinstance(value, str) else "",
     )
-
-
-def u(n: int, i: int) -> Tensor:
-    """n numbers in (-1, 1) from a formula; `i` selects the sequence."""
-    x = 43758.5453 * torch.sin(12.9898 * torch.arange(n, dtype=torch.float64) + 78.233 * i)
-    return 2 * (x - x.floor()) - 1
-
-
-def image(b: int, c: int, side: int, d: int) -> Tensor:
-    """Images (b, c, side, side) of domain d (0 or 1) from a formula."""
-    bb, cc, hh, ww = (
-        torch.arange(n, dtype=torch.float64).view([-1 if i == axis else 1 for i in range(4)])
-        for axis, n in enumerate((b, c, side, side))
-    )
-    wave = torch.sin(0.11 * hh * (cc + 1) + 0.07 * ww * (bb + 1) + 1.7 * d)
-    return wave * torch.cos(0.05 * (hh + ww) * (d + 1) + 0.3 * bb)
 
 
 def generator_keys(translator: Munit, d: str) -> dict[str, Tensor | None]:
@@ -101,29 +85,6 @@ def discriminator_keys(translator: Munit, d: str) -> dict[str, Tensor | None]:
             keys[f"cnns.{scale}.{name}.weight"] = conv.weight
             keys[f"cnns.{scale}.{name}.bias"] = conv.bias
     return keys
-
-
-@torch.no_grad()
-def fill(keys: dict[str, Tensor | None], factor: float) -> None:
-    """Give every parameter its formula's values, by the position of its key in sorted order."""
-    for i, key in enumerate(sorted(keys)):
-        parameter = keys[key]
-        if parameter is None:
-            continue
-        values = u(parameter.numel(), i)
-        if parameter.dim() > 1:
-            values = math.sqrt(3) * math.sqrt(2 / (parameter.numel() / parameter.shape[0])) * values
-        else:
-            values = (1 if key.endswith("gamma") else 0) + 0.1 * values
-        parameter.copy_(factor * values.view_as(parameter))
-
-
-def noise(count: int, style_dim: int) -> Iterator[Tensor]:
-    """Style codes in the order in which the official code draws them."""
-    k = 0
-    while True:
-        yield 1.5 * u(count * style_dim, 1000 + k).view(count, style_dim)
-        k += 1
 
 
 def cycle_weight(config: dict[str, Any], case: str) -> float:

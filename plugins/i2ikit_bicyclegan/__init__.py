@@ -1,0 +1,222 @@
+"""BicycleGAN: multimodal translation learnt from pairs (Zhu et al., arXiv 1711.11586).
+
+A latent code says which of the many right answers is meant. Two ways round make it mean something:
+the code of a real answer must bring that answer back (cVAE-GAN), and a random code must be heard
+again in the answer that it makes (cLR-GAN).
+
+Source: the paper's sections 3 and 4; where a number needs the official code's behaviour (halves of
+the batch, what the latent loss moves, initial weights), the docstrings say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from i2ikit.components.blocks import initialise_xavier, pad_to_multiple
+from i2ikit.components.decoders import UNetSpec
+from i2ikit.components.discriminators import DiscriminatorSpec
+from i2ikit.components.encoders import LatentEncoderSpec
+from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
+from i2ikit.registry import Setting, Spec, Weights
+from i2ikit.translator import (
+    Batch,
+    Draws,
+    Handed,
+    ImageSpec,
+    Losses,
+    Phase,
+    Translator,
+    frozen,
+    other,
+)
+
+__all__ = ["BicycleGAN"]
+
+WEIGHTS: Mapping[str, Mapping[str, float]] = {
+    "generator": {
+        "adversarial_encoded": 1.0,
+        "adversarial_random": 1.0,
+        "image_recon": 10.0,
+        "latent_recon": 0.5,
+        "kl": 0.01,
+    },
+    "discriminator": {"adversarial_encoded": 1.0, "adversarial_random": 1.0},
+}
+"""The paper's weights (section 4). Without the `random` ones it is cVAE-GAN."""
+
+BRANCHES = {
+    "encoded": ("adversarial_encoded", "image_recon", "kl"),
+    "random": ("adversarial_random", "latent_recon"),
+}
+"""Losses that need the translation with an encoded, or with a random code."""
+
+
+class BicycleGAN(Translator):
+    """BicycleGAN for pairs, in one direction, assembled from the recipe's components.
+
+    The first half of a batch is "encoded", its real answers give the codes; the second half gives
+    only real answers, for the discriminator of random translations. The extra pair of an odd batch
+    is encoded; a single pair is both.
+
+    Args:
+        images: channels of both domains; the size is only used by the components' checks.
+        direction: "a2b" or "b2a".
+        latent_dim: length of a latent code; 8 in the paper.
+        shared_discriminator: one discriminator judges encoded and random translations; the paper's
+            default is one for each.
+        weights: paper's weights unless the recipe says otherwise.
+    """
+
+    generative = ("generator", "encoder")
+    adversarial = ("discriminators",)
+
+    def __init__(
+        self,
+        images: ImageSpec,
+        *,
+        direction: Literal["a2b", "b2a"] = "a2b",
+        latent_dim: Annotated[int, Field(gt=0, le=1024)] = 8,
+        shared_discriminator: bool = False,
+        generator: UNetSpec = Spec("decoders", "unet"),
+        encoder: LatentEncoderSpec = Spec("encoders", "resnet-latent"),
+        discriminator: DiscriminatorSpec = Spec("discriminators", "patchgan"),
+        adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
+        recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
+        weights: Weights = WEIGHTS,
+    ) -> None:
+        to = direction[-1]
+        source, target = images.channels[other(to)], images.channels[to]
+        judges = ["shared"] if shared_discriminator else list(BRANCHES)
+        networks = {
+            "generator": generator(source, target, latent_dim),
+            "encoder": encoder(target, latent_dim),
+            "discriminators": nn.ModuleDict({name: discriminator(target) for name in judges}),
+        }
+        super().__init__(networks, weights)
+        for network in networks.values():
+            initialise_xavier(network, 0.02)
+        self.domain = to
+        self.targets = (to,)
+        self.latent_dim = latent_dim
+        self.multiple: int = networks["generator"].multiple
+        by_name = networks["discriminators"]
+        self.discriminators = {
+            branch: by_name["shared" if shared_discriminator else branch] for branch in BRANCHES
+        }
+        self.adversarial_loss = adversarial_loss()
+        self.recon_loss = recon_loss()
+
+    @property
+    def generator(self) -> nn.Module:
+        """The U-Net: image and code to image."""
+        return self.networks["generator"]
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Image of the target to mean and log variance of its code."""
+        return self.networks["encoder"]
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """Data without pairs; networks that nothing moves."""
+        if setting.paired is False:
+            yield (
+                "BicycleGAN learns from pairs, and this data gives none: set data.paired = true (for "
+                "folders, files are then matched by name)"
+            )
+        wanted = options["weights"]["generator"]
+        if not any(wanted[name] for name in ("adversarial_encoded", "image_recon")):
+            yield "adversarial_encoded or image_recon must be above 0: only they teach the encoder to tell"
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Generator with encoder, then the discriminators on the translations just made."""
+        codes = {"encoded": (self.latent_dim,), "random": (self.latent_dim,)}
+        judges = (self.networks["discriminators"],)
+        return (
+            Phase("generator", self.generator_losses, (self.generator, self.encoder), codes),
+            Phase("discriminator", self.discriminator_losses, judges),
+        )
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        """What generator and encoder minimise (paper, section 3.3, eq. 10).
+
+        Both translations are of the encoded half. `kl` is the SUM over dimensions and the mean over
+        samples; the official code sums over samples too, which is the same at its batch of one pair
+        for each half. Hands on the translations `encoded` and `random`, detached.
+        """
+        wanted = self.weights["generator"]
+        real = self._real(batch)["encoded"]
+        x = batch[other(self.domain)][: len(real)]
+        losses: dict[str, Tensor] = {}
+        made: dict[str, Tensor] = {}
+        if self._needs("encoded"):
+            mean, log_variance = self.encoder(real)
+            code = mean + draws["encoded"][: len(x)] * (log_variance / 2).exp()
+            made["encoded"] = self.generator(x, code)
+            if wanted["image_recon"]:
+                losses["image_recon"] = self.recon_loss(made["encoded"], real)
+            if wanted["kl"]:
+                losses["kl"] = kl_divergence(mean, log_variance)
+        if self._needs("random"):
+            code = draws["random"][: len(x)]
+            made["random"] = self.generator(x, code)
+            if wanted["latent_recon"]:
+                # An encoder that this loss could move would hide the code in the picture.
+                with frozen(self.encoder):
+                    heard, _ = self.encoder(made["random"])
+                losses["latent_recon"] = self.recon_loss(heard, code)
+        for branch, fake in made.items():
+            if wanted[f"adversarial_{branch}"]:
+                scores = self.discriminators[branch](fake)
+                losses[f"adversarial_{branch}"] = self.adversarial_loss.generator(scores)
+        return losses, {branch: fake.detach() for branch, fake in made.items()}
+
+    def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        """What the discriminators minimise: each sees other real answers than the other."""
+        real = self._real(batch)
+        losses = {}
+        for branch, judge in self.discriminators.items():
+            if self.weights["discriminator"][f"adversarial_{branch}"]:
+                scores = judge(handed[branch]), judge(real[branch])
+                losses[f"adversarial_{branch}"] = self.adversarial_loss.discriminator(*scores)
+        return losses, {}
+
+    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+        """x with latent code `style`: (N, C, H, W), (N, latent_dim) -> (N, C of the target, H, W).
+
+        Sides that the U-Net cannot halve are padded by their edge and cut back.
+        """
+        y = self.generator(pad_to_multiple(x, self.multiple), style)
+        return y[:, :, : x.shape[2], : x.shape[3]]
+
+    def encode_style(self, x: Tensor, domain: str) -> Tensor:
+        """Means of the codes' distributions, of images of the target: (N, C, H, W) -> (N, latent_dim)."""
+        mean, _ = self.encoder(x)
+        return mean
+
+    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n latent codes from the prior N(0, I): (n, latent_dim)."""
+        return torch.randn(n, self.latent_dim, generator=generator)
+
+    def _real(self, batch: Batch) -> dict[str, Tensor]:
+        """Real answers of both halves."""
+        answers = batch[self.domain]
+        half = (len(answers) + 1) // 2
+        return {"encoded": answers[:half], "random": answers[half:] if len(answers) > 1 else answers}
+
+    def _needs(self, branch: str) -> bool:
+        generator, discriminator = self.weights["generator"], self.weights["discriminator"]
+        return bool(
+            any(generator[name] for name in BRANCHES[branch]) or discriminator[f"adversarial_{branch}"]
+        )
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, I)) of codes (N, latent_dim): SUM over dimensions, mean over N."""
+    m, v = (t if t.dtype == torch.float64 else t.float() for t in (mean, log_variance))
+    return -0.5 * (1 + v - m.square() - v.exp()).sum(1).mean()

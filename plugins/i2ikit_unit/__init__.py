@@ -1,0 +1,137 @@
+"""UNIT: one latent space that both domains share (Liu et al., arXiv 1703.00848).
+
+An image is a map of latent variables with Gaussian noise around the encoder's means; to translate is
+to decode it in the other domain. There is no style code: the noise is all that differs between
+translations, so they are nearly the same. The MUNIT paper compares itself with it.
+
+Source: the paper's section 3. The latent space is shared as in the official MUNIT repository's UNIT:
+by the cycle and the noise, not by common layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from i2ikit.components.blocks import initialise_kaiming, initialise_normal, pad_to_multiple
+from i2ikit.components.decoders import DecoderSpec
+from i2ikit.components.discriminators import DiscriminatorSpec
+from i2ikit.components.encoders import ContentEncoderSpec
+from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
+from i2ikit.registry import Spec, Weights
+from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
+
+__all__ = ["UNIT"]
+
+WEIGHTS: Mapping[str, Mapping[str, float]] = {
+    "generator": {"adversarial": 1.0, "image_recon": 10.0, "cycle_recon": 10.0, "kl": 0.01},
+    "discriminator": {"adversarial": 1.0},
+}
+"""Those of UNIT in the official MUNIT repository."""
+
+
+class UNIT(Translator):
+    """UNIT for two domains, from MUNIT's content encoder and decoder.
+
+    The decoder gets a constant instead of a style code, so that its AdaIN parameters are learnt and
+    the same for all images.
+
+    Args:
+        images: channels of both domains, and the side that the noise maps are made for.
+        weights: `kl` is that of the means of both encodings of the cycle; the variance is 1.
+    """
+
+    generative = ("encoders", "decoders")
+    adversarial = ("discriminators",)
+
+    def __init__(
+        self,
+        images: ImageSpec,
+        *,
+        encoder: ContentEncoderSpec = Spec("encoders", "munit-content"),
+        decoder: DecoderSpec = Spec("decoders", "munit-adain"),
+        discriminator: DiscriminatorSpec = Spec("discriminators", "multiscale-patch"),
+        adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
+        recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
+        weights: Weights = WEIGHTS,
+    ) -> None:
+        channels = images.channels
+        encoders = {d: encoder(channels[d]) for d in "ab"}
+        width, halvings = encoders["a"].out_channels, encoders["a"].num_downsample
+        decoders = {d: decoder(width, channels[d], 1, halvings) for d in "ab"}
+        networks = {
+            "encoders": nn.ModuleDict(encoders),
+            "decoders": nn.ModuleDict(decoders),
+            "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in "ab"}),
+        }
+        super().__init__(networks, weights)
+        for role in self.generative:
+            initialise_kaiming(networks[role])
+        initialise_normal(networks["discriminators"], 0.02)
+        self.multiple = 2**halvings
+        side = images.size // self.multiple
+        self.noise_shape = (width, side, side)
+        self.encoders = encoders
+        self.decoders = decoders
+        self.discriminators = {d: networks["discriminators"][d] for d in "ab"}
+        self.adversarial_loss = adversarial_loss()
+        self.recon_loss = recon_loss()
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Encoders and decoders, then the discriminators on the translations just made."""
+        noise = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), self.noise_shape)
+        autoencoders = tuple(self.networks[role] for role in self.generative)
+        return (
+            Phase("generator", self.generator_losses, autoencoders, noise),
+            Phase("discriminator", self.discriminator_losses, (self.networks["discriminators"],)),
+        )
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        """What encoders and decoders minimise (paper, section 3, eq. 1 to 8). Hands on translations."""
+        wanted = self.weights["generator"]
+        losses: dict[str, Tensor] = {}
+        means = {d: self.encoders[d](batch[d]) for d in "ab"}
+        codes = {d: means[d] + draws[d] for d in "ab"}
+        translated = {d: self._decode(codes[other(d)], d) for d in "ab"}
+        for d in "ab":
+            again = self.encoders[other(d)](translated[other(d)])
+            if wanted["adversarial"]:
+                scores = self.discriminators[d](translated[d])
+                losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
+            if wanted["image_recon"]:
+                losses[f"image_recon/{d}"] = self.recon_loss(self._decode(codes[d], d), batch[d])
+            if wanted["cycle_recon"]:
+                cycled = self._decode(again + draws[f"cycle_{d}"], d)
+                losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, batch[d])
+            if wanted["kl"]:
+                losses[f"kl/{d}"] = means[d].square().mean() + again.square().mean()
+        return losses, {d: x.detach() for d, x in translated.items()}
+
+    def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        """What the discriminators minimise."""
+        return judged(self.discriminators, self.adversarial_loss, handed, batch), {}
+
+    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+        """x decoded in the other domain: (N, C, H, W), noise (N, style_dim) -> (N, C of `to`, H, W).
+
+        The noise maps are made for the training size, and stretched to that of x.
+        """
+        mean = self.encoders[other(to)](pad_to_multiple(x, self.multiple))
+        noise = F.interpolate(style.view(-1, *self.noise_shape), mean.shape[2:])
+        return self._decode(mean + noise, to)[:, :, : x.shape[2], : x.shape[3]]
+
+    def reconstruct(self, x: Tensor, domain: str) -> Tensor:
+        """Images from their means: (N, C, H, W) -> same."""
+        mean = self.encoders[domain](pad_to_multiple(x, self.multiple))
+        return self._decode(mean, domain)[:, :, : x.shape[2], : x.shape[3]]
+
+    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Noise of n images, flat: (n, style_dim)."""
+        channels, height, width = self.noise_shape
+        return torch.randn(n, channels * height * width, generator=generator)
+
+    def _decode(self, code: Tensor, domain: str) -> Tensor:
+        return self.decoders[domain](code, code.new_ones(len(code), 1))

@@ -1,0 +1,141 @@
+"""UNIT and CycleGAN with noise: their losses written out, and what a method without styles cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from i2ikit.checkpoints import save_weights
+from i2ikit.draws import normal_draws
+from i2ikit.errors import RunError
+from i2ikit.evaluation import evaluate
+from i2ikit.recipe import Recipe, load_recipe
+from i2ikit.runs import RESOLVED
+from i2ikit.training import new_translator
+from i2ikit.translation import translate_files
+from i2ikit.translator import ImageSpec, StyleEncoding, Translator, other
+from i2ikit_cyclegan import CycleGAN
+from i2ikit_unit import UNIT
+from tests.conftest import NARROW
+
+IMAGES = ImageSpec({"a": 1, "b": 3}, 64)
+
+
+def on_folders(name: str, folders: Path) -> Recipe:
+    own = ("data.name=folders", f'data.root="{folders}"', "data.size=64")
+    method = load_recipe(name).translator.name
+    return load_recipe(name, [*own, *NARROW[method]])
+
+
+def losses_of(translator: Translator) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    batch = {d: torch.rand(2, IMAGES.channels[d], 64, 64) * 2 - 1 for d in "ab"}
+    phase = translator.phases()[0]
+    draws = normal_draws(0, 0, phase.name, phase.draws, range(2))
+    losses, handed = phase.losses(batch, draws, {})
+    assert {k: v.shape for k, v in handed.items()} == {d: batch[d].shape for d in "ab"}
+    return batch, draws, dict(losses)
+
+
+def test_unit_encodes_adds_noise_and_decodes_in_either_domain(folders: Path) -> None:
+    translator = new_translator(on_folders("unit", folders), IMAGES)
+    assert isinstance(translator, UNIT)
+    batch, draws, losses = losses_of(translator)
+    encode, decode = translator.encoders, translator.decoders
+    one = torch.ones(2, 1)
+    for d in "ab":
+        mean = encode[d](batch[d])
+        across = decode[other(d)](mean + draws[d], one)
+        again = encode[other(d)](across)
+        expected = {
+            "image_recon": (decode[d](mean + draws[d], one) - batch[d]).abs().mean(),
+            "cycle_recon": (decode[d](again + draws[f"cycle_{d}"], one) - batch[d]).abs().mean(),
+            "kl": mean.square().mean() + again.square().mean(),
+        }
+        for name, value in expected.items():
+            assert losses[f"{name}/{d}"].item() == pytest.approx(value.item(), rel=1e-5), name
+
+
+def test_units_noise_is_all_that_differs_at_any_size(folders: Path) -> None:
+    translator = new_translator(on_folders("unit", folders), IMAGES).eval()
+    assert isinstance(translator, UNIT)
+    with torch.no_grad():
+        for shape in ((64, 64), (50, 90)):
+            x = torch.rand(1, 3, *shape)
+            one, two = translator.sample_style(2).split(1)
+            first, second = (translator.translate(x, noise, "a") for noise in (one, two))
+            assert first.shape == (1, 1, *shape)
+            assert not torch.equal(first, second)
+            none = torch.zeros_like(one)
+            mean = translator.encoders["b"](
+                torch.nn.functional.pad(x, (0, -shape[1] % 4, 0, -shape[0] % 4), "replicate")
+            )
+            plain = translator.decoders["a"](mean, torch.ones(1, 1))[:, :, : shape[0], : shape[1]]
+            torch.testing.assert_close(translator.translate(x, none, "a"), plain)
+
+
+def test_cyclegan_goes_there_and_back_with_noise_at_both_inputs(folders: Path) -> None:
+    translator = new_translator(on_folders("cyclegan-noise", folders), IMAGES)
+    assert isinstance(translator, CycleGAN)
+    batch, draws, losses = losses_of(translator)
+    made = translator.generators
+    for d in "ab":
+        there = made[other(d)](batch[d], draws[other(d)])
+        back = made[d](there, draws[f"cycle_{d}"])
+        assert losses[f"cycle_recon/{d}"].item() == pytest.approx(
+            (back - batch[d]).abs().mean().item(), rel=1e-5
+        )
+        scores = translator.discriminators[other(d)](there)
+        expected = translator.adversarial_loss.generator(scores).item()
+        assert losses[f"adversarial/{other(d)}"].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.fixture
+def untrained(folders: Path, tmp_path: Path) -> dict[str, Path]:
+    """Runs of initial weights of a method without styles, and of one with one direction."""
+    runs = {}
+    for name in ("cyclegan-noise", "bicyclegan"):
+        recipe = on_folders(name, folders)
+        images = recipe.data().images
+        runs[name] = tmp_path / name
+        runs[name].mkdir()
+        (runs[name] / RESOLVED).write_text(recipe.to_toml())
+        save_weights(new_translator(recipe, images).eval(), images, 1, runs[name])
+    return runs
+
+
+def test_no_exemplar_without_a_style_encoder(untrained: dict[str, Path], tmp_path: Path) -> None:
+    picture = tmp_path / "x.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    out = tmp_path / "out"
+    with pytest.raises(RunError, match="no style encoder, so it cannot follow an exemplar"):
+        translate_files(untrained["cyclegan-noise"], [picture], 2, [picture], None, 0, out)
+    assert not out.exists()
+    assert translate_files(untrained["cyclegan-noise"], [picture], 2, [], None, 0, out)
+    (found,) = evaluate(untrained["cyclegan-noise"], ["style-health"], to=None, seed=0, strict=False)
+    assert found.found == "not measured: the method has no style encoder, so no style can be heard"
+
+
+def test_a_direction_that_the_method_cannot_do_is_named(untrained: dict[str, Path], tmp_path: Path) -> None:
+    picture = tmp_path / "x.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    message = "translates into domain b only, not a"
+    with pytest.raises(RunError, match=message):
+        translate_files(untrained["bicyclegan"], [picture], 2, [], "a", 0, tmp_path / "out")
+    with pytest.raises(RunError, match=message):
+        list(evaluate(untrained["bicyclegan"], ["l1-diversity"], to="a", seed=0))
+    (found,) = evaluate(untrained["bicyclegan"], ["style-health"], to=None, seed=0)
+    assert found.direction == "a2b"
+    assert "image_recon" not in found.found.values  # type: ignore[union-attr]
+
+
+def test_only_what_has_a_style_encoder_says_so(folders: Path) -> None:
+    methods = {
+        n: new_translator(on_folders(n, folders), IMAGES)
+        for n in ("munit", "bicyclegan", "unit", "cyclegan-noise")
+    }
+    hears = {name: isinstance(method, StyleEncoding) for name, method in methods.items()}
+    assert hears == {"munit": True, "bicyclegan": True, "unit": False, "cyclegan-noise": False}

@@ -1,0 +1,157 @@
+"""BicycleGAN: halves of a batch, what each loss moves, sizes; its numbers are compared in tests/reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from i2ikit.draws import normal_draws
+from i2ikit.errors import RecipeError
+from i2ikit.recipe import load_recipe
+from i2ikit.registry import Spec
+from i2ikit.translator import Handed, ImageSpec, Losses
+from i2ikit_bicyclegan import WEIGHTS, BicycleGAN, kl_divergence
+from tests.conftest import NARROW
+
+
+def tiny(size: int = 64, weights: dict[str, float] | None = None, **options: object) -> BicycleGAN:
+    generator = {**WEIGHTS["generator"], **(weights or {})}
+    return BicycleGAN(
+        ImageSpec({"a": 1, "b": 3}, size),
+        latent_dim=4,
+        generator=Spec("decoders", "unet", {"width": 4}),
+        encoder=Spec("encoders", "resnet-latent", {"width": 4}),
+        discriminator=Spec("discriminators", "patchgan", {"width": 4}),
+        weights={**WEIGHTS, "generator": generator},
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def generator_step(translator: BicycleGAN, count: int) -> tuple[Losses, Handed]:
+    phase = translator.phases()[0]
+    batch = images(count)
+    return phase.losses(batch, normal_draws(0, 0, phase.name, phase.draws, range(count)), {})
+
+
+def images(count: int, size: int = 64) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {d: torch.rand(count, c, size, size, generator=generator) * 2 - 1 for d, c in (("a", 1), ("b", 3))}
+
+
+@pytest.mark.parametrize(("count", "encoded", "random"), [(1, [0], [0]), (2, [0], [1]), (3, [0, 1], [2])])
+def test_the_first_half_is_encoded_and_a_single_pair_is_both(
+    count: int, encoded: list[int], random: list[int]
+) -> None:
+    translator = tiny()
+    batch = images(count)
+    losses, handed = generator_step(translator, count)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert len(handed["encoded"]) == len(handed["random"]) == len(encoded)
+    judged, _ = translator.discriminator_losses(batch, {}, handed)
+    for branch, places in (("encoded", encoded), ("random", random)):
+        judge = translator.discriminators[branch]
+        expected = translator.adversarial_loss.discriminator(judge(handed[branch]), judge(batch["b"][places]))
+        assert judged[f"adversarial_{branch}"].item() == pytest.approx(expected.item())
+
+
+def gradients(translator: BicycleGAN, role: str, latent_recon: float) -> torch.Tensor:
+    losses, _ = generator_step(translator, 4)
+    weights = {**WEIGHTS["generator"], "latent_recon": latent_recon}
+    translator.zero_grad()
+    torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()
+    return torch.cat([p.grad.flatten() for p in translator.networks[role].parameters() if p.grad is not None])
+
+
+def test_the_latent_loss_moves_the_generator_and_not_the_encoder(one_thread: None) -> None:
+    translator = tiny()
+    with_it, without = (gradients(translator, "encoder", weight) for weight in (0.5, 0.0))
+    assert torch.equal(with_it, without)
+    with_it, without = (gradients(translator, "generator", weight) for weight in (0.5, 0.0))
+    assert not torch.equal(with_it, without)
+
+
+def test_kl_is_the_textbook_one() -> None:
+    """KL(N(m, v) || N(0, I)), from torch's own distributions; mean over samples."""
+    mean, log_variance = torch.randn(5, 3), torch.randn(5, 3)
+    normal = torch.distributions.Normal
+    each = torch.distributions.kl_divergence(normal(mean, (log_variance / 2).exp()), normal(0, 1))
+    assert kl_divergence(mean, log_variance).item() == pytest.approx(each.sum(1).mean().item(), rel=1e-5)
+
+
+def test_without_the_random_losses_it_is_a_cvae_gan() -> None:
+    translator = tiny(weights={"adversarial_random": 0.0, "latent_recon": 0.0})
+    translator.weights = {
+        **translator.weights,
+        "discriminator": {**WEIGHTS["discriminator"], "adversarial_random": 0.0},
+    }
+    losses, handed = generator_step(translator, 2)
+    assert set(losses) == {"adversarial_encoded", "image_recon", "kl"}
+    assert set(handed) == {"encoded"}
+    judged, _ = translator.discriminator_losses(images(2), {}, handed)
+    assert set(judged) == {"adversarial_encoded"}
+
+
+def test_a_shared_discriminator_is_one_network() -> None:
+    shared = tiny(shared_discriminator=True)
+    assert shared.discriminators["encoded"] is shared.discriminators["random"]
+    assert len(shared.networks["discriminators"]) == 1
+    apart = tiny()
+    assert apart.discriminators["encoded"] is not apart.discriminators["random"]
+
+
+def test_the_other_direction() -> None:
+    translator = tiny(direction="b2a")
+    assert translator.targets == ("a",)
+    assert translator.translate(torch.rand(1, 3, 64, 64), translator.sample_style(1), "a").shape == (
+        1,
+        1,
+        64,
+        64,
+    )
+    losses, _ = generator_step(translator, 2)
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def recipe(name: str, *overrides: str) -> None:
+    load_recipe(name, [*NARROW["bicyclegan"], *overrides])
+
+
+@pytest.mark.parametrize("size", [64, 128, 192, 256, 512])
+def test_every_multiple_of_64_works(size: int) -> None:
+    recipe("bicyclegan", f"data.size={size}")
+    translator = tiny(size).eval()
+    with torch.no_grad():
+        x = torch.rand(1, 1, size, size)
+        assert translator.translate(x, translator.sample_style(1), "b").shape == (1, 3, size, size)
+        assert translator.encode_style(torch.rand(1, 3, size, size), "b").shape == (1, 4)
+        assert all(s.numel() for s in translator.discriminators["encoded"](torch.rand(1, 3, size, size)))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("bicyclegan", 96, "no multiple of 2\\*\\*num_downsample = 64; the nearest sizes are 64 and 128"),
+        ("bicyclegan", 32, "no multiple of 2\\*\\*num_downsample = 64; the nearest size is 64"),
+        ("bicyclegan-paper", 128, "no multiple of 2\\*\\*num_downsample = 256; the nearest size is 256"),
+    ],
+)
+def test_other_sizes_are_refused_before_anything_is_built(name: str, size: int, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe(name, f"data.size={size}")
+
+
+def test_data_without_pairs_is_refused(folders: Path) -> None:
+    with pytest.raises(RecipeError, match="learns from pairs, and this data gives none"):
+        recipe("bicyclegan", "data.paired=false")
+    on_folders = ("data.name=folders", f'data.root="{folders}"', "data.size=64")
+    recipe("bicyclegan", *on_folders)
+    with pytest.raises(RecipeError, match="learns from pairs"):
+        recipe("bicyclegan", *on_folders, "data.paired=false")
+
+
+def test_weights_that_teach_the_encoder_nothing_are_refused() -> None:
+    zero = [f"translator.weights.generator.{name}=0" for name in ("adversarial_encoded", "image_recon")]
+    with pytest.raises(RecipeError, match="only they teach the encoder"):
+        recipe("bicyclegan", *zero)

@@ -1,0 +1,192 @@
+"""BicycleGAN against numbers of the official code, in float64, over several updates of all networks.
+
+As in test_munit_golden; `pytest tests/reference --golden FILE` runs another file of the same shape.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from i2ikit.recipe import OptimizerOptions
+from i2ikit.registry import Spec
+from i2ikit.training import TrainingState, build, train_step
+from i2ikit.translator import Draws, ImageSpec, Phase
+from i2ikit_bicyclegan import BicycleGAN
+from tests.reference.formulas import fill, image, noise
+
+HERE = Path(__file__).parent
+SIDE = 256
+LEVELS = 8
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each case of the golden file."""
+    path = metafunc.config.getoption("golden") or HERE / "bicyclegan.json"
+    golden = json.loads(path.read_text())
+    is_bicyclegan = "nz" in golden.get("config", {})
+    cases = [name for name, case in golden.items() if isinstance(case, dict) and "steps" in case]
+    metafunc.parametrize(
+        ("golden", "case"),
+        [(golden, name) for name in cases if is_bicyclegan],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+
+
+Keys = dict[str, Tensor | None]
+
+
+def put(keys: Keys, prefix: str, layer: nn.Module) -> None:
+    keys[f"{prefix}.weight"], keys[f"{prefix}.bias"] = layer.weight, layer.bias
+
+
+def generator_keys(translator: BicycleGAN, where_add: str) -> Keys:
+    """Official state-dict keys of the U-Net to our parameters."""
+    keys: Keys = {}
+    prefix = "model."
+    for n, (down, up) in enumerate(zip(translator.generator.down, translator.generator.up, strict=True)):
+        if where_add == "all":
+            put(keys, f"{prefix}down.{1 if n else 0}", down)
+            put(keys, f"{prefix}up.1", up)
+            prefix += "submodule."
+        else:  # one nn.Sequential: [activation,] convolution, [norm,] inner block, activation, convolution
+            inner = n == LEVELS - 1
+            at = 1 if n else 0
+            block = at + 1 if n == 0 or inner else at + 2
+            put(keys, f"{prefix}model.{at}", down)
+            put(keys, f"{prefix}model.{block + 1 if inner else block + 2}", up)
+            prefix += f"model.{block}."
+    return keys
+
+
+def encoder_keys(translator: BicycleGAN) -> Keys:
+    """Official state-dict keys of the encoder to our parameters."""
+    keys: Keys = {}
+    encoder = translator.encoder
+    put(keys, "conv.0", encoder.first)
+    for n, block in enumerate(encoder.blocks, 1):
+        put(keys, f"conv.{n}.conv.2", block.conv_first)
+        put(keys, f"conv.{n}.conv.5.0", block.conv_second)
+        put(keys, f"conv.{n}.shortcut.1", block.shortcut)
+    put(keys, "fc.0", encoder.mean)
+    put(keys, "fcVar.0", encoder.log_variance)
+    return keys
+
+
+def discriminator_keys(discriminator: nn.Module) -> Keys:
+    """Official state-dict keys of one discriminator to our parameters."""
+    keys: Keys = {}
+    for scale, layers in enumerate(discriminator.scales):
+        for n, layer in zip((0, 2, 5, 8, 11), [x for x in layers if isinstance(x, nn.Conv2d)], strict=True):
+            put(keys, f"model_{scale}.{n}", layer)
+    return keys
+
+
+def is_shared(config: dict[str, Any], case: str) -> bool:
+    """From the file's configuration, or from the case's name."""
+    return config["use_same_D"] or bool(re.search(r"same|shared", case, re.IGNORECASE))
+
+
+def batch_size(config: dict[str, Any], case: str) -> int:
+    """From the case's name (`batch4...`), else from the configuration."""
+    named = re.search(r"batch_?(\d+)", case)
+    return int(named[1]) if named else config["batch_size"]
+
+
+def assemble(config: dict[str, Any], pairs: int, shared: bool) -> TrainingState:
+    """The official architecture and optimizers from our components, in float64.
+
+    Args:
+        pairs: of the encoded half; the official KL is their sum, ours their mean.
+    """
+    where = config["where_add"]
+    unet = {"width": config["ngf"], "num_downsample": LEVELS, "inject": where, "norm": Spec("norms", "in")}
+    weights = {
+        "generator": {
+            "adversarial_encoded": config["lambda_GAN"],
+            "adversarial_random": config["lambda_GAN2"],
+            "image_recon": config["lambda_L1"],
+            "latent_recon": config["lambda_z"],
+            "kl": config["lambda_kl"] * pairs,
+        },
+        "discriminator": {"adversarial_encoded": 1.0, "adversarial_random": 1.0},
+    }
+    translator = BicycleGAN(
+        ImageSpec({"a": config["input_nc"], "b": config["output_nc"]}, SIDE),
+        latent_dim=config["nz"],
+        shared_discriminator=shared,
+        generator=Spec("decoders", "unet", unet),
+        encoder=Spec("encoders", "resnet-latent", {"width": config["nef"]}),
+        discriminator=Spec(
+            "discriminators", "patchgan", {"width": config["ndf"], "num_scales": config["num_Ds"]}
+        ),
+        adversarial_loss=Spec("losses", config["gan_mode"]),
+        weights=weights,
+    ).double()
+    fill(generator_keys(translator, where), 1.0)
+    fill(encoder_keys(translator), 1.0)
+    fill(discriminator_keys(translator.discriminators["encoded"]), 1.0)
+    if not shared:
+        fill(discriminator_keys(translator.discriminators["random"]), 0.9)
+    adam = OptimizerOptions(lr=config["lr"], betas=(config["beta1"], 0.999))
+    return build(translator, dict.fromkeys(translator.networks, adam), Accelerator(cpu=True), steps=3)
+
+
+OFFICIAL = {
+    "G_GAN": "generator/adversarial_encoded",
+    "G_GAN2": "generator/adversarial_random",
+    "G_L1": "generator/image_recon",
+    "kl": "generator/kl",
+    "z_L1": "generator/latent_recon",
+    "D": "discriminator/adversarial_encoded",
+    "D2": "discriminator/adversarial_random",
+}
+
+
+def norm(network: nn.Module) -> float:
+    return torch.nn.utils.get_total_norm(list(network.parameters())).item()
+
+
+def test_every_loss_and_weight_equals_the_official_one(golden: dict[str, Any], case: str) -> None:
+    """Weighted losses of each iteration, and norms and first weights after it, agree to 1e-8."""
+    figures = golden[case]
+    config = {**golden["config"], **figures.get("config", {})}
+    count = batch_size(config, case)
+    pairs, shared = count // 2, is_shared(config, case)
+    state = assemble(config, pairs, shared)
+    translator = state.translator
+    batch = {"a": image(count, config["input_nc"], SIDE, 0), "b": image(count, config["output_nc"], SIDE, 1)}
+    draws = noise(pairs, config["nz"])
+    draw: Callable[[Phase], Draws] = lambda phase: {name: next(draws) for name in phase.draws}  # noqa: E731
+    if "E.mu" in figures:
+        with torch.no_grad():
+            mean, log_variance = translator.encoder(batch["b"][: len(figures["E.mu"]) // config["nz"]])
+        assert mean.flatten().tolist() == pytest.approx(figures["E.mu"], abs=1e-8)
+        assert log_variance.flatten().tolist() == pytest.approx(figures["E.logvar"], abs=1e-8)
+    for step, expected in enumerate(figures["steps"]):
+        losses = train_step(state, step, batch, draw)
+        for official, ours in OFFICIAL.items():
+            if official in expected:
+                phase, name = ours.split("/")
+                weighted = translator.weights[phase][name] * losses[ours].item()
+                assert weighted == pytest.approx(expected[official], abs=1e-8), official
+        judge = translator.discriminators["encoded"]
+        for name, network in (("G", translator.generator), ("E", translator.encoder), ("D", judge)):
+            assert norm(network) == pytest.approx(expected[f"l2_{name}"], abs=1e-8), name
+        first = translator.generator.down[0].weight.flatten()[0].item()
+        assert first == pytest.approx(expected["G.model.down.0.weight[0]"], abs=1e-8)
+        first = translator.encoder.mean.weight.flatten()[0].item()
+        assert first == pytest.approx(expected["E.fc.0.weight[0]"], abs=1e-8)
+
+
+def test_the_golden_file_holds_cases(golden: dict[str, Any], case: str) -> None:
+    """A file without steps would pass by testing nothing."""
+    assert len(golden[case]["steps"]) >= 1
