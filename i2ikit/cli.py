@@ -54,7 +54,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; repeat it."),
 ]
-ToOption = Annotated[Domain, typer.Option(help="The domain to translate into.")]
+ToOption = Annotated[
+    Domain | None, typer.Option(help="The domain to translate into; b if not given, where the method can.")
+]
 
 
 def _print_version(asked: bool) -> None:
@@ -138,7 +140,7 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float) -> None:
     """Where the results are, and what to type next."""
     took = f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
     where = escape(str(folder))
-    newest = escape(str(folder / "samples" / f"step-{stopped.step:06d}.png"))
+    newest = escape(str(max((folder / "samples").glob(f"step-{stopped.step:06d}*.png"))))
     if stopped.signal is not None:
         console.print(f"Stopped after step {stopped.step} ({took}); everything is saved.", highlight=False)
         console.print(f"Continue: [bold]i2ikit resume {where}[/]", highlight=False, soft_wrap=True)
@@ -167,7 +169,7 @@ def translate(
             metavar="EXEMPLAR", help="Use the style of this image instead of random ones; repeat it."
         ),
     ] = None,
-    to: ToOption = Domain.b,
+    to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random styles.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the pictures; RUN/translations if not given.")
@@ -183,7 +185,7 @@ def translate(
     if not files:
         raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
     target = out or folder / "translations"
-    sheets = translate_files(folder, files, styles, style_from or [], to.value, seed, target)
+    sheets = translate_files(folder, files, styles, style_from or [], to, seed, target)
     console.print(f"With the weights of {escape(str(folder))}:", highlight=False, soft_wrap=True)
     for sheet in sheets:
         console.print(f"  {escape(str(sheet))}", highlight=False, soft_wrap=True)
@@ -196,7 +198,7 @@ def eval_(
         list[str] | None,
         typer.Option(help="What to measure (`i2ikit list metrics`); repeat it. The usual ones if not given."),
     ] = None,
-    to: ToOption = Domain.b,
+    to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs, styles and pairs.")] = 0,
     set_: Annotated[
         list[str] | None,
@@ -212,10 +214,11 @@ def eval_(
     from i2ikit.runs import find_run
 
     folder = find_run(run)
-    direction = "a2b" if to is Domain.b else "b2a"
-    findings = evaluate(folder, metric or None, to=to.value, seed=seed, overrides=set_ or [])
+    findings = evaluate(folder, metric or None, to=to, seed=seed, overrides=set_ or [])
     for finding in findings:
-        console.print(f"[bold]{escape(finding.metric)}[/]  ({direction}, seed {seed})", highlight=False)
+        console.print(
+            f"[bold]{escape(finding.metric)}[/]  ({finding.direction}, seed {seed})", highlight=False
+        )
         _print_found(finding.found)
         if finding.path is not None:
             console.print(f"  Kept as {escape(str(finding.path))}", highlight=False, soft_wrap=True)
@@ -242,6 +245,44 @@ def _print_found(found: Measured | str) -> None:
     console.print(table)
     for note in found.notes:
         console.print(f"  {escape(note)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN", help="Run folders, two or more.")],
+    to: ToOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs, styles and pairs.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PAGE", help="Also write the table and a picture: PAGE.html, or PAGE.md."),
+    ] = None,
+) -> None:
+    """Measure runs alike and show them in one table, and their translations in one picture."""
+    from i2ikit.comparison import check_page, write_page
+    from i2ikit.comparison import compare as compare_runs
+    from i2ikit.runs import find_run
+
+    if len(runs) < 2:
+        raise RunError("name two runs or more: i2ikit compare RUN RUN...")
+    if out is not None:
+        check_page(out)
+    folders = [find_run(run) for run in runs]
+    comparison = compare_runs(
+        folders, to=to, seed=seed, told=lambda text: console.print(escape(text), highlight=False)
+    )
+    table = Table(*comparison.headings, box=None, padding=(0, 1), header_style="")
+    for row in comparison.rows:
+        table.add_row(*map(escape, row))
+    # A pipe has no width: let it have the whole lines.
+    wide = console if console.is_terminal else Console(width=240)
+    wide.print(table)
+    for note in comparison.notes:
+        console.print(f"  {escape(note)}", highlight=False, soft_wrap=True)
+    if out is not None:
+        write_page(comparison, out)
+        console.print(f"Page: {escape(str(out))}", highlight=False, soft_wrap=True)
+    else:
+        console.print("Add --out compare.html for a page with the pictures.", highlight=False)
 
 
 @app.command("list")

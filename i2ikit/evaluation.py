@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import json
 import math
 import re
@@ -21,12 +22,13 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from i2ikit.checkpoints import load_translator, trained_images
+from i2ikit.checkpoints import load_translator, trained_images, trained_steps
 from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
 from i2ikit.metrics.subject import Measured, Metric, Share, Subject
 from i2ikit.recipe import load_data_spec, override
 from i2ikit.registry import Setting, Spec, metrics
-from i2ikit.runs import RESOLVED
+from i2ikit.runs import RESOLVED, WEIGHTS
+from i2ikit.translator import chosen_target, other
 
 __all__ = ["USUAL", "Finding", "evaluate"]
 
@@ -39,18 +41,27 @@ class Finding:
     """What one metric says of a run.
 
     Args:
+        direction: "a2b" or "b2a".
         found: its numbers, or a sentence why there are none.
         path: of the report; None if there is none.
     """
 
     metric: str
+    direction: str
     found: Measured | str
     path: Path | None = None
 
 
 @torch.no_grad()
 def evaluate(
-    run: Path, names: Sequence[str] | None, *, to: str, seed: int, overrides: Sequence[str] = ()
+    run: Path,
+    names: Sequence[str] | None,
+    *,
+    to: str | None,
+    seed: int,
+    overrides: Sequence[str] = (),
+    strict: bool = True,
+    reuse: bool = False,
 ) -> Iterator[Finding]:
     """Measure a run; each metric writes its report and its pictures to RUN/eval/.
 
@@ -58,28 +69,36 @@ def evaluate(
     that one does not replace another.
 
     Args:
-        names: metrics, as `i2ikit list metrics` shows them; None is every usual one that the data
-            suits and whose weights can be had.
-        to: the domain to translate into.
+        names: metrics, as `i2ikit list metrics` shows them; None is the usual ones, not strictly.
+        to: the domain to translate into; the method's first one if None.
         seed: of the choice of inputs, styles and pairs.
         overrides: `metric.option=VALUE` each.
+        strict: a metric that cannot measure this run is an error; otherwise its finding says why.
+        reuse: take what was already measured of these weights, with these options.
 
     Yields:
         What each metric found, when it is done; in the main process only.
 
     Raises:
         RecipeError: an unknown metric or option.
-        RunError: the run cannot be loaded.
-        DataError, WeightsError: a metric that was asked for by name cannot measure this run.
+        RunError: the run cannot be loaded, or does not translate into `to`.
+        DataError, WeightsError: a metric cannot measure this run (if strict).
     """
+    strict = strict and names is not None
     with _processes() as processes:
         translator = load_translator(run).to(processes.device)
+        to = chosen_target(translator, to)
         # What is not asked for by name may not suit the images: then measuring says so.
-        size = None if names is None else trained_images(run).size
+        size = trained_images(run).size if strict else None
         given, specs = _check_metrics(USUAL if names is None else names, overrides, size)
+        direction = f"{other(to)}2{to}"
+        stems = {name: _stem(name, direction, seed, given[name]) for name in specs}
+        paths = {name: run / "eval" / f"{stem}.json" for name, stem in stems.items()}
+        trained = _trained(run)
+        known = {name: _known(paths[name], spec, trained) for name, spec in specs.items()} if reuse else {}
         with processes.main_process_first():  # it may have to fetch weights
-            built = {name: _built(spec) for name, spec in specs.items()}
-        if names is not None:
+            built = {name: known.get(name) or _built(spec) for name, spec in specs.items()}
+        if strict:
             _raise_first(built)
         data = load_data_spec(run / RESOLVED)
         with processes.main_process_first():  # it may have to render images
@@ -88,16 +107,16 @@ def evaluate(
         subject = Subject(translator, dataset, to, seed, share)
         for name, metric in built.items():
             found = _measure(metric, dataclasses.replace(subject, title=name))
-            if names is not None:
+            if strict:
                 _raise_first({name: found})
             if not processes.is_main_process:
                 continue
             if isinstance(found, I2IKitError):
-                yield Finding(name, f"not measured: {found}")
+                yield Finding(name, direction, f"not measured: {found}")
             else:
-                path = run / "eval" / f"{_stem(subject, name, given[name])}.json"
-                _keep(path, name, specs[name], data, subject, found)
-                yield Finding(name, found, path)
+                if found is not metric:
+                    _keep(paths[name], name, specs[name], data, subject, found, trained)
+                yield Finding(name, direction, found, paths[name])
 
 
 def _raise_first(results: Mapping[str, object]) -> None:
@@ -129,9 +148,9 @@ def _built(spec: Spec) -> Metric | I2IKitError:
     return metric
 
 
-def _measure(metric: Metric | I2IKitError, subject: Subject) -> Measured | I2IKitError:
-    """What the metric found, or why it cannot measure this."""
-    if isinstance(metric, I2IKitError):
+def _measure(metric: Metric | Measured | I2IKitError, subject: Subject) -> Measured | I2IKitError:
+    """What the metric found (perhaps earlier), or why it cannot measure this."""
+    if isinstance(metric, Measured | I2IKitError):
         return metric
     try:
         return metric.measure(subject)
@@ -139,21 +158,48 @@ def _measure(metric: Metric | I2IKitError, subject: Subject) -> Measured | I2IKi
         return error
 
 
-def _direction(subject: Subject) -> str:
-    return "a2b" if subject.to == "b" else "b2a"
-
-
-def _stem(subject: Subject, name: str, given: Mapping[str, Any]) -> str:
+def _stem(name: str, direction: str, seed: int, given: Mapping[str, Any]) -> str:
     """`lpips-diversity-a2b-seed0-protocol=bicyclegan`; of a path only its end."""
     options = [f"{key}={str(value).rpartition('/')[2]}" for key, value in sorted(given.items())]
-    text = "-".join([name, _direction(subject), f"seed{subject.seed}", *options])
+    text = "-".join([name, direction, f"seed{seed}", *options])
     return re.sub(r"[^\w.=+-]+", "_", text)[:200]
 
 
-def _keep(path: Path, name: str, spec: Spec, data: Spec, subject: Subject, found: Measured) -> None:
+def _trained(run: Path) -> dict[str, Any]:
+    """Which weights are measured."""
+    with (run / WEIGHTS).open("rb") as file:
+        return {"step": trained_steps(run), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _known(path: Path, spec: Spec, trained: Mapping[str, Any]) -> Measured | None:
+    """What an earlier report says, if it is of the same weights, options and versions."""
+    if not path.is_file():
+        return None
+    report = json.loads(path.read_text("utf-8"))
+    now = {"trained": trained, "options": spec.table(), "versions": _versions()}
+    if any(report.get(key) != json.loads(json.dumps(value)) for key, value in now.items()):
+        return None
+    values = {k: math.nan if v is None else v for k, v in report["values"].items()}
+    return Measured(values, {}, report["notes"])
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in ("i2ikit", "torch", "torchvision", "lpips")}
+
+
+def _keep(
+    path: Path,
+    name: str,
+    spec: Spec,
+    data: Spec,
+    subject: Subject,
+    found: Measured,
+    trained: Mapping[str, Any],
+) -> None:
     report = {
         "metric": name,
-        "direction": _direction(subject),
+        "direction": f"{other(subject.to)}2{subject.to}",
+        "trained": trained,
         "values": {k: v if math.isfinite(v) else None for k, v in found.values.items()},  # JSON has no NaN
         "notes": list(found.notes),
         "seed": subject.seed,
@@ -162,7 +208,7 @@ def _keep(path: Path, name: str, spec: Spec, data: Spec, subject: Subject, found
         **found.facts,
         "data": data.table(),
         "processes": subject.share.of,
-        "versions": {package: version(package) for package in ("i2ikit", "torch", "torchvision", "lpips")},
+        "versions": _versions(),
         "measured": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     path.parent.mkdir(exist_ok=True)

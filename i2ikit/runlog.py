@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from i2ikit.runs import METRICS
+
 __all__ = ["RunLog"]
 
 PLAIN_EVERY_S = 30.0
@@ -28,7 +30,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path | None, step: int, steps: int, console: Console) -> None:
-        self.path = folder / "metrics.jsonl" if folder else None
+        self.path = folder / METRICS if folder else None
         if self.path is not None and self.path.exists():
             _forget_after(self.path, step)
         self.console = console

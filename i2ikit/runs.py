@@ -17,10 +17,11 @@ from pathlib import Path
 
 from i2ikit.errors import RunError, did_you_mean
 
-__all__ = ["RESOLVED", "WEIGHTS", "create_run", "find_run", "is_run"]
+__all__ = ["METRICS", "RESOLVED", "WEIGHTS", "create_run", "find_run", "is_run"]
 
 RESOLVED = "resolved.toml"
 WEIGHTS = "weights.safetensors"
+METRICS = "metrics.jsonl"
 
 
 def create_run(out: Path | None, recipe_name: str) -> Path:

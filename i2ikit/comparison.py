@@ -1,0 +1,266 @@
+"""Compare runs: one table of what they reach and cost, one picture of what they make of the same inputs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from i2ikit.checkpoints import load_translator, trained_steps
+from i2ikit.data import Dataset
+from i2ikit.errors import RunError
+from i2ikit.evaluation import evaluate
+from i2ikit.metrics.subject import Subject
+from i2ikit.recipe import load_recipe
+from i2ikit.runs import METRICS, RESOLVED
+from i2ikit.sampling import distinct_test_indices, sheet
+from i2ikit.translator import Translator, chosen_target, other
+
+__all__ = ["Column", "Comparison", "check_page", "compare", "write_page"]
+
+MEASURED = ("lpips-diversity", "lpips-to-target", "kid", "line-contrast")
+OPTIONS = ("kid.network=vgg16",)
+"""Quality by VGG-16, which can be had wherever LPIPS can; Inception often cannot."""
+
+ROWS = 6
+SAMPLES = 3
+CHECKED = 20  # held-out images that must be the same for runs to be comparable
+PIXELS_WIDE = 2400
+
+
+@dataclass(frozen=True)
+class Column:
+    """One thing that is said of each run: a heading, and where the number comes from.
+
+    Args:
+        metric, value: the report's metric and the number's name in it.
+        digits: after the decimal point.
+    """
+
+    heading: str
+    metric: str
+    value: str
+    digits: int = 4
+
+
+COLUMNS = (
+    Column("diversity v0.0", "lpips-diversity", "LPIPS v0.0/diversity"),
+    Column("diversity v0.1", "lpips-diversity", "LPIPS v0.1/diversity"),
+    Column("to target v0.1", "lpips-to-target", "LPIPS v0.1/mean"),
+    Column("best of 20 v0.1", "lpips-to-target", "LPIPS v0.1/best_of_20"),
+    Column("kernel distance", "kid", "kernel_distance", 3),
+    Column("lines kept", "line-contrast", "kept", 3),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What runs have in common and in what they differ.
+
+    Args:
+        headings: of the columns.
+        rows: of cells, one row for each run.
+        notes: what must be read with the table.
+        picture: inputs in rows, methods in columns; None where the inputs cannot be the same.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+    picture: Image.Image | None
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: Path
+    translator: Translator
+    data: Dataset
+    images_seen: int
+    facts: tuple[str, ...]
+
+
+@torch.no_grad()
+def compare(
+    runs: Sequence[Path], *, to: str | None, seed: int, told: Callable[[str], None] = lambda text: None
+) -> Comparison:
+    """Measure runs alike (what is measured already is taken from their reports), and put them together.
+
+    Args:
+        runs: two or more run folders.
+        to: the domain to translate into; the first method's first one if None.
+        seed: of the choice of inputs, styles and pairs.
+        told: hears what is being measured.
+
+    Raises:
+        RunError: a run cannot be loaded, does not translate into `to`, or is given twice.
+    """
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise RunError("a run is given twice")
+    names = _names(runs)
+    loaded = [_load(run) for run in runs]
+    target = chosen_target(loaded[0].translator, to)
+    for run in loaded:
+        chosen_target(run.translator, target)
+    rows, notes = [], []
+    for name, run in zip(names, loaded, strict=True):
+        told(f"measuring {run.folder}")
+        cells, found = _measured(run.folder, target, seed)
+        rows.append([name, *cells, *run.facts])
+        notes += found
+    notes = [
+        f"Direction {other(target)}2{target}, seed {seed}; ± is the standard error over inputs.",
+        *dict.fromkeys(notes),
+    ]
+    if len({run.images_seen for run in loaded}) > 1:
+        notes.append("These runs were trained on different numbers of images.")
+    same = len({_held_out(run.data) for run in loaded}) == 1
+    if not same:
+        notes.append(
+            "These runs have different held-out images: their numbers must not be compared with each other, "
+            "and there is no picture."
+        )
+    picture = _picture(names, loaded, target, seed) if same else None
+    headings = ["run", *(c.heading for c in COLUMNS), "parameters", "step time", "steps", "data"]
+    return Comparison(headings, rows, notes, picture)
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The folders' names, or whole paths where two are the same."""
+    names = [run.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+
+
+def _load(run: Path) -> _Run:
+    translator = load_translator(run)
+    recipe = load_recipe(run / RESOLVED)
+    data: Dataset = recipe.data()
+    parameters = sum(
+        p.numel() for role in translator.generative for p in translator.networks[role].parameters()
+    )
+    steps, batch = trained_steps(run), recipe.training.batch_size
+    pairs = "pairs" if data.paired else "unpaired"
+    facts = (
+        f"{parameters / 1e6:.2f} M",
+        _step_time(run),
+        f"{steps} x {batch}",
+        f"{recipe.data.name} {data.images.size} px, {pairs}",
+    )
+    return _Run(run, translator, data, steps * batch, facts)
+
+
+def _step_time(run: Path) -> str:
+    """The median over the run's log, so that a pause does not count."""
+    path = run / METRICS
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    speeds = [line["steps_per_s"] for line in lines if line.get("steps_per_s")]
+    return f"{1000 / statistics.median(speeds):.0f} ms" if speeds else "-"
+
+
+def _measured(run: Path, to: str, seed: int) -> tuple[list[str], list[str]]:
+    """The cells of one run, and what must be read with them."""
+    findings = evaluate(run, MEASURED, to=to, seed=seed, overrides=OPTIONS, strict=False, reuse=True)
+    reports = {finding.metric: finding.found for finding in findings}
+    cells, notes = [], []
+    for column in COLUMNS:
+        found = reports[column.metric]
+        if isinstance(found, str):
+            cells.append("-")
+            notes.append(f"{column.metric}: {found}")
+            continue
+        value, error = found.values[column.value], found.values.get(f"{column.value}_se")
+        text = f"{value:.{column.digits}f}"
+        cells.append(text if error is None else f"{text} ± {error:.{column.digits}f}")
+        notes += found.notes
+    return cells, notes
+
+
+def _held_out(data: Dataset) -> str:
+    """A checksum of held-out images of both domains."""
+    pixels = hashlib.sha256()
+    for domain in "ab":
+        for index in range(min(CHECKED, data.count("test", domain))):
+            pixels.update(data.image("test", domain, index).numpy().tobytes())
+        pixels.update(str(data.count("test", domain)).encode())
+    return pixels.hexdigest()
+
+
+def _picture(names: Sequence[str], runs: Sequence[_Run], to: str, seed: int) -> Image.Image:
+    """Inputs in rows; the input, its real answer where there is one, and samples of each run."""
+    data = runs[0].data
+    indices = distinct_test_indices(data, other(to), ROWS, seed)
+    samples = max(2, min(SAMPLES, PIXELS_WIDE // (data.images.size * len(runs))))
+    columns = [("input", torch.stack([data.image("test", other(to), index) for index in indices]))]
+    if data.aligned:
+        columns.append(("answer", torch.stack([data.image("test", to, index) for index in indices])))
+    for name, run in zip(names, runs, strict=True):
+        subject = Subject(run.translator, run.data, to, seed)
+        made = torch.stack([subject.case(index, samples).outputs for index in indices], dim=1)
+        columns += [(name, outputs) for outputs in made]
+    return sheet(columns)
+
+
+def check_page(path: Path) -> None:
+    """Find out that a page cannot be written before anything is measured for it.
+
+    Raises:
+        RunError: another ending than .md and .html, or a folder that is not there.
+    """
+    if path.suffix not in (".md", ".html"):
+        raise RunError(f"--out {path}: should end with .md or .html")
+    if not path.parent.is_dir():
+        raise RunError(f"--out {path}: there is no folder {path.parent}")
+
+
+def write_page(comparison: Comparison, path: Path) -> None:
+    """Write the table, its notes and the picture: Markdown with a PNG beside it, or one HTML file.
+
+    Args:
+        path: as `check_page` wants it.
+    """
+    if path.suffix == ".md":
+        if comparison.picture is not None:
+            comparison.picture.save(path.with_suffix(".png"))
+        path.write_text(_markdown(comparison, path.with_suffix(".png").name), "utf-8")
+    else:
+        path.write_text(_html(comparison), "utf-8")
+
+
+def _markdown(comparison: Comparison, picture: str) -> str:
+    lines = [comparison.headings, ["---"] * len(comparison.headings), *comparison.rows]
+    table = "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    )
+    notes = "\n".join(f"- {note}" for note in comparison.notes)
+    shown = f"\n![Held-out inputs and their translations]({picture})\n" if comparison.picture else ""
+    return f"{table}\n\n{notes}\n{shown}"
+
+
+def _html(comparison: Comparison) -> str:
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    rows = "\n".join([line("th", comparison.headings), *(line("td", row) for row in comparison.rows)])
+    notes = "\n".join(f"<li>{html.escape(note)}</li>" for note in comparison.notes)
+    shown = ""
+    if comparison.picture is not None:
+        png = io.BytesIO()
+        comparison.picture.save(png, "png")
+        data = base64.b64encode(png.getvalue()).decode()
+        shown = f'<img alt="Held-out inputs and their translations" src="data:image/png;base64,{data}">'
+    style = (
+        "body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}img{max-width:100%}"
+        "th,td{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left}"
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>i2ikit compare</title>'
+        f"<style>{style}</style>\n<table>\n{rows}\n</table>\n<ul>\n{notes}\n</ul>\n{shown}\n</html>\n"
+    )

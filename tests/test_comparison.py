@@ -1,0 +1,161 @@
+"""Comparison of runs: one table, one picture, and a word where they must not be compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from i2ikit import comparison
+from i2ikit.checkpoints import save_weights
+from i2ikit.cli import _guarded, app
+from i2ikit.comparison import check_page, compare, write_page
+from i2ikit.errors import RunError
+from i2ikit.recipe import load_recipe
+from i2ikit.runs import METRICS, RESOLVED
+from i2ikit.training import new_translator
+from tests.conftest import NARROW, make_folders, tiny_recipe
+
+
+@pytest.fixture(autouse=True)
+def _random_trunks(monkeypatch: pytest.MonkeyPatch, alexnet_file: str, vgg_file: str) -> None:
+    """No weights are fetched, and a few inputs are enough."""
+    few = [f"{name}.num_inputs=3" for name in comparison.MEASURED]
+    trunks = [f'{name}.weights="{alexnet_file}"' for name in ("lpips-diversity", "lpips-to-target")]
+    options = (*comparison.OPTIONS, *few, *trunks, f'kid.weights="{vgg_file}"')
+    monkeypatch.setattr(comparison, "OPTIONS", options)
+
+
+def untrained(root: Path, name: str, data: Path, *overrides: str, steps: int = 3) -> Path:
+    """A run of initial weights on paired folders."""
+    paired = ("data.name=folders", f'data.root="{data}"', "data.size=64", "data.paired=true")
+    if name == "bicyclegan":
+        recipe = load_recipe("bicyclegan", [*paired, *NARROW["bicyclegan"], *overrides])
+    else:
+        recipe = tiny_recipe(data, "data.paired=true", *overrides)
+    images = recipe.data().images
+    folder = root / name
+    folder.mkdir(parents=True)
+    (folder / RESOLVED).write_text(recipe.to_toml())
+    (folder / METRICS).write_text("".join(json.dumps({"steps_per_s": s}) + "\n" for s in (1, 4, 100)))
+    save_weights(new_translator(recipe, images).eval(), images, steps, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("runs")
+    data = make_folders(root / "data")
+    return [untrained(root, name, data) for name in ("munit", "bicyclegan")]
+
+
+def test_every_run_has_a_row_with_what_it_reaches_and_costs(runs: list[Path]) -> None:
+    found = compare(runs, to=None, seed=0)
+    assert [row[0] for row in found.rows] == ["munit", "bicyclegan"]
+    munit = dict(zip(found.headings, found.rows[0], strict=True))
+    for heading in ("diversity v0.0", "diversity v0.1", "to target v0.1", "best of 20 v0.1"):
+        value, _, error = munit[heading].partition(" ± ")
+        assert float(value) > 0
+        assert float(error) >= 0
+    assert float(munit["kernel distance"]) < 1
+    assert munit["step time"] == "250 ms"
+    assert munit["steps"] == "3 x 2"
+    assert munit["data"] == "folders 64 px, pairs"
+    assert munit["parameters"].endswith(" M")
+    assert len(set(found.notes)) == len(found.notes)
+
+
+def test_the_picture_has_the_input_the_answer_and_samples_of_each_run(runs: list[Path]) -> None:
+    picture = compare(runs, to="b", seed=0).picture
+    assert picture is not None
+    assert picture.size == (2 + 66 * (2 + 2 * comparison.SAMPLES), 2 + 16 + 66 * 3)
+
+
+def test_what_is_measured_already_is_not_measured_again(runs: list[Path]) -> None:
+    first = compare(runs, to="b", seed=1)
+    reports = sorted(path for run in runs for path in (run / "eval").glob("*seed1*.json"))
+    before = [path.stat().st_mtime_ns for path in reports]
+    assert len(reports) >= 6
+    again = compare(runs, to="b", seed=1)
+    assert [path.stat().st_mtime_ns for path in reports] == before
+    assert again.rows == first.rows
+
+
+def test_other_weights_are_measured_anew(tmp_path: Path) -> None:
+    data = make_folders(tmp_path / "data")
+    one, two = (untrained(tmp_path / n, "munit", data) for n in "12")
+    before = compare([one, two], to="b", seed=0)
+    assert before.rows[0][0] != before.rows[1][0], "folders of one name are told apart by their paths"
+    recipe = load_recipe(one / RESOLVED)
+    other = new_translator(load_recipe(one / RESOLVED, ["seed=7"]), recipe.data().images).eval()
+    save_weights(other, recipe.data().images, 5, one)
+    after = compare([one, two], to="b", seed=0)
+    assert after.rows[0][1] != before.rows[0][1]
+    assert after.rows[1] == before.rows[1]
+    assert "These runs were trained on different numbers of images." in after.notes
+
+
+def test_runs_on_different_data_are_said_to_be(runs: list[Path], tmp_path: Path) -> None:
+    data = make_folders(tmp_path / "data")
+    for file in (data / "testA").iterdir():
+        Image.new("RGB", (70, 66), "navy").save(file)
+    found = compare([runs[0], untrained(tmp_path, "other", data)], to=None, seed=0)
+    assert any("different held-out images" in note for note in found.notes)
+    assert found.picture is None
+    same = compare(runs, to=None, seed=0)
+    assert not any("different" in note for note in same.notes)
+
+
+def test_what_cannot_be_measured_is_a_dash_and_a_reason(runs: list[Path], tmp_path: Path) -> None:
+    data = make_folders(tmp_path / "data")
+    unpaired = untrained(tmp_path, "unpaired", data, "data.paired=false")
+    found = compare([runs[0], unpaired], to=None, seed=0)
+    assert dict(zip(found.headings, found.rows[1], strict=True))["to target v0.1"] == "-"
+    assert any("no pairs, so no translation has a target" in note for note in found.notes)
+
+
+def test_the_page_is_markdown_with_a_picture_or_one_html_file(runs: list[Path], tmp_path: Path) -> None:
+    found = compare(runs, to=None, seed=0)
+    write_page(found, tmp_path / "table.md")
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert {line.count("|") for line in lines[:4]} == {len(found.headings) + 1}
+    assert "](table.png)" in lines[-1]
+    with Image.open(tmp_path / "table.png") as picture:
+        assert picture.size == found.picture.size  # type: ignore[union-attr]
+    write_page(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<tr>") == 3
+    assert "data:image/png;base64," in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "table.md", "table.png"]
+
+
+def test_a_run_twice_and_a_direction_that_one_cannot_do_are_errors(runs: list[Path]) -> None:
+    with pytest.raises(RunError, match="given twice"):
+        compare([runs[0], runs[0]], to=None, seed=0)
+    with pytest.raises(RunError, match="translates into domain b only, not a"):
+        compare(runs, to="a", seed=0)
+
+
+def test_a_page_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"should end with \.md or \.html"):
+        check_page(tmp_path / "page.pdf")
+    with pytest.raises(RunError, match="there is no folder"):
+        check_page(tmp_path / "no" / "page.md")
+
+
+def test_the_command_prints_the_table_and_where_the_page_is(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*words: str) -> int:
+        return _guarded(lambda: app(["compare", *words], standalone_mode=False))
+
+    page = tmp_path / "page.html"
+    assert command(*map(str, runs), "--out", str(page)) == 0
+    printed = capsys.readouterr().out
+    assert "diversity v0.0" in printed
+    assert "munit" in printed
+    assert f"Page: {page}" in printed.replace("\n", "")
+    assert command(str(runs[0])) == 2
+    assert "name two runs or more" in capsys.readouterr().err
