@@ -23,7 +23,7 @@ from i2ikit.metrics.subject import Subject
 from i2ikit.recipe import load_recipe
 from i2ikit.runs import METRICS, RESOLVED
 from i2ikit.sampling import distinct_test_indices, sheet
-from i2ikit.translator import Translator, chosen_target, other
+from i2ikit.translator import Translator, chosen_target, direction, other
 
 __all__ = ["Column", "Comparison", "check_page", "compare", "write_page"]
 
@@ -117,7 +117,7 @@ def compare(
         rows.append([name, *cells, *run.facts])
         notes += found
     notes = [
-        f"Direction {other(target)}2{target}, seed {seed}; ± is the standard error over inputs.",
+        f"Direction {direction(target)}, seed {seed}; ± is the standard error over inputs.",
         *dict.fromkeys(notes),
     ]
     if len({run.images_seen for run in loaded}) > 1:

@@ -28,7 +28,7 @@ from i2ikit.metrics.subject import Measured, Metric, Share, Subject
 from i2ikit.recipe import load_data_spec, override
 from i2ikit.registry import Setting, Spec, metrics
 from i2ikit.runs import RESOLVED, WEIGHTS
-from i2ikit.translator import chosen_target, other
+from i2ikit.translator import chosen_target, direction
 
 __all__ = ["USUAL", "Finding", "evaluate"]
 
@@ -91,16 +91,17 @@ def evaluate(
         # What is not asked for by name may not suit the images: then measuring says so.
         size = trained_images(run).size if strict else None
         given, specs = _check_metrics(USUAL if names is None else names, overrides, size)
-        direction = f"{other(to)}2{to}"
-        stems = {name: _stem(name, direction, seed, given[name]) for name in specs}
+        stems = {name: _stem(name, to, seed, given[name]) for name in specs}
         paths = {name: run / "eval" / f"{stem}.json" for name, stem in stems.items()}
         trained = _trained(run)
-        known = {name: _known(paths[name], spec, trained) for name, spec in specs.items()} if reuse else {}
+        data = load_data_spec(run / RESOLVED)
+        known = (
+            {name: _known(paths[name], spec, data, trained) for name, spec in specs.items()} if reuse else {}
+        )
         with processes.main_process_first():  # it may have to fetch weights
             built = {name: known.get(name) or _built(spec) for name, spec in specs.items()}
         if strict:
             _raise_first(built)
-        data = load_data_spec(run / RESOLVED)
         with processes.main_process_first():  # it may have to render images
             dataset = data()
         share = Share(processes.process_index, processes.num_processes, gather_object)
@@ -112,11 +113,11 @@ def evaluate(
             if not processes.is_main_process:
                 continue
             if isinstance(found, I2IKitError):
-                yield Finding(name, direction, f"not measured: {found}")
+                yield Finding(name, direction(to), f"not measured: {found}")
             else:
                 if found is not metric:
                     _keep(paths[name], name, specs[name], data, subject, found, trained)
-                yield Finding(name, direction, found, paths[name])
+                yield Finding(name, direction(to), found, paths[name])
 
 
 def _raise_first(results: Mapping[str, object]) -> None:
@@ -158,10 +159,10 @@ def _measure(metric: Metric | Measured | I2IKitError, subject: Subject) -> Measu
         return error
 
 
-def _stem(name: str, direction: str, seed: int, given: Mapping[str, Any]) -> str:
+def _stem(name: str, to: str, seed: int, given: Mapping[str, Any]) -> str:
     """`lpips-diversity-a2b-seed0-protocol=bicyclegan`; of a path only its end."""
     options = [f"{key}={str(value).rpartition('/')[2]}" for key, value in sorted(given.items())]
-    text = "-".join([name, direction, f"seed{seed}", *options])
+    text = "-".join([name, direction(to), f"seed{seed}", *options])
     return re.sub(r"[^\w.=+-]+", "_", text)[:200]
 
 
@@ -171,12 +172,13 @@ def _trained(run: Path) -> dict[str, Any]:
         return {"step": trained_steps(run), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _known(path: Path, spec: Spec, trained: Mapping[str, Any]) -> Measured | None:
-    """What an earlier report says, if it is of the same weights, options and versions."""
-    if not path.is_file():
+def _known(path: Path, spec: Spec, data: Spec, trained: Mapping[str, Any]) -> Measured | None:
+    """What an earlier report says, if it is of the same weights, options, data and versions."""
+    now = {"trained": trained, "options": spec.table(), "data": data.table(), "versions": _versions()}
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):  # not measured yet, or its writing was interrupted
         return None
-    report = json.loads(path.read_text("utf-8"))
-    now = {"trained": trained, "options": spec.table(), "versions": _versions()}
     if any(report.get(key) != json.loads(json.dumps(value)) for key, value in now.items()):
         return None
     values = {k: math.nan if v is None else v for k, v in report["values"].items()}
@@ -198,7 +200,7 @@ def _keep(
 ) -> None:
     report = {
         "metric": name,
-        "direction": f"{other(subject.to)}2{subject.to}",
+        "direction": direction(subject.to),
         "trained": trained,
         "values": {k: v if math.isfinite(v) else None for k, v in found.values.items()},  # JSON has no NaN
         "notes": list(found.notes),

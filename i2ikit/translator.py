@@ -29,6 +29,7 @@ __all__ = [
     "StyleEncoding",
     "Translator",
     "chosen_target",
+    "direction",
     "frozen",
     "other",
     "weighted_total",
@@ -169,6 +170,11 @@ def chosen_target(translator: Translator, to: str | None) -> str:
 def other(domain: str) -> str:
     """The domain that `domain` is not."""
     return "a" if domain == "b" else "b"
+
+
+def direction(to: str) -> str:
+    """What a translation into domain `to` is called: a2b or b2a."""
+    return f"{other(to)}2{to}"
 
 
 def weighted_total(losses: Losses, weights: Mapping[str, float]) -> Tensor:

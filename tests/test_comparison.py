@@ -83,6 +83,21 @@ def test_what_is_measured_already_is_not_measured_again(runs: list[Path]) -> Non
     assert again.rows == first.rows
 
 
+def test_a_damaged_report_and_one_of_other_data_are_measured_anew(tmp_path: Path) -> None:
+    data, elsewhere = (make_folders(tmp_path / name) for name in ("data", "elsewhere"))
+    one, two = (untrained(tmp_path, name, data) for name in ("one", "two"))
+    first = compare([one, two], to="b", seed=0)
+    half_written = next((one / "eval").glob("line-contrast*.json"))
+    half_written.write_text(half_written.read_text()[:40])
+    assert compare([one, two], to="b", seed=0).rows == first.rows
+    assert json.loads(half_written.read_text())["metric"] == "line-contrast"
+    resolved = one / RESOLVED
+    resolved.write_text(resolved.read_text().replace(str(data), str(elsewhere)))
+    compare([one, two], to="b", seed=0)
+    reports = [json.loads(path.read_text()) for path in (one / "eval").glob("*.json")]
+    assert {report["data"]["root"] for report in reports} == {str(elsewhere)}
+
+
 def test_other_weights_are_measured_anew(tmp_path: Path) -> None:
     data = make_folders(tmp_path / "data")
     one, two = (untrained(tmp_path / n, "munit", data) for n in "12")

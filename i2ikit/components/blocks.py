@@ -5,6 +5,8 @@ Order inside a block: reflection padding, convolution with bias, norm, activatio
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,7 +22,7 @@ __all__ = [
     "initialise_kaiming",
     "initialise_normal",
     "initialise_xavier",
-    "pad_to_multiple",
+    "with_padding",
 ]
 
 
@@ -114,32 +116,32 @@ class AdaptiveResidual(nn.Module):
 
 def initialise_kaiming(module: nn.Module) -> None:
     """Kaiming normal, fan in, gain sqrt(2), for every convolution and linear layer; biases 0."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, a=0, mode="fan_in")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    _initialise(module, lambda weight: nn.init.kaiming_normal_(weight, a=0, mode="fan_in"))
 
 
 def initialise_normal(module: nn.Module, std: float) -> None:
-    """N(0, std) for every convolution, transposed or not, and linear layer; biases 0."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(layer.weight, 0.0, std)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    """N(0, std) for every convolution and linear layer; biases 0."""
+    _initialise(module, lambda weight: nn.init.normal_(weight, 0.0, std))
 
 
 def initialise_xavier(module: nn.Module, gain: float) -> None:
-    """Xavier normal for every convolution, transposed or not, and linear layer; biases 0."""
+    """Xavier normal for every convolution and linear layer; biases 0."""
+    _initialise(module, lambda weight: nn.init.xavier_normal_(weight, gain))
+
+
+def _initialise(module: nn.Module, start: Callable[[Tensor], Tensor]) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.xavier_normal_(layer.weight, gain)
+            start(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """x (N, C, H, W), its right and lower edge repeated until both sides are multiples."""
+def with_padding(network: Callable[[Tensor], Tensor], x: Tensor, multiple: int) -> Tensor:
+    """What a network that needs sides of a multiple makes of x (N, C, H, W) of any side.
+
+    The right and lower edge of x are repeated; the output is cut back to the sides of x.
+    """
     height, width = x.shape[2:]
-    return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    padded = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    return network(padded)[:, :, :height, :width]

@@ -16,7 +16,7 @@ from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
 from i2ikit.metrics.pixels import difference, pairwise_difference
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counted
-from i2ikit.translator import Reconstructing, StyleEncoding, Translator, other
+from i2ikit.translator import Reconstructing, StyleEncoding, Translator, direction, other
 
 __all__ = ["DiversityProbe", "StyleHealth"]
 
@@ -117,7 +117,7 @@ class DiversityProbe:
             inputs = subject.inputs(self.NUM_INPUTS)
             cases = [subject.case(index, self.NUM_STYLES) for index in inputs]
             mean = torch.stack([pairwise_difference(case.outputs) for case in cases]).mean().item()
-            values[f"diversity/{other(to)}2{to}"] = mean
+            values[f"diversity/{direction(to)}"] = mean
             had_effect, self.has_effect[to] = self.has_effect[to], mean >= self.LEAST
             if had_effect and not self.has_effect[to]:
                 remarks.append(

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from i2ikit.components.blocks import initialise_xavier, pad_to_multiple
+from i2ikit.components.blocks import initialise_xavier, with_padding
 from i2ikit.components.decoders import UNetSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import LatentEncoderSpec
@@ -191,8 +191,7 @@ class BicycleGAN(Translator):
 
         Sides that the U-Net cannot halve are padded by their edge and cut back.
         """
-        y = self.generator(pad_to_multiple(x, self.multiple), style)
-        return y[:, :, : x.shape[2], : x.shape[3]]
+        return with_padding(lambda padded: self.generator(padded, style), x, self.multiple)
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
         """Means of the codes' distributions, of images of the target: (N, C, H, W) -> (N, latent_dim)."""

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from i2ikit.components.blocks import initialise_normal, pad_to_multiple
+from i2ikit.components.blocks import initialise_normal, with_padding
 from i2ikit.components.decoders import UNetSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
@@ -100,8 +100,7 @@ class CycleGAN(Translator):
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
         """x with the noise `style`: (N, C, H, W), (N, noise_dim) -> (N, C of `to`, H, W)."""
-        y = self.generators[to](pad_to_multiple(x, self.multiple), style)
-        return y[:, :, : x.shape[2], : x.shape[3]]
+        return with_padding(lambda padded: self.generators[to](padded, style), x, self.multiple)
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n noise vectors: (n, noise_dim)."""

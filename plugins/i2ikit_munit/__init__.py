@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from i2ikit.components.blocks import initialise_kaiming, initialise_normal, pad_to_multiple
+from i2ikit.components.blocks import initialise_kaiming, initialise_normal, with_padding
 from i2ikit.components.decoders import DecoderSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import ContentEncoderSpec, StyleEncoderSpec
@@ -188,9 +188,8 @@ class Munit(Translator):
 
         Sides that the encoder cannot halve are padded by their edge and cut back.
         """
-        padded = pad_to_multiple(x, self.multiple)
-        y = self.decoders[to](self.content_encoders[other(to)](padded), style)
-        return y[:, :, : x.shape[2], : x.shape[3]]
+        encoder, decoder = self.content_encoders[other(to)], self.decoders[to]
+        return with_padding(lambda padded: decoder(encoder(padded), style), x, self.multiple)
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
         """Style codes of images of `domain`: (N, C, H, W) -> (N, style_dim)."""
@@ -198,9 +197,9 @@ class Munit(Translator):
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
         """Own content, own style: (N, C, H, W) -> same."""
-        padded = pad_to_multiple(x, self.multiple)
-        y = self.decoders[domain](self.content_encoders[domain](padded), self.encode_style(x, domain))
-        return y[:, :, : x.shape[2], : x.shape[3]]
+        style = self.encode_style(x, domain)
+        encoder, decoder = self.content_encoders[domain], self.decoders[domain]
+        return with_padding(lambda padded: decoder(encoder(padded), style), x, self.multiple)
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n style codes from the prior N(0, I): (n, style_dim)."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2ikit.components.blocks import initialise_kaiming, initialise_normal, pad_to_multiple
+from i2ikit.components.blocks import initialise_kaiming, initialise_normal, with_padding
 from i2ikit.components.decoders import DecoderSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import ContentEncoderSpec
@@ -119,14 +119,19 @@ class UNIT(Translator):
 
         The noise maps are made for the training size, and stretched to that of x.
         """
-        mean = self.encoders[other(to)](pad_to_multiple(x, self.multiple))
-        noise = F.interpolate(style.view(-1, *self.noise_shape), mean.shape[2:])
-        return self._decode(mean + noise, to)[:, :, : x.shape[2], : x.shape[3]]
+
+        def translated(padded: Tensor) -> Tensor:
+            mean = self.encoders[other(to)](padded)
+            noise = F.interpolate(style.view(-1, *self.noise_shape), mean.shape[2:])
+            return self._decode(mean + noise, to)
+
+        return with_padding(translated, x, self.multiple)
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
         """Images from their means: (N, C, H, W) -> same."""
-        mean = self.encoders[domain](pad_to_multiple(x, self.multiple))
-        return self._decode(mean, domain)[:, :, : x.shape[2], : x.shape[3]]
+        return with_padding(
+            lambda padded: self._decode(self.encoders[domain](padded), domain), x, self.multiple
+        )
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Noise of n images, flat: (n, style_dim)."""
