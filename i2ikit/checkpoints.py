@@ -92,9 +92,13 @@ def save_checkpoint(
     translator: Translator,
     ema: Translator,
     optimizers: Mapping[str, torch.optim.Optimizer],
+    scaler: torch.amp.GradScaler | None,
     keep: int,
 ) -> Path:
-    """Write checkpoints/step-N: networks, EMA, optimizers, step; then prune to the newest `keep`."""
+    """Write checkpoints/step-N: networks, EMA, optimizers, step, loss scale (fp16 only).
+
+    Then prune to the newest `keep`.
+    """
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     for left_over in checkpoints.glob(".tmp-*"):
@@ -107,7 +111,9 @@ def save_checkpoint(
     save_file(_tensors(dict(translator.networks)), staged / "networks.safetensors")
     save_file(_tensors({role: ema.networks[role] for role in ema.generative}), staged / "ema.safetensors")
     save_file(_optimizer_tensors(translator, optimizers), staged / "optimizers.safetensors")
-    (staged / "state.json").write_text(json.dumps({"format": FORMAT, "step": step}))
+    (staged / "state.json").write_text(
+        json.dumps({"format": FORMAT, "step": step, "scaler": scaler and scaler.state_dict()})
+    )
     sums = {file.name: _sha256(file) for file in sorted(staged.iterdir())}
     for file in staged.iterdir():
         _sync(file)
@@ -140,6 +146,7 @@ def load_checkpoint(
     translator: Translator,
     ema: Translator,
     optimizers: Mapping[str, torch.optim.Optimizer],
+    scaler: torch.amp.GradScaler | None,
 ) -> int:
     """Load a checkpoint in place; the number of steps that it has done.
 
@@ -159,6 +166,8 @@ def load_checkpoint(
             ema.networks[role].load_state_dict(_with_prefix(averaged, f"{role}."))
         for role, optimizer in optimizers.items():
             _load_optimizer(translator.networks[role], optimizer, _with_prefix(moments, f"{role}."))
+        if scaler is not None and state.get("scaler"):
+            scaler.load_state_dict(state["scaler"])
     except (KeyError, RuntimeError) as error:
         raise RunError(f"{path} does not fit the recipe: {error}") from error
     return state["step"]

@@ -1,15 +1,16 @@
 """The `i2ikit` command. Each command calls one function; torch is imported only where it is used.
 
 Exit codes: 0 done; 2 a message that says what to change; 130 stopped by Ctrl-C, 143 by SIGTERM, both
-after saving.
+after saving. Of several processes only the first one speaks, but for errors.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,11 +21,12 @@ from rich.markup import escape
 from rich.table import Table
 
 import i2ikit
-from i2ikit.errors import I2IKitError, RecipeError, RunError
+from i2ikit.errors import I2IKitError, ProcessError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from i2ikit.data import Dataset
     from i2ikit.metrics.subject import Measured
+    from i2ikit.processes import Processes
     from i2ikit.recipe import Recipe
     from i2ikit.training import Stopped
 
@@ -45,6 +47,14 @@ class Domain(StrEnum):
 
     a = "a"
     b = "b"
+
+
+class Precision(StrEnum):
+    """What the networks compute in; weights and losses stay fp32."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
 
 
 RunOption = Annotated[
@@ -85,59 +95,98 @@ def run(
     out: Annotated[
         Path | None, typer.Option(metavar="RUN_DIR", help="Run folder; runs/<recipe>-<time> if not given.")
     ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Short for --set training.precision=...; fp16 needs a GPU.")
+    ] = None,
     set_: SetOption = None,
 ) -> None:
-    """Train what a recipe describes, in a new run folder."""
+    """Train what a recipe describes, in a new run folder.
+
+    Several processes: torchrun --standalone --nproc_per_node N -m i2ikit run ...
+    """
+    from i2ikit.processes import processes
     from i2ikit.recipe import find_recipe, load_recipe
     from i2ikit.runs import RESOLVED, create_run
 
-    loaded = load_recipe(recipe, set_ or [])
-    data = _load_data(loaded)
-    folder = create_run(out, loaded.name)
-    shutil.copyfile(find_recipe(recipe), folder / "recipe.toml")
-    (folder / RESOLVED).write_text(loaded.to_toml(), "utf-8")
-    _train(loaded, data, folder, resume=False)
+    overrides = [*(set_ or []), *([f"training.precision={precision}"] if precision else [])]
+    started = time.perf_counter()
+    with processes() as group, _one_voice(group):
+        loaded = load_recipe(recipe, overrides, group.count)
+        data = _load_data(loaded, group)
+
+        def make_folder() -> Path:
+            folder = create_run(out, loaded.name)
+            shutil.copyfile(find_recipe(recipe), folder / "recipe.toml")
+            (folder / RESOLVED).write_text(loaded.to_toml(), "utf-8")
+            return folder
+
+        folder = group.on_main(make_folder)
+        stopped = _train(loaded, data, folder, group, resume=False)
+    _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 
 @app.command()
 def resume(run: RunOption = None) -> None:
     """Continue a run from its newest checkpoint."""
+    from i2ikit.processes import processes
     from i2ikit.recipe import load_recipe
     from i2ikit.runs import RESOLVED, find_run
 
-    folder = find_run(run)
-    loaded = load_recipe(folder / RESOLVED)
-    _train(loaded, _load_data(loaded), folder, resume=True)
+    started = time.perf_counter()
+    with processes() as group, _one_voice(group):
+        folder = group.on_main(lambda: find_run(run))
+        loaded = load_recipe(folder / RESOLVED, processes=group.count)
+        stopped = _train(loaded, _load_data(loaded, group), folder, group, resume=True)
+    _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 
-def _load_data(recipe: Recipe) -> Dataset:
-    dataset: Dataset = recipe.data()
+@contextlib.contextmanager
+def _one_voice(group: Processes) -> Iterator[None]:
+    """Within: only the first process prints; and first of all what is odd about their number."""
+    console.quiet = not group.is_main
+    for remark in group.remarks():
+        console.print(f"[yellow]warning:[/] {escape(remark)}", highlight=False, soft_wrap=True)
+    yield
+
+
+def _load_data(recipe: Recipe, group: Processes) -> Dataset:
+    """The dataset, which may have to render images first: one process of each machine does."""
+    with group.first_on_each_machine():
+        dataset: Dataset = recipe.data()
     return dataset
 
 
-def _train(recipe: Recipe, data: Dataset, folder: Path, *, resume: bool) -> None:
+def _train(recipe: Recipe, data: Dataset, folder: Path, group: Processes, *, resume: bool) -> Stopped:
     from i2ikit.metrics.style import DiversityProbe
     from i2ikit.training import train
 
+    if group.is_main:
+        _announce(recipe, data, folder, group)
+    probe = DiversityProbe(data, recipe.seed)
+    return train(recipe, data, folder, resume=resume, probe=probe, console=console)
+
+
+def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes) -> None:
+    """What is about to happen, and where to look meanwhile."""
     counts = ", ".join(f"{data.count('train', d)} + {data.count('test', d)} held out ({d})" for d in "ab")
+    options = recipe.training
+    cut = f", in {options.accumulation} micro-batches" if options.accumulation > 1 else ""
     console.print(
         f"[bold]{recipe.translator.name}[/] on [bold]{recipe.data.name}[/] at {data.images.size} px: "
         f"{counts}\n"
-        f"{recipe.training.steps} steps of {recipe.training.batch_size} images per domain, "
-        f"{recipe.training.precision}, seed {recipe.seed}\n"
+        f"{options.steps} steps of {options.batch_size} images per domain{cut}, {options.precision}, "
+        f"seed {recipe.seed}, {group}\n"
         f"Run folder: [bold]{escape(str(folder))}[/] "
         "(look at samples/ while you wait; Ctrl-C saves and stops)",
         highlight=False,
         soft_wrap=True,
     )
-    started = time.perf_counter()
-    probe = DiversityProbe(data, recipe.seed)
-    stopped = train(recipe, data, folder, resume=resume, probe=probe, console=console)
-    _farewell(stopped, folder, time.perf_counter() - started)
 
 
-def _farewell(stopped: Stopped, folder: Path, seconds: float) -> None:
-    """Where the results are, and what to type next."""
+def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> None:
+    """Where the results are, and what to type next; in the first process."""
+    if not is_main:
+        raise typer.Exit(128 + stopped.signal if stopped.signal else 0)
     took = f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
     where = escape(str(folder))
     newest = escape(str(max((folder / "samples").glob(f"step-{stopped.step:06d}*.png"))))
@@ -307,7 +356,18 @@ def list_(
 
 def main() -> None:
     """Run the command line; our own errors become a message and exit code 2."""
-    sys.exit(_guarded(lambda: app(standalone_mode=True)))
+    try:
+        code = _guarded(lambda: app(standalone_mode=True))
+    except Exception:
+        if "i2ikit.processes" not in sys.modules:
+            raise
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    if "i2ikit.processes" in sys.modules:  # else there is no group to leave, and torch was not needed
+        from i2ikit.processes import leave
+
+        leave(code)
+    sys.exit(code)
 
 
 def _guarded(command: Callable[[], object]) -> int:
@@ -316,7 +376,9 @@ def _guarded(command: Callable[[], object]) -> int:
     except I2IKitError as error:
         if _debug:
             raise
-        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        if not (isinstance(error, ProcessError) and error.told):
+            text = escape(str(error))
+            Console(stderr=True).print(f"[red]error:[/] {text}", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -12,14 +12,14 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, BinaryIO, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
 from i2ikit.draws import counted_generator
@@ -28,20 +28,29 @@ from i2ikit.registry import Setting
 from i2ikit.translator import ImageSpec, other
 
 __all__ = [
+    "IMAGE_ENDINGS",
+    "SPLITS",
     "Dataset",
     "Folders",
+    "LoadSide",
+    "Side",
     "SideBySide",
     "Split",
+    "Streamed",
     "load_image",
     "prepared",
     "read_image",
+    "shares",
     "to_picture",
     "to_tensor",
+    "too_large_a_crop",
     "training_batches",
 ]
 
 T = TypeVar("T")
 Split = Literal["train", "test"]
+Side = Annotated[int, Field(ge=8, le=4096)]
+LoadSide = Annotated[int, Field(ge=8, le=8192)]
 SPLITS: tuple[Split, ...] = ("train", "test")
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MOST_PIXELS = 64_000_000
@@ -76,6 +85,18 @@ class Dataset(Protocol):
         ...
 
 
+@runtime_checkable
+class Streamed(Protocol):
+    """A dataset whose training images can only be had one after the other."""
+
+    def stream(self, seed: int, place: int, places: int, first: int) -> Iterator[dict[str, Tensor]]:
+        """Training images for one of `places` in a batch, from its number `first` on, without end.
+
+        `{"a": (C, size, size), "b": ...}`, values in [-1, 1]; a function of the arguments alone.
+        """
+        ...
+
+
 class Folders:
     """Two folders of images of each split: trainA, trainB, testA, testB.
 
@@ -102,8 +123,8 @@ class Folders:
         *,
         root: str,
         paired: bool = False,
-        size: Annotated[int, Field(ge=8, le=4096)] = 256,
-        load_size: Annotated[int, Field(ge=8, le=8192)] | None = None,
+        size: Side = 256,
+        load_size: LoadSide | None = None,
         flip: bool = True,
         channels_a: Literal[1, 3] = 3,
         channels_b: Literal[1, 3] = 3,
@@ -128,7 +149,7 @@ class Folders:
         root = Path(options["root"])
         missing = _missing(root, [f"{split}{d}" for split in SPLITS for d in "AB"])
         yield from missing
-        yield from _too_large_a_crop(options)
+        yield from too_large_a_crop(options)
         if options["paired"] and not missing:
             for split in SPLITS:
                 a, b = (image_files(root / f"{split}{d}") for d in "AB")
@@ -177,8 +198,8 @@ class SideBySide:
         *,
         root: str,
         paired: bool = True,
-        size: Annotated[int, Field(ge=8, le=4096)] = 256,
-        load_size: Annotated[int, Field(ge=8, le=8192)] | None = None,
+        size: Side = 256,
+        load_size: LoadSide | None = None,
         flip: bool = True,
         channels_a: Literal[1, 3] = 3,
         channels_b: Literal[1, 3] = 3,
@@ -198,7 +219,7 @@ class SideBySide:
         """Folders that are missing or empty, and crops larger than what they are cut from."""
         root = Path(options["root"])
         yield from _missing(root, _split_folders(root).values())
-        yield from _too_large_a_crop(options)
+        yield from too_large_a_crop(options)
 
     def count(self, split: Split, domain: str) -> int:
         """How many files."""
@@ -258,7 +279,8 @@ def _missing(root: Path, folders: Iterable[str]) -> list[str]:
     return found
 
 
-def _too_large_a_crop(options: Mapping[str, Any]) -> Iterable[str]:
+def too_large_a_crop(options: Mapping[str, Any]) -> Iterable[str]:
+    """A problem if a crop cannot be cut out of what `load_size` leaves."""
     if (options["load_size"] or options["size"]) < options["size"]:
         yield f"load_size = {options['load_size']} is smaller than size = {options['size']}"
 
@@ -314,17 +336,21 @@ def _empty(folder: Path) -> str:
     return f"{folder}/ holds no image ({', '.join(IMAGE_ENDINGS)})"
 
 
-def read_image(path: Path, channels: int) -> Image.Image:
+def read_image(file: Path | BinaryIO, channels: int, name: str | None = None) -> Image.Image:
     """A picture from a file: upright, without transparency, 8 bits, RGB or grey.
+
+    Args:
+        name: what errors call it; the path if not given.
 
     Raises:
         DataError: no such file, not an image, or more than 64 megapixels; the file is named.
     """
+    name = name or str(file)
     try:
-        with Image.open(path) as opened:
+        with Image.open(file) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise DataError(
-                    f"{path}: {opened.width}x{opened.height} px are more than "
+                    f"{name}: {opened.width}x{opened.height} px are more than "
                     f"{MOST_PIXELS // 1_000_000} megapixels"
                 )
             picture = ImageOps.exif_transpose(opened)
@@ -338,7 +364,7 @@ def read_image(path: Path, channels: int) -> Image.Image:
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds
-        raise DataError(f"{path}: not a readable image ({type(error).__name__}: {error})") from error
+        raise DataError(f"{name}: not a readable image ({type(error).__name__}: {error})") from error
 
 
 def resize_shorter(picture: Image.Image, side: int) -> Image.Image:
@@ -394,6 +420,28 @@ def _order(seed: int, stream: str, epoch: int, count: int) -> list[int]:
     return counted_generator(seed, "order", stream, epoch).permutation(count).tolist()
 
 
+def shares(batch_size: int, parts: int, accumulation: int, processes: int) -> list[list[list[int]]]:
+    """How the places of a batch are shared out: by micro-batch, by process, to places.
+
+    Each share gets the same number of places from each part of the batch, in order; shares may
+    differ in size by one such set. The images of a micro-batch are the same whatever the number of
+    processes.
+
+    Args:
+        batch_size: a multiple of `parts`, and at least parts * accumulation * processes; a batch
+            that is not shared out can have any size.
+        parts: of the batch, which play different roles (`Translator.batch_parts`).
+    """
+    if accumulation == processes == 1:
+        return [[list(range(batch_size))]]
+    sets = np.arange(batch_size).reshape(parts, -1)
+    micro_batches = np.array_split(sets, accumulation, axis=1)
+    return [
+        [share.ravel().tolist() for share in np.array_split(micro_batch, processes, axis=1)]
+        for micro_batch in micro_batches
+    ]
+
+
 def training_batches(
     dataset: Dataset,
     seed: int,
@@ -412,14 +460,49 @@ def training_batches(
     Yields:
         `{"a": (len(places), C, size, size), "b": ...}`, values in [-1, 1].
     """
+    loader: DataLoader[dict[str, Tensor]]
+    if isinstance(dataset, Streamed):
+        num_workers = min(num_workers, len(places))
+        source = _Streams(dataset, seed, first_step, last_step, batch_size, places)
+        loader = DataLoader(
+            source, None, num_workers=num_workers, worker_init_fn=_leave_signals_to_the_main_process
+        )
+        parts = iter(loader)  # of each batch one from each worker, in turn
+        for step_parts in zip(*[parts] * max(1, num_workers), strict=True):
+            yield {d: torch.cat([part[d] for part in step_parts]) for d in "ab"}
+        return
     steps = ([t * batch_size + place for place in places] for t in range(first_step, last_step))
     yield from DataLoader(
         _Positions(dataset, seed),
         batch_sampler=steps,
         num_workers=num_workers,
-        worker_init_fn=_leave_ctrl_c_to_the_main_process,
+        worker_init_fn=_leave_signals_to_the_main_process,
     )
 
 
-def _leave_ctrl_c_to_the_main_process(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class _Streams(IterableDataset[dict[str, Tensor]]):
+    """The images of some places in each batch; a worker's are its part of these places."""
+
+    def __init__(
+        self, dataset: Streamed, seed: int, first: int, last: int, batch_size: int, places: Sequence[int]
+    ) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.first, self.last = first, last
+        self.batch_size = batch_size
+        self.places = places
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        worker = get_worker_info()
+        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        mine = np.array_split(np.asarray(self.places), count)[number].tolist()
+        streams = [self.dataset.stream(self.seed, place, self.batch_size, self.first) for place in mine]
+        for _ in range(self.first, self.last):
+            images = [next(stream) for stream in streams]
+            yield {d: torch.stack([both[d] for both in images]) for d in "ab"}
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Ctrl-C, and torchrun's SIGTERM, go to all: workers must stay until the main process has saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

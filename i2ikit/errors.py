@@ -8,6 +8,7 @@ I2IKitError                 everything below; the command line prints it and exi
 ├── RunError                a run folder is missing, in use, or not what it should be
 ├── FetchError              a file cannot be had from the network
 ├── WeightsError            the weights of a network that others trained cannot be had
+├── ProcessError            another process of this command failed or died
 └── TrainingError           training cannot go on (losses or gradients stay non-finite, ...)
 """
 
@@ -23,6 +24,7 @@ __all__ = [
     "FetchError",
     "I2IKitError",
     "Problem",
+    "ProcessError",
     "RecipeError",
     "RunError",
     "ShapeError",
@@ -86,6 +88,18 @@ class FetchError(I2IKitError):
 
 class WeightsError(I2IKitError):
     """The weights of a network that others trained cannot be had; names each place that was tried."""
+
+
+class ProcessError(I2IKitError):
+    """A process of this command failed or died, so that the others end too.
+
+    Args:
+        told: another process on this machine says so.
+    """
+
+    def __init__(self, text: str, *, told: bool = False) -> None:
+        super().__init__(text)
+        self.told = told
 
 
 class TrainingError(I2IKitError):

@@ -5,7 +5,6 @@ With several processes (torchrun), each measures its part of the inputs.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -19,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
 
 from i2ikit.checkpoints import load_translator, trained_images, trained_steps
 from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
 from i2ikit.metrics.subject import Measured, Metric, Share, Subject
+from i2ikit.processes import processes
 from i2ikit.recipe import load_data_spec, override
 from i2ikit.registry import Setting, Spec, metrics
 from i2ikit.runs import RESOLVED, WEIGHTS
@@ -85,8 +83,8 @@ def evaluate(
         DataError, WeightsError: a metric cannot measure this run (if strict).
     """
     strict = strict and names is not None
-    with _processes() as processes:
-        translator = load_translator(run).to(processes.device)
+    with processes() as group:
+        translator = load_translator(run).to(group.device)
         to = chosen_target(translator, to)
         # What is not asked for by name may not suit the images: then measuring says so.
         size = trained_images(run).size if strict else None
@@ -98,19 +96,19 @@ def evaluate(
         known = (
             {name: _known(paths[name], spec, data, trained) for name, spec in specs.items()} if reuse else {}
         )
-        with processes.main_process_first():  # it may have to fetch weights
+        with group.first_on_each_machine():  # it may have to fetch weights
             built = {name: known.get(name) or _built(spec) for name, spec in specs.items()}
         if strict:
             _raise_first(built)
-        with processes.main_process_first():  # it may have to render images
+        with group.first_on_each_machine():  # it may have to render images
             dataset = data()
-        share = Share(processes.process_index, processes.num_processes, gather_object)
+        share = Share(group.rank, group.count, group.gather)
         subject = Subject(translator, dataset, to, seed, share)
         for name, metric in built.items():
             found = _measure(metric, dataclasses.replace(subject, title=name))
             if strict:
                 _raise_first({name: found})
-            if not processes.is_main_process:
+            if not group.is_main:
                 continue
             if isinstance(found, I2IKitError):
                 yield Finding(name, direction(to), f"not measured: {found}")
@@ -124,20 +122,6 @@ def _raise_first(results: Mapping[str, object]) -> None:
     for result in results.values():
         if isinstance(result, I2IKitError):
             raise result
-
-
-@contextlib.contextmanager
-def _processes() -> Iterator[PartialState]:
-    """Those that torchrun started, or this one; a group that was begun here also ends here."""
-    begun_here = not torch.distributed.is_initialized()
-    # Accelerate takes several processes for one, unless it is told that they have no GPU.
-    processes = PartialState(cpu=not torch.accelerator.is_available())
-    try:
-        yield processes
-    finally:
-        if begun_here and torch.distributed.is_initialized():
-            processes.destroy_process_group()
-            PartialState._reset_state()
 
 
 def _built(spec: Spec) -> Metric | I2IKitError:

@@ -13,19 +13,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 import i2ikit
-from i2ikit.errors import Problem, RecipeError, did_you_mean
+from i2ikit.errors import ComponentError, Problem, RecipeError, did_you_mean
 from i2ikit.registry import (
     Registry,
     Setting,
@@ -38,6 +40,7 @@ from i2ikit.registry import (
 
 __all__ = [
     "OptimizerOptions",
+    "Precision",
     "Recipe",
     "TrainingOptions",
     "find_recipe",
@@ -48,6 +51,7 @@ __all__ = [
 ]
 
 Steps = Annotated[int, Field(gt=0)]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class OptimizerOptions(BaseModel):
@@ -74,16 +78,20 @@ class TrainingOptions(BaseModel):
     """How long, how much at once, and how often to look.
 
     steps: iterations; each runs every phase once.  batch_size: images per domain and step, over
-    all processes.  precision: "fp32", or "bf16" for autocast.  ema: decay per step of the averaged
-    weights that are used for samples and translation.  Intervals are in steps; 0 means at the end
-    only.  keep: checkpoints kept.  workers: processes that read images; 0 reads in the main one.
+    all processes.  accumulation: micro-batches that a step is cut into; each phase adds up their
+    gradients, which needs less memory and, batch norm aside, gives the same.  precision: "fp32", or
+    "bf16" or "fp16" for autocast; weights and losses stay fp32, and fp16 needs a GPU.  ema: decay
+    per step of the averaged weights that are used for samples and translation.  Intervals are in
+    steps; 0 means at the end only.  keep: checkpoints kept.  workers: for each process, others
+    that read its images; 0 reads in itself.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: Steps
     batch_size: Annotated[int, Field(gt=0, le=65536)] = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    accumulation: Annotated[int, Field(gt=0, le=65536)] = 1
+    precision: Precision = "fp32"
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     log_every: Steps = 10
     sample_every: Annotated[int, Field(ge=0)] = 500
@@ -128,12 +136,13 @@ class Recipe:
         return tomli_w.dumps(_without_none(table), multiline_strings=False)
 
 
-def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: int = 1) -> Recipe:
     """Read and check a recipe.
 
     Args:
         source: a path, or the name of a recipe that ships with i2ikit.
         overrides: `key.path=VALUE` each; VALUE is TOML, else a string.
+        processes: how many will share out each batch.
 
     Raises:
         RecipeError: with every problem, each with its path and the nearest valid spelling.
@@ -141,7 +150,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = find_recipe(source)
     table = _read_recipe(path)
     problems = [problem for text in overrides if (problem := override(table, text))]
-    recipe, found = _check(table, path.stem)
+    recipe, found = _check(table, path.stem, processes)
     problems += found
     if recipe is None or problems:
         raise RecipeError(str(source), problems)
@@ -267,39 +276,67 @@ def override(table: dict[str, Any], text: str) -> Problem | None:
     return None
 
 
-def _check(table: dict[str, Any], name: str) -> tuple[Recipe | None, list[Problem]]:
+def _check(table: dict[str, Any], name: str, processes: int) -> tuple[Recipe | None, list[Problem]]:
     sections = ("data", "translator", "optimizer")
     # [versions] of a resolved.toml is a record, not a choice.
     top = {key: value for key, value in table.items() if key not in (*sections, "versions")}
     rest, problems = validated(_Rest, top, "", "a recipe", sections)
-    batch_size = _batch_size(table)
-    data, found = _section(datasets, table, "data", (), Setting(None, batch_size))
+    setting = _batch_setting(table, processes)
+    data, found = _section(datasets, table, "data", (), setting)
     problems += found
-    setting = Setting(None, batch_size) if found else _setting(data, batch_size)
+    setting = setting if found else _image_setting(data, setting)
     translator, found = _section(translators, table, "translator", ("images",), setting)
     problems += found
     optimizers, found = _check_optimizers(table.get("optimizer", {}), translator)
     problems += found
+    if rest:
+        problems += _check_machine(TrainingOptions(**rest["training"]), translator, processes)
     if problems:
         return None, problems
     training = TrainingOptions(**rest["training"])
     return Recipe(name, rest["seed"], data, translator, optimizers, training), []
 
 
-def _setting(data: Spec, batch_size: int) -> Setting:
+def _image_setting(data: Spec, setting: Setting) -> Setting:
     """What the dataset's options (or its class, for `paired`) say of the images."""
     size = data.options.get("size")
     paired = data.options.get("paired", getattr(datasets.load(data.name), "paired", None))
-    return Setting(
-        size if isinstance(size, int) else None, batch_size, paired if isinstance(paired, bool) else None
+    return dataclasses.replace(
+        setting,
+        size=size if isinstance(size, int) else None,
+        paired=paired if isinstance(paired, bool) else None,
     )
 
 
-def _batch_size(table: Mapping[str, Any]) -> int:
-    """The batch size, for checks of other options; 2, which suits all, while it is wrong itself."""
+def _batch_setting(table: Mapping[str, Any], processes: int) -> Setting:
+    """The batch, for checks of other options; while it is wrong itself, one of 2, which suits all."""
     training = table.get("training")
-    given = training.get("batch_size", 1) if isinstance(training, Mapping) else None
-    return given if isinstance(given, int) and given > 0 else 2
+    given = training if isinstance(training, Mapping) else {"batch_size": None}
+    batch_size, accumulation = given.get("batch_size", 1), given.get("accumulation", 1)
+    if isinstance(batch_size, int) and isinstance(accumulation, int) and min(batch_size, accumulation) > 0:
+        return Setting(None, batch_size, None, processes, accumulation)
+    return Setting(None, 2)
+
+
+def _check_machine(training: TrainingOptions, translator: Spec, processes: int) -> Iterator[Problem]:
+    """What this machine, and this number of processes, cannot do."""
+    if training.precision == "fp16" and not torch.accelerator.is_available():
+        message = "'fp16' needs a GPU, and this machine shows none; use 'bf16' or 'fp32'"
+        yield Problem("training.precision", message)
+    if processes == training.accumulation == 1:
+        return
+    try:
+        parts = translators.load(translator.name).batch_parts
+    except (ComponentError, AttributeError):
+        return  # the translator's own problem
+    least = parts * training.accumulation * processes
+    if training.batch_size < least or training.batch_size % parts:
+        needed = f"{least} or more" + f", in multiples of {parts}" * (parts > 1)
+        yield Problem(
+            "training.batch_size",
+            f"{training.batch_size} cannot be shared out to {processes} process{'es' * (processes > 1)} with "
+            f"training.accumulation = {training.accumulation}; '{translator.name}' needs {needed}",
+        )
 
 
 def _section(
@@ -318,7 +355,7 @@ def _check_optimizers(table: object, translator: Spec) -> tuple[dict[str, Optimi
     try:
         method = translators.load(translator.name)
         roles: tuple[str, ...] = (*method.generative, *method.adversarial)
-    except i2ikit.errors.ComponentError:
+    except ComponentError:
         roles = ()
     nested = {key: value for key, value in table.items() if isinstance(value, Mapping)}
     shared = {key: value for key, value in table.items() if key not in nested}

@@ -83,11 +83,20 @@ class Setting:
         size: side of the training images, in pixels; None where the dataset does not say.
         batch_size: images per domain and step, over all processes.
         paired: whether training gets pairs; None where the dataset does not say.
+        processes: among which each micro-batch is shared out.
+        accumulation: micro-batches that a step is cut into.
     """
 
     size: int | None
     batch_size: int
     paired: bool | None = None
+    processes: int = 1
+    accumulation: int = 1
+
+    @property
+    def images_at_once(self) -> int:
+        """Images per domain that go through the networks at once, over all processes."""
+        return max(1, self.batch_size // self.accumulation)
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
 """Training, top to bottom: build what the recipe names, run one step, run the loop.
 
-A step runs the translator's phases in order. For each phase: draw its noise, call its function for
-named losses, weigh and add them, backpropagate, step the optimizers of the networks that it trains.
+A step runs the translator's phases in order. For each phase and each micro-batch: draw its noise, call
+its function for named losses, weigh and add them, backpropagate; then step the optimizers of the
+networks that the phase trains. Several processes each take their share of every micro-batch.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import ProjectConfiguration, convert_to_fp32
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint, save_weights
-from i2ikit.data import Dataset, training_batches
+from i2ikit.data import Dataset, shares, training_batches
 from i2ikit.draws import counted_seed, normal_draws
 from i2ikit.errors import TrainingError
-from i2ikit.recipe import OptimizerOptions, Recipe
+from i2ikit.processes import Processes, processes
+from i2ikit.recipe import OptimizerOptions, Precision, Recipe
 from i2ikit.runlog import RunLog
 from i2ikit.sampling import save_samples
 from i2ikit.translator import (
     Batch,
     Draws,
-    Handed,
     ImageSpec,
     Losses,
     Phase,
@@ -43,6 +44,8 @@ from i2ikit.translator import (
 )
 
 __all__ = [
+    "Draw",
+    "MicroBatch",
     "Probe",
     "Stopped",
     "TrainingState",
@@ -60,21 +63,24 @@ Probe = Callable[[Translator], tuple[Mapping[str, float], Sequence[str]]]
 """Looks at the averaged weights whenever samples are made: numbers by name for the log, and remarks."""
 
 
-class PhaseModule(nn.Module):
-    """One phase as one module, which Accelerate wraps: registers exactly the networks it trains.
+@dataclass(frozen=True)
+class MicroBatch:
+    """The images of a step that this process puts through the networks at once.
 
-    DistributedDataParallel then synchronises these and nothing else; the phase's function reaches
-    the other networks, unregistered and frozen, through the translator.
+    Args:
+        images: by domain, on the state's device.
+        places: where each of them stands in the batch of the step, over all processes.
+        weight: of its losses: processes * len(places) / (images of the step per domain). Gradients are
+            averaged over processes, so that each image counts alike, however they are shared out.
     """
 
-    def __init__(self, phase: Phase) -> None:
-        super().__init__()
-        self.trained = nn.ModuleList(phase.trains)
-        self.losses = phase.losses
+    images: Batch
+    places: Sequence[int]
+    weight: float = 1.0
 
-    def forward(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """Losses by name, and what is handed on."""
-        return self.losses(batch, draws, handed)
+
+Draw = Callable[[Phase, Sequence[int]], Draws]
+"""The noise of a phase for the images at these places."""
 
 
 @dataclass
@@ -85,7 +91,6 @@ class TrainingState:
     translator: Translator
     ema: Translator
     phases: tuple[Phase, ...]
-    modules: Mapping[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer]
     schedules: Mapping[str, OptimizerOptions]
     steps: int
@@ -110,7 +115,7 @@ def build(
     accelerator: Accelerator,
     steps: int,
 ) -> TrainingState:
-    """Put a translator on its device, with an EMA copy, one Adam per network and wrapped phases."""
+    """Put a translator on its device, with an EMA copy and one Adam per network."""
     translator = translator.to(accelerator.device).train()
     ema = copy.deepcopy(translator).eval().requires_grad_(False)
     adams = {
@@ -124,54 +129,110 @@ def build(
         )
         for role, network in translator.networks.items()
     }
-    phases = translator.phases()
-    modules = {phase.name: accelerator.prepare_model(PhaseModule(phase)) for phase in phases}
-    return TrainingState(accelerator, translator, ema, phases, modules, adams, optimizers, steps)
+    return TrainingState(accelerator, translator, ema, translator.phases(), adams, optimizers, steps)
 
 
 def train_step(
-    state: TrainingState, step: int, batch: Batch, draw: Callable[[Phase], Draws]
+    state: TrainingState, step: int, micro_batches: Sequence[MicroBatch], draw: Draw
 ) -> dict[str, Tensor]:
     """One iteration: every phase that is due, each followed by its optimizers.
 
+    Accumulation is inside a phase: all micro-batches go through it before its optimizers step, so
+    that networks take the same number of steps, and the same ones, whatever the number of
+    micro-batches (but for batch norm, whose statistics are of one micro-batch of all processes).
+
     Args:
         step: counted from 0.
-        batch: images on the state's device.
+        micro_batches: this process's shares of each; every process has as many.
         draw: the noise of a phase.
 
     Returns:
-        Unweighted, detached losses by `phase/name` or `phase/name/part`.
+        Unweighted, detached losses by `phase/name` or `phase/name/part`: this process's part of the
+        mean over all images, so that the mean over processes is that.
 
     Raises:
         TrainingError: gradients were not finite in 20 updates in a row.
     """
     skips_before = state.skips
-    handed: dict[str, Tensor] = {}
+    handed: list[dict[str, Tensor]] = [{} for _ in micro_batches]
     logged: dict[str, Tensor] = {}
     for phase in state.phases:
         if step % phase.every or not any(state.translator.weights[phase.name].values()):
             continue
-        roles = state.roles(phase)
-        idle = [net for role, net in state.translator.networks.items() if role not in roles]
-        optimizers = [state.optimizers[role] for role in roles]
+        optimizers = [state.optimizers[role] for role in state.roles(phase)]
         buffers = [(b, b.clone()) for net in phase.trains for b in net.buffers()]
-        for role in roles:
+        for role in state.roles(phase):
             set_learning_rate(state.optimizers[role], state.schedules[role], step, state.steps)
             state.optimizers[role].zero_grad()
-        with frozen(*idle):
-            losses, new = state.modules[phase.name](batch, draw(phase), handed)
-            total = weighted_total(losses, state.translator.weights[phase.name])
-            state.accelerator.backward(total)
-        if _finite(phase):
-            for optimizer in optimizers:
-                optimizer.step()
-        else:
-            _skip(state, step, phase, losses, buffers)
-        handed.update(new)
-        logged.update({f"{phase.name}/{name}": loss.detach() for name, loss in losses.items()})
+        losses = _backpropagate(state, phase, micro_batches, handed, draw)
+        with _unscaled(state.accelerator, optimizers):
+            if _finite(phase):
+                for optimizer in optimizers:
+                    optimizer.step()
+            else:
+                _skip(state, step, phase, losses, buffers)
+        logged.update({f"{phase.name}/{name}": loss for name, loss in losses.items()})
     if state.skips == skips_before:  # a sound discriminator must not hide a broken generator
         state.skips = 0
     return logged
+
+
+def _backpropagate(
+    state: TrainingState,
+    phase: Phase,
+    micro_batches: Sequence[MicroBatch],
+    handed: Sequence[dict[str, Tensor]],
+    draw: Draw,
+) -> dict[str, Tensor]:
+    """Gradients of one phase, summed over micro-batches and averaged over processes; its losses.
+
+    What the phase hands on is added to `handed`, for each micro-batch on its own.
+    """
+    weights = state.translator.weights[phase.name]
+    idle = [net for net in state.translator.networks.values() if not any(net is t for t in phase.trains)]
+    summed: dict[str, Tensor] = {}
+    with frozen(*idle):
+        for micro, given in zip(micro_batches, handed, strict=True):
+            with state.accelerator.autocast():
+                found = phase.losses(micro.images, draw(phase, micro.places), given)
+            losses, new = convert_to_fp32(found)
+            state.accelerator.backward(micro.weight * weighted_total(losses, weights))
+            given.update(new)
+            for name, loss in losses.items():
+                summed[name] = summed.get(name, 0) + micro.weight * loss.detach()
+    _average_gradients(state.accelerator, phase)
+    return summed
+
+
+def _average_gradients(accelerator: Accelerator, phase: Phase) -> None:
+    """Exchange the gradients of what a phase trains, once and all in one piece.
+
+    Not by DistributedDataParallel, which hooks into whole modules: phases share modules, and leave
+    those without gradient whose losses have no weight.
+    """
+    if accelerator.num_processes == 1:
+        return
+    gradients = [p.grad for net in phase.trains for p in net.parameters() if p.grad is not None]
+    sizes = [g.numel() for g in gradients]
+    averaged = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+    for gradient, part in zip(gradients, torch.split(averaged, sizes), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+@contextlib.contextmanager
+def _unscaled(accelerator: Accelerator, optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[None]:
+    """fp16: within, the gradients of these optimizers (and of no other) are as without loss scaling.
+
+    Accelerate's own clipping would unscale every optimizer, those of half-done phases too. All
+    optimizers share one scale, which is adjusted after each phase.
+    """
+    scaler = accelerator.scaler
+    if scaler is not None:
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
+    yield
+    if scaler is not None:
+        scaler.update()
 
 
 def set_learning_rate(
@@ -206,7 +267,8 @@ def _skip(
         buffer.copy_(before)
     state.skips += 1
     if state.skips >= MOST_SKIPS:
-        bad = [name for name, loss in losses.items() if not math.isfinite(loss.item())]
+        means = state.accelerator.reduce(dict(losses), "mean")
+        bad = [name for name, loss in means.items() if not math.isfinite(loss.item())]
         raise TrainingError(
             f"step {step}, phase '{phase.name}': gradients were not finite in {MOST_SKIPS} updates in a "
             f"row; losses that are not finite: {', '.join(bad) or 'none'}. Try a lower lr, or fp32"
@@ -240,37 +302,59 @@ def train(
 ) -> Stopped:
     """Run a recipe in a run folder, from the start or from its newest checkpoint.
 
-    Saves samples, checkpoints and weights as it goes; SIGINT and SIGTERM save and stop.
+    Saves samples, checkpoints and weights as it goes; SIGINT and SIGTERM save and stop. Of several
+    processes all train, and the first one alone writes and speaks.
 
     Args:
+        folder: the first process's; the others read checkpoints there when resuming.
         probe: called whenever samples are made; its numbers are logged, its remarks printed.
 
     Returns:
         How many steps are done; the signal, if one ended it.
     """
+    with processes() as group:
+        return _train(recipe, data, folder, resume, probe, console, group)
+
+
+def _train(
+    recipe: Recipe,
+    data: Dataset,
+    folder: Path,
+    resume: bool,
+    probe: Probe | None,
+    console: Console,
+    group: Processes,
+) -> Stopped:
+    """`train`, in its group; on its own, so that nothing of it is left when the group ends."""
     options = recipe.training
     accelerator = new_accelerator(options.precision, folder)
     accelerator.init_trackers("tensorboard")
     state = build(new_translator(recipe, data.images), recipe.optimizers, accelerator, options.steps)
     first = 0
     if resume:
-        first = load_checkpoint(newest_checkpoint(folder), state.translator, state.ema, state.optimizers)
-    main = accelerator.is_main_process
-    with RunLog(folder if main else None, first, options.steps, console) as log, _signals() as caught:
+        path = group.on_main(lambda: newest_checkpoint(folder))
+        first = load_checkpoint(path, state.translator, state.ema, state.optimizers, accelerator.scaler)
+    run = _Run(recipe, data, folder, group, state, probe)
+    with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         try:
-            with torch.random.fork_rng():
-                step = _loop(recipe, data, state, first, folder, probe, log, caught)
+            with _signals() as caught, torch.random.fork_rng():
+                step, number = _loop(run, first, log, caught)
         finally:
-            accelerator.end_training()
-    return Stopped(step, caught[0] if caught and step < options.steps else None)
+            for tracker in accelerator.trackers:
+                tracker.finish()
+    return Stopped(step, number if step < options.steps else None)
 
 
-def new_accelerator(precision: Literal["fp32", "bf16"], folder: Path) -> Accelerator:
+def new_accelerator(precision: Precision, folder: Path) -> Accelerator:
     """Accelerate for one run, whatever an earlier run of this process (a notebook) asked for."""
     AcceleratorState._reset_state()
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
-    mixed = "no" if precision == "fp32" else precision
-    return Accelerator(mixed_precision=mixed, log_with="tensorboard", project_config=project)
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=not torch.accelerator.is_available(),
+        log_with="tensorboard",
+        project_config=project,
+    )
 
 
 def new_translator(recipe: Recipe, images: ImageSpec) -> Translator:
@@ -280,46 +364,44 @@ def new_translator(recipe: Recipe, images: ImageSpec) -> Translator:
         return recipe.translator(images)
 
 
-def _loop(
-    recipe: Recipe,
-    data: Dataset,
-    state: TrainingState,
-    first: int,
-    folder: Path,
-    probe: Probe | None,
-    log: RunLog,
-    caught: list[int],
-) -> int:
-    options = recipe.training
-    places = range(options.batch_size)
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same while a run goes on."""
+
+    recipe: Recipe
+    data: Dataset
+    folder: Path
+    group: Processes
+    state: TrainingState
+    probe: Probe | None
+
+
+def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, int | None]:
+    """Train from step `first`; after how many steps it ended, and by which signal."""
+    recipe, options, state, group = run.recipe, run.recipe.training, run.state, run.group
+    all_shares = shares(options.batch_size, state.translator.batch_parts, options.accumulation, group.count)
+    mine = [share[group.rank] for share in all_shares]
     sums: dict[str, Tensor] = {}
     counted = 0
 
-    def draw(phase: Phase) -> Draws:
+    def draw(phase: Phase, places: Sequence[int]) -> Draws:
         # What a network draws by itself (dropout) is counted too, so that resuming repeats it.
         torch.manual_seed(counted_seed(recipe.seed, "torch", step, phase.name, places[0]) % 2**63)
         draws = normal_draws(recipe.seed, step, phase.name, phase.draws, places)
         return {name: noise.to(state.accelerator.device) for name, noise in draws.items()}
 
-    def look() -> None:
-        save_samples(state.ema, data, recipe.seed, step, folder)
-        if probe is not None:
-            values, remarks = probe(state.ema)
-            log.write({"step": step, **values})
-            state.accelerator.log(dict(values), step=step)
-            for remark in remarks:
-                log.say(f"step {step}: {remark}")
-
     step = first
     if first == 0:
-        look()
+        _look(run, step, log)
+    places = [place for share in mine for place in share]
     batches = training_batches(
-        data, recipe.seed, first, options.steps, options.batch_size, places, options.workers
+        run.data, recipe.seed, first, options.steps, options.batch_size, places, options.workers
     )
     for batch in batches:
         images = {domain: x.to(state.accelerator.device) for domain, x in batch.items()}
         skips = state.skips
-        for name, loss in train_step(state, step, images, draw).items():
+        micro_batches = _micro_batches(images, mine, group.count / options.batch_size)
+        for name, loss in train_step(state, step, micro_batches, draw).items():
             sums[name] = sums.get(name, 0) + loss
         if state.skips > skips:
             log.say(f"step {step}: gradients were not finite; the update was skipped")
@@ -327,19 +409,59 @@ def _loop(
         step += 1
         counted += 1
         log.advance(step)
-        last = step == options.steps or bool(caught)
+        number = group.most(caught[0] if caught else 0)  # all stop after the same step
+        last = step == options.steps or number > 0
         if last or step % options.log_every == 0:
-            line = log.losses(step, {name: (total / counted).item() for name, total in sums.items()})
+            means = group.mean(torch.stack(list(sums.values())) / counted).tolist()
+            line = log.losses(step, dict(zip(sums, means, strict=True)))
             state.accelerator.log({k: v for k, v in line.items() if "/" in k}, step=step)
             sums, counted = {}, 0
         if last or _due(step, options.sample_every):
-            look()
+            _look(run, step, log)
         if last or _due(step, options.checkpoint_every):
-            save_weights(state.ema, data.images, step, folder)
-            save_checkpoint(folder, step, state.translator, state.ema, state.optimizers, options.keep)
+            _save(run, step)
         if last:
-            break
-    return step
+            return step, number or None
+    return step, None
+
+
+def _micro_batches(images: Batch, mine: Sequence[Sequence[int]], weight: float) -> list[MicroBatch]:
+    """The images of one step, cut into this process's shares; `weight` is that of one image."""
+    sizes = [len(places) for places in mine]
+    cut = {domain: torch.split(x, sizes) for domain, x in images.items()}
+    return [
+        MicroBatch({d: parts[n] for d, parts in cut.items()}, places, weight * len(places))
+        for n, places in enumerate(mine)
+    ]
+
+
+def _look(run: _Run, step: int, log: RunLog) -> None:
+    """Samples, and what the probe says; in the first process, while the others wait for it."""
+    if not run.group.is_main:
+        return
+    save_samples(run.state.ema, run.data, run.recipe.seed, step, run.folder)
+    if run.probe is not None:
+        values, remarks = run.probe(run.state.ema)
+        log.write({"step": step, **values})
+        run.state.accelerator.log(dict(values), step=step)
+        for remark in remarks:
+            log.say(f"step {step}: {remark}")
+
+
+def _save(run: _Run, step: int) -> None:
+    """Weights and a checkpoint; by the first process, as all hold the same."""
+    state = run.state
+    if run.group.is_main:
+        save_weights(state.ema, run.data.images, step, run.folder)
+        save_checkpoint(
+            run.folder,
+            step,
+            state.translator,
+            state.ema,
+            state.optimizers,
+            state.accelerator.scaler,
+            run.recipe.training.keep,
+        )
 
 
 def _due(step: int, every: int) -> bool:

@@ -70,7 +70,8 @@ class Phase:
 
     Args:
         name: key of its losses in weights and logs.
-        losses: the function; it is called once per micro-batch.
+        losses: the function; it is called once per micro-batch, in each process with its share. Every
+            loss is a mean over samples, so that the mean of shares is that of the whole.
         trains: the networks whose optimizers step afterwards; all others are frozen meanwhile.
         draws: standard normal draws that it needs, as shape per sample.
         every: run it at every n-th step only.
@@ -103,6 +104,10 @@ class Translator(nn.Module, ABC):
 
     adversarial: ClassVar[tuple[str, ...]]
     """Roles that only training needs."""
+
+    batch_parts: ClassVar[int] = 1
+    """Parts of a batch, one after the other, that play different roles; a batch is then shared out to
+    processes so that each gets as much of every part."""
 
     targets: tuple[str, ...] = ("b", "a")
     """Domains that it translates into, the usual one first; a method of one direction sets its own."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import json
 import math
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from i2ikit.metrics.style import DiversityProbe
 from i2ikit.recipe import OptimizerOptions, Recipe, load_recipe
 from i2ikit.runs import RESOLVED
 from i2ikit.training import (
+    MicroBatch,
     TrainingState,
     build,
     new_accelerator,
@@ -34,7 +36,7 @@ from i2ikit.training import (
     train_step,
     update_ema,
 )
-from i2ikit.translator import Draws, ImageSpec, Phase, Translator, weighted_total
+from i2ikit.translator import Draws, Handed, ImageSpec, Phase, Translator, weighted_total
 from tests.conftest import NARROW, tiny_recipe
 
 IMAGES = ImageSpec({"a": 3, "b": 3}, 64)
@@ -53,10 +55,10 @@ def batch_of(n: int = 2) -> dict[str, Tensor]:
 
 
 def step(state: TrainingState, batch: Mapping[str, Tensor], t: int = 0) -> dict[str, Tensor]:
-    def draw(phase: Phase) -> Draws:
-        return normal_draws(0, t, phase.name, phase.draws, range(len(batch["a"])))
+    def draw(phase: Phase, places: Sequence[int]) -> Draws:
+        return normal_draws(0, t, phase.name, phase.draws, places)
 
-    return train_step(state, t, batch, draw)
+    return train_step(state, t, [MicroBatch(batch, range(len(batch["a"])))], draw)
 
 
 def run(recipe: Recipe, folder: Path, *, resume: bool = False) -> int:
@@ -94,9 +96,8 @@ def test_a_phase_gives_gradients_to_the_networks_it_trains_and_to_no_other(folde
         for optimizer in state.optimizers.values():
             optimizer.zero_grad()
         alone = copy.copy(state)
-        alone.phases = (phase,)
         fakes = {"x_ab": batch_of()["a"], "x_ba": batch_of()["b"]}
-        alone.modules = {phase.name: WithHanded(state.modules[phase.name], fakes)}
+        alone.phases = (given(phase, fakes),)
         step(alone, batch_of())
         for role, network in state.translator.networks.items():
             has_gradient = any(p.grad is not None and p.grad.any() for p in network.parameters())
@@ -105,16 +106,9 @@ def test_a_phase_gives_gradients_to_the_networks_it_trains_and_to_no_other(folde
     assert sorted(seen) == sorted(state.translator.networks)
 
 
-class WithHanded(nn.Module):
+def given(phase: Phase, handed: Handed) -> Phase:
     """A phase, given what an earlier one would have handed on."""
-
-    def __init__(self, module: nn.Module, handed: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.module = module
-        self.handed = handed
-
-    def forward(self, batch: object, draws: object, handed: object) -> object:
-        return self.module(batch, draws, self.handed)
+    return dataclasses.replace(phase, losses=lambda batch, draws, _: phase.losses(batch, draws, handed))
 
 
 def test_weight_zero_is_neither_computed_nor_returned(folders: Path) -> None:
@@ -204,14 +198,15 @@ def test_training_gives_up_after_many_non_finite_updates_and_names_the_losses(fo
 def test_a_sound_discriminator_does_not_hide_a_generator_that_stays_broken(folders: Path) -> None:
     state = new_state(tiny_recipe(folders, "translator.order=discriminator-first"))
 
-    def draw(phase: Phase) -> Draws:
+    def draw(phase: Phase, places: Sequence[int]) -> Draws:
         value = math.nan if phase.name == "generator" else 0.0
         return {name: torch.full((2, *shape), value) for name, shape in phase.draws.items()}
 
+    micro_batches = [MicroBatch(batch_of(), range(2))]
     for t in range(19):
-        train_step(state, t, batch_of(), draw)
+        train_step(state, t, micro_batches, draw)
     with pytest.raises(TrainingError, match=r"step 19, phase 'generator'"):
-        train_step(state, 19, batch_of(), draw)
+        train_step(state, 19, micro_batches, draw)
 
 
 def test_ema_follows_the_weights_slowly_and_the_buffers_at_once(folders: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2ikit.components.blocks import AdaptiveResidual, ConvBlock, conv
+from i2ikit.components.blocks import AdaptiveResidual, ConvBlock, Linear, conv
 from i2ikit.components.encoders import Width
 from i2ikit.components.norms import AdaptiveNormSpec, NormSpec
 from i2ikit.errors import ShapeError
@@ -65,11 +65,11 @@ class AdaINDecoder(nn.Module):
         self.residuals = nn.ModuleList(residuals)
         self.param_counts = [block.param_count() for block in residuals]
         self.mlp = nn.Sequential(
-            nn.Linear(style_dim, mlp_width),
+            Linear(style_dim, mlp_width),
             nn.ReLU(),
-            nn.Linear(mlp_width, mlp_width),
+            Linear(mlp_width, mlp_width),
             nn.ReLU(),
-            nn.Linear(mlp_width, sum(self.param_counts)),
+            Linear(mlp_width, sum(self.param_counts)),
         )
         width = content_channels
         layers: list[nn.Module] = []

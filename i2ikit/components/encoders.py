@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2ikit.components.blocks import ConvBlock, Residual
+from i2ikit.components.blocks import ConvBlock, Linear, Residual
 from i2ikit.components.norms import NormSpec
 from i2ikit.errors import ShapeError
 from i2ikit.registry import Setting, Slot, Spec
@@ -131,7 +131,7 @@ class StyleEncoder(nn.Module):
             layers.append(ConvBlock(channels, wider, 4, 2, 1, norm=norm))
             channels = wider
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(channels, style_dim)
+        self.head = Linear(channels, style_dim)
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
@@ -179,8 +179,8 @@ class LatentEncoder(nn.Module):
         self.blocks = nn.Sequential(
             *(_HalvingResidual(channels[n], channels[n + 1], norm) for n in range(num_blocks))
         )
-        self.mean = nn.Linear(channels[-1], latent_dim)
-        self.log_variance = nn.Linear(channels[-1], latent_dim)
+        self.mean = Linear(channels[-1], latent_dim)
+        self.log_variance = Linear(channels[-1], latent_dim)
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:

@@ -61,7 +61,7 @@ class BicycleGAN(Translator):
 
     The first half of a batch is "encoded", its real answers give the codes; the second half gives
     only real answers, for the discriminator of random translations. The extra pair of an odd batch
-    is encoded; a single pair is both.
+    is encoded; a single pair is both. Batches that several processes or micro-batches share are even.
 
     Args:
         images: channels of both domains; the size is only used by the components' checks.
@@ -74,6 +74,7 @@ class BicycleGAN(Translator):
 
     generative = ("generator", "encoder")
     adversarial = ("discriminators",)
+    batch_parts = 2
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from i2ikit.registry import (
     registries,
     translators,
 )
-from i2ikit.training import build, new_accelerator, train_step
+from i2ikit.training import MicroBatch, build, new_accelerator, train_step
 from i2ikit.translator import Draws, ImageSpec, Phase, Reconstructing, StyleEncoding, Translator
 from tests.conftest import NARROW, tiny_recipe
 
@@ -216,13 +216,13 @@ def run_two_steps(*overrides: str, folders: Path) -> None:
     recipe = tiny_recipe(folders, *overrides)
     translator = recipe.translator(ImageSpec({"a": 3, "b": 3}, 64))
     state = build(translator, recipe.optimizers, new_accelerator("fp32", folders), 2)
-    batch = {d: torch.rand(2, 3, 64, 64) for d in "ab"}
+    batch = MicroBatch({d: torch.rand(2, 3, 64, 64) for d in "ab"}, range(2))
 
-    def draw(phase: Phase) -> Draws:
+    def draw(phase: Phase, places: Sequence[int]) -> Draws:
         return {name: torch.randn(2, *shape) for name, shape in phase.draws.items()}
 
     for t in range(2):
-        assert all(loss.isfinite() for loss in train_step(state, t, batch, draw).values())
+        assert all(loss.isfinite() for loss in train_step(state, t, [batch], draw).values())
     assert state.skips == 0
 
 
@@ -284,10 +284,10 @@ def test_every_recipe_that_ships_runs_two_steps(folders: Path, path: str) -> Non
     translator = recipe.translator(ImageSpec({"a": 3, "b": 3}, 64))
     state = build(translator, recipe.optimizers, new_accelerator(recipe.training.precision, folders), 2)
     n = recipe.training.batch_size
-    batch = {d: torch.rand(n, 3, 64, 64) for d in "ab"}
+    batch = MicroBatch({d: torch.rand(n, 3, 64, 64) for d in "ab"}, range(n))
     for t in range(2):
         losses_ = train_step(
-            state, t, batch, lambda phase: {k: torch.randn(n, *s) for k, s in phase.draws.items()}
+            state, t, [batch], lambda phase, _: {k: torch.randn(n, *s) for k, s in phase.draws.items()}
         )
         assert all(loss.isfinite() for loss in losses_.values())
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 
 from i2ikit.recipe import OptimizerOptions
 from i2ikit.registry import Spec
-from i2ikit.training import TrainingState, build, train_step
-from i2ikit.translator import Draws, ImageSpec, Phase
+from i2ikit.training import Draw, MicroBatch, TrainingState, build, train_step
+from i2ikit.translator import ImageSpec
 from i2ikit_bicyclegan import BicycleGAN
 from tests.reference.formulas import fill, image, noise
 
@@ -165,14 +164,14 @@ def test_every_loss_and_weight_equals_the_official_one(golden: dict[str, Any], c
     translator = state.translator
     batch = {"a": image(count, config["input_nc"], SIDE, 0), "b": image(count, config["output_nc"], SIDE, 1)}
     draws = noise(pairs, config["nz"])
-    draw: Callable[[Phase], Draws] = lambda phase: {name: next(draws) for name in phase.draws}  # noqa: E731
+    draw: Draw = lambda phase, places: {name: next(draws) for name in phase.draws}  # noqa: E731
     if "E.mu" in figures:
         with torch.no_grad():
             mean, log_variance = translator.encoder(batch["b"][: len(figures["E.mu"]) // config["nz"]])
         assert mean.flatten().tolist() == pytest.approx(figures["E.mu"], abs=1e-8)
         assert log_variance.flatten().tolist() == pytest.approx(figures["E.logvar"], abs=1e-8)
     for step, expected in enumerate(figures["steps"]):
-        losses = train_step(state, step, batch, draw)
+        losses = train_step(state, step, [MicroBatch(batch, range(len(batch["a"])))], draw)
         for official, ours in OFFICIAL.items():
             if official in expected:
                 phase, name = ours.split("/")

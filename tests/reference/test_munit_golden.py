@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from torch import Tensor, nn
 
 from i2ikit.recipe import OptimizerOptions
 from i2ikit.registry import Spec
-from i2ikit.training import TrainingState, build, train_step
-from i2ikit.translator import Draws, ImageSpec, Phase
+from i2ikit.training import Draw, MicroBatch, TrainingState, build, train_step
+from i2ikit.translator import ImageSpec
 from i2ikit_munit import Munit
 from tests.reference.formulas import fill, image, noise
 
@@ -160,14 +159,14 @@ def test_every_loss_of_every_update_equals_the_official_one(golden: dict[str, An
     channels = golden["config"]["input_dim_a"], golden["config"]["input_dim_b"]
     batch = {d: image(count, channels[n], side, n) for n, d in enumerate("ab")}
     draws = noise(count, golden["config"]["gen"]["style_dim"])
-    draw: Callable[[Phase], Draws] = lambda phase: {name: next(draws) for name in phase.draws}  # noqa: E731
+    draw: Draw = lambda phase, places: {name: next(draws) for name in phase.draws}  # noqa: E731
     with torch.no_grad():
         content = state.translator.content_encoders["a"](batch["a"])
         assert content.norm().item() == pytest.approx(figures["c_a"]["l2"], abs=1e-8)
         style = state.translator.encode_style(batch["a"], "a")
         assert style.norm().item() == pytest.approx(figures["s_a"]["l2"], abs=1e-8)
     for step, expected in enumerate(figures["steps"]):
-        losses = train_step(state, step, batch, draw)
+        losses = train_step(state, step, [MicroBatch(batch, range(len(batch["a"])))], draw)
         totals = dict.fromkeys(("discriminator", "generator"), 0.0)
         for key, loss in losses.items():
             phase, name, _ = key.split("/")

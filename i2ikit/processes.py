@@ -1,0 +1,277 @@
+"""The processes of one command: how many there are, what only the first does, how all end together.
+
+torchrun (or mpirun, or `accelerate launch` on GPUs) starts them, Accelerate makes them a group. A
+failure of one ends all with its message. Each also tells the others, from a thread of its own, that
+it lives: one that dies, or whose machine does, is noticed within a minute, and one that is only slow
+is waited for. All of this costs nothing where there is one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor
+
+from i2ikit.errors import I2IKitError, ProcessError
+
+__all__ = ["Processes", "leave", "processes"]
+
+T = TypeVar("T")
+
+BEAT_S = 5.0
+SILENCE_S = 30.0
+"""Without a sign of life for this long, a process is taken for dead."""
+
+STORE_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The group that this process belongs to; collective calls are made by all or by none.
+
+    Args:
+        rank: the number of this process, from 0.
+        count: how many there are.
+        local_rank: its number on its machine, from 0.
+        device: where it computes.
+        backend: what carries their messages; None if there is one process.
+    """
+
+    rank: int
+    count: int
+    local_rank: int
+    device: torch.device
+    backend: str | None
+
+    def __str__(self) -> str:
+        through = f" ({self.backend})" if self.count > 1 else ""
+        return f"{self.count} process{'es' * (self.count > 1)} on {self.device.type}{through}"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes and speaks."""
+        return self.rank == 0
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """What `work` returns in the first process, in all of them. Collective."""
+        results = [work() if self.is_main else None]
+        if self.count > 1:
+            broadcast_object_list(results)
+        return results[0]  # type: ignore[return-value]
+
+    @contextlib.contextmanager
+    def first_on_each_machine(self) -> Iterator[None]:
+        """Within: one process of each machine works (fetches, renders), then all others. Collective."""
+        with PartialState().local_main_process_first():
+            yield
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        """The lists of all processes, joined in the order of their ranks. Collective."""
+        return gather_object(items) if self.count > 1 else items
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes of a tensor of one shape. Collective."""
+        if self.count == 1:
+            return values
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed / self.count
+
+    def most(self, number: int) -> int:
+        """The largest of all processes' numbers. Collective."""
+        if self.count == 1:
+            return number
+        largest = torch.tensor(number, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest.item())
+
+    def remarks(self) -> list[str]:
+        """What a person should know who started more processes than there are."""
+        asked = {name: _number(name) for name in _SIZES}
+        found = [
+            f"{name} = {number}, but this run has {self.count} process{'es' * (self.count > 1)}"
+            for name, number in asked.items()
+            if number > self.count
+        ]
+        launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
+        if self.count == 1 and launched and not found:
+            found.append("`accelerate launch` was asked for several processes, and started one")
+        if found:
+            found.append("start several with `torchrun --standalone --nproc_per_node N -m i2ikit run ...`")
+        return found
+
+
+_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_NTASKS")
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdecimal() else 0
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[Processes]:
+    """The group of this process; one that is begun here also ends here, in all processes at once.
+
+    Raises:
+        ProcessError: another process failed, or died.
+    """
+    begun_here = not dist.is_initialized()
+    # Accelerate takes several processes for one, unless it is told that they have no GPU.
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    group = Processes(
+        state.process_index, state.num_processes, state.local_process_index, state.device, state.backend
+    )
+    if group.count == 1 or not begun_here:
+        try:
+            yield group
+        finally:
+            if begun_here and dist.is_initialized():  # torchrun with one process
+                _end_group()
+        return
+    watch = _Watch(group)
+    dist.barrier()  # each has given its first sign of life
+    watch.start()
+    try:
+        yield group
+        dist.barrier()  # nobody leaves whom another waits for
+    except BaseException as error:
+        watch.ended.set()
+        raise watch.verdict(error) from error
+    watch.ended.set()
+    watch.join()
+    _end_group()
+
+
+def _end_group() -> None:
+    # gloo aborts in some runs if a wrapped module outlives its group.
+    gc.collect()
+    dist.destroy_process_group()
+    PartialState._reset_state()
+
+
+def leave(code: int) -> None:
+    """End this process; at once if its group still stands, which only a failure leaves behind.
+
+    To destroy the group would wait for the others, and to exit without that aborts in some runs.
+    """
+    if dist.is_available() and dist.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+class _Watch(threading.Thread):
+    """Tells the other processes that this one lives, and ends it when one of them does not."""
+
+    def __init__(self, group: Processes) -> None:
+        super().__init__(name="i2ikit-watch", daemon=True)
+        self.rank, self.count = group.rank, group.count
+        self.machine = socket.gethostname()
+        self.local_rank = group.local_rank
+        self.ended = threading.Event()
+        # A connection of its own: the group's is blocked while the main thread waits.
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        connection = dist.TCPStore(  # type: ignore[attr-defined]
+            address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=STORE_TIMEOUT_S)
+        )
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        self.store = dist.PrefixStore(f"i2ikit-{attempt}", connection)  # type: ignore[attr-defined]
+        self.beats = 0
+        self.seen: dict[int, tuple[bytes, float]] = {}
+        self.reached = time.monotonic()
+        self.beat()
+
+    def beat(self) -> None:
+        """One sign of life."""
+        self.beats += 1
+        self.store.set(f"alive-{self.rank}", str(self.beats))
+
+    def run(self) -> None:
+        """Look at the others until this process ends."""
+        while not self.ended.wait(BEAT_S):
+            error = self.look()
+            if error is not None and not self.ended.is_set():
+                if not error.told:
+                    sys.stderr.write(f"error: {error}\n")
+                leave(2)
+
+    def look(self) -> ProcessError | None:
+        """What is wrong with another process, if anything."""
+        now = time.monotonic()
+        try:
+            self.beat()
+            if failure := self.failure():
+                return failure
+            for rank in range(self.count):
+                value = self.store.get(f"alive-{rank}")
+                if self.seen.get(rank, (b"",))[0] != value:
+                    self.seen[rank] = (value, now)
+        except RuntimeError as error:  # what a store raises
+            if now - self.reached < SILENCE_S:
+                return None
+            return ProcessError(f"the first process has not been reached for {SILENCE_S:.0f} s: {error}")
+        self.reached = now
+        silent = [rank for rank, (_, heard) in self.seen.items() if now - heard > SILENCE_S]
+        if silent:
+            return self.claim(
+                f"process {', '.join(map(str, silent))} of {self.count} has not been heard of for "
+                f"{SILENCE_S:.0f} s; its machine or its memory may have failed"
+            )
+        return None
+
+    def failure(self) -> ProcessError | None:
+        """What the first process that failed has said, if one has."""
+        if not self.store.check(["failure"]):
+            return None
+        said = json.loads(self.store.get("failure"))
+        told = said["machine"] == self.machine or self.local_rank != 0
+        return ProcessError(said["text"], told=told)
+
+    def claim(self, text: str) -> ProcessError:
+        """Be the first to say what went wrong; the earlier word if another was."""
+        if self.store.add("failures", 1) == 1:
+            self.store.set("failure", json.dumps({"machine": self.machine, "text": text}))
+            return ProcessError(text)
+        with contextlib.suppress(RuntimeError):
+            self.store.wait(["failure"], timedelta(seconds=STORE_TIMEOUT_S))
+        return self.failure() or ProcessError(text)
+
+    def verdict(self, error: BaseException) -> BaseException:
+        """What this process should raise: its own error if it is the first that failed."""
+        if isinstance(error, KeyboardInterrupt):
+            return error
+        ours = isinstance(error, I2IKitError)
+        text = str(error) if ours else f"{type(error).__name__}: {error}"
+        of_group = not ours and (isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text)
+        if of_group:
+            text = (
+                f"process {self.rank} of {self.count} has lost another process, which said nothing: it was "
+                f"killed, its memory ran out, or its machine failed ({text.splitlines()[0]})"
+            )
+        else:
+            text = f"{text} (process {self.rank} of {self.count})"
+        try:
+            said = self.claim(text)
+        except RuntimeError:  # the store went with the process that held it
+            said = ProcessError(text)
+        first = str(said) == text and not said.told
+        if first and not ours and not of_group:
+            return error  # a bug: its traceback is worth more than a sentence
+        return said

@@ -1,0 +1,246 @@
+"""Images in tar files, for data that no disk holds: each process streams its own, one after the other.
+
+The layout is that of webdataset (which reads them): a sample is the files of one name, told apart by
+their endings. Tar files are read from front to back, so that network file systems and mounted
+buckets serve.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import webdataset
+from pydantic import Field
+from torch import Tensor
+
+from i2ikit.cache import progress_over
+from i2ikit.data import (
+    IMAGE_ENDINGS,
+    SPLITS,
+    LoadSide,
+    Side,
+    Split,
+    prepared,
+    read_image,
+    too_large_a_crop,
+)
+from i2ikit.draws import counted_generator
+from i2ikit.errors import DataError
+from i2ikit.registry import Setting
+from i2ikit.translator import ImageSpec
+
+__all__ = ["Shards"]
+
+SIZES = "sizes.json"
+
+
+class Shards:
+    """Tar files in folders: trainA, trainB, testA, testB; with `paired` in two, train and test.
+
+    Each place of a batch has tar files of its own, dealt out anew in every epoch, so that there must
+    be as many as images in a batch: what a place sees depends on (seed, epoch, place) alone, never on
+    the number of processes, and a process reads only the tar files of its places. Within a tar file,
+    `shuffle` samples at a time are mixed. Sizes, crops and flips as in `folders`.
+
+    A sample is one image, such as `0042.jpg`; of a pair both, `0042.a.jpg` and `0042.b.jpg`. A folder
+    may hold `sizes.json`, `{"0000.tar": 1000, ...}`: how many samples each tar file holds. Without it
+    they are counted at the start, which reads every header of every tar file.
+
+    Args:
+        root: the folder that holds these; relative to where the command is run.
+        paired: samples hold both images of a pair, which share their crop and flip.
+        shuffle: samples of a tar file that are kept in memory, undecoded, to be mixed.
+        size: side in pixels of what the networks see.
+        load_size: shorter side before the random crop; `size` when not given.
+        flip: mirror every other training image.
+        channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
+
+    Raises:
+        DataError: a folder is missing or holds no tar file; a tar file or an image in it cannot be
+            read (both are named); there are fewer tar files than images in a batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        paired: bool = False,
+        shuffle: Annotated[int, Field(ge=1, le=100_000)] = 100,
+        size: Side = 256,
+        load_size: LoadSide | None = None,
+        flip: bool = True,
+        channels_a: Literal[1, 3] = 3,
+        channels_b: Literal[1, 3] = 3,
+    ) -> None:
+        self.images = ImageSpec({"a": channels_a, "b": channels_b}, size)
+        self.aligned = self.paired = paired
+        self.shuffle = shuffle
+        self.load_size = load_size or size
+        self.flip = flip
+        self._kept: dict[str, list[tuple[Path, Mapping[str, Any]]]] = {}
+        self._tars = {
+            (split, domain): _tar_files(_folder(Path(root), split, domain, paired))
+            for split in SPLITS
+            for domain in "ab"
+        }
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """Folders without tar files, fewer tar files than images in a batch, too large crops."""
+        yield from too_large_a_crop(options)
+        for split, domain in itertools.product(SPLITS, "a" if options["paired"] else "ab"):
+            try:
+                tars = _tar_files(_folder(Path(options["root"]), split, domain, options["paired"]))
+                if split == "train":
+                    _check_enough(tars, setting.batch_size)
+            except DataError as error:
+                yield str(error)
+
+    def count(self, split: Split, domain: str) -> int:
+        """How many samples."""
+        tars = self._tars[split, domain]
+        return sum(_size(tar) for tar in progress_over(tars, len(tars), f"Counting {tars[0].parent}"))
+
+    def name(self, split: Split, domain: str, index: int) -> str:
+        """The sample's name, which webdataset calls its key."""
+        _, sample = self._held_out(domain)[index]
+        return str(sample["__key__"])
+
+    def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
+        """(C, size, size) in [-1, 1]: a held-out image, which are all kept in memory, undecoded.
+
+        Raises:
+            DataError: `split` is "train": those are streamed.
+        """
+        if split == "train":
+            raise DataError("training images in tar files come in a stream, not by their number")
+        tar, sample = self._held_out(domain)[index]
+        return self._decoded(sample, domain, tar, rng)
+
+    def stream(self, seed: int, place: int, places: int, first: int) -> Iterator[dict[str, Tensor]]:
+        """Training images for one place in a batch, from its number `first` on, without end."""
+        if self.paired:
+            yield from self._stream("ab", "pair", seed, place, places, first)
+        else:
+            # Unpaired domains are mixed on their own: an outline and its drawing must not meet.
+            apart = [self._stream(domain, domain, seed, place, places, first) for domain in "ab"]
+            for a, b in zip(*apart, strict=True):
+                yield {**a, **b}
+
+    def _stream(
+        self, domains: str, kind: str, seed: int, place: int, places: int, first: int
+    ) -> Iterator[dict[str, Tensor]]:
+        """Images of these domains, which come from the same tar files."""
+        tars = self._tars["train", domains[0]]
+        _check_enough(tars, places)
+        for epoch in itertools.count():
+            order = counted_generator(seed, "order", kind, epoch).permutation(len(tars))
+            for tar in (tars[index] for index in order[place::places]):
+                if first >= _size(tar):
+                    first -= _size(tar)
+                    continue
+                mixed = self._mixed(tar, counted_generator(seed, "shards", kind, epoch, tar.name))
+                for sample in itertools.islice(mixed, first, None):
+                    augmentation = (seed, "augmentation", kind, epoch, tar.name, sample["__key__"])
+                    yield {
+                        d: self._decoded(sample, d, tar, counted_generator(*augmentation)) for d in domains
+                    }
+                first = 0
+
+    def _mixed(self, tar: Path, rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+        """The samples of a tar file, mixed `shuffle` at a time."""
+        samples = _samples(tar)
+        while block := list(itertools.islice(samples, self.shuffle)):
+            for index in rng.permutation(len(block)):
+                yield block[index]
+
+    def _decoded(
+        self, sample: Mapping[str, Any], domain: str, tar: Path, rng: np.random.Generator | None
+    ) -> Tensor:
+        prefix = f"{domain}." if self.paired else ""
+        held = [e for e in IMAGE_ENDINGS if f"{prefix}{e[1:]}" in sample]
+        if not held:
+            names = ", ".join(key for key in sample if not key.startswith("__"))
+            wanted = ", ".join(f"{prefix}{e[1:]}" for e in IMAGE_ENDINGS)
+            raise DataError(f"{tar}: sample {sample['__key__']!r} holds {names}, but none of {wanted}")
+        name = f"{prefix}{held[0][1:]}"
+        file = io.BytesIO(sample[name])
+        picture = read_image(file, self.images.channels[domain], f"{tar}: {sample['__key__']}.{name}")
+        return prepared(picture, self.images.size, self.load_size, self.flip, rng)
+
+    def _held_out(self, domain: str) -> list[tuple[Path, Mapping[str, Any]]]:
+        """All held-out samples and their tar files, read once."""
+        if domain not in self._kept:
+            tars = self._tars["test", domain]
+            self._kept[domain] = [(tar, sample) for tar in tars for sample in _samples(tar)]
+        return self._kept[domain]
+
+
+def _check_enough(tars: Sequence[Path], places: int) -> None:
+    """Each place in a batch needs tar files of its own."""
+    if len(tars) < places:
+        raise DataError(
+            f"{tars[0].parent}/ holds {len(tars)} tar file{'s' * (len(tars) > 1)}, fewer than the {places} "
+            "images of a batch, which read from different ones: make more and smaller ones"
+        )
+
+
+def _folder(root: Path, split: str, domain: str, paired: bool) -> Path:
+    return root / (split if paired else f"{split}{domain.upper()}")
+
+
+def _tar_files(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.tar")) if folder.is_dir() else []
+    if not found:
+        raise DataError(f"{folder}/ holds no tar file" if folder.is_dir() else f"no folder {folder}/")
+    return found
+
+
+def _samples(tar: Path) -> Iterator[Mapping[str, Any]]:
+    """What webdataset makes of a tar file: encoded files by their endings, and `__key__`."""
+    # An absolute path has no scheme: what webdataset opens is a file, never a command or an address.
+    stream = webdataset.WebDataset(
+        [str(tar.resolve())], shardshuffle=False, nodesplitter=None, workersplitter=None
+    )
+    try:
+        yield from stream
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise DataError(f"{tar}: not a readable tar file ({type(error).__name__}: {error})") from error
+
+
+@functools.cache
+def _size(tar: Path) -> int:
+    """How many samples a tar file holds: as sizes.json says, else counted from its headers."""
+    listed = _listed_sizes(tar.parent)
+    if tar.name in listed:
+        return listed[tar.name]
+    try:
+        with tarfile.open(tar) as opened:
+            keys = {webdataset.tariterators.base_plus_ext(m.name)[0] for m in opened if m.isreg()} - {None}
+    except (tarfile.TarError, OSError) as error:
+        raise DataError(f"{tar}: not a readable tar file ({type(error).__name__}: {error})") from error
+    if not keys:
+        raise DataError(f"{tar} holds no sample")
+    return len(keys)
+
+
+@functools.cache
+def _listed_sizes(folder: Path) -> Mapping[str, int]:
+    path = folder / SIZES
+    if not path.is_file():
+        return {}
+    try:
+        sizes = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from error
+    if not (isinstance(sizes, dict) and all(isinstance(n, int) and n > 0 for n in sizes.values())):
+        raise DataError(f"{path}: should map the name of each tar file to its number of samples")
+    return sizes

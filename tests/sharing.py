@@ -1,0 +1,181 @@
+"""A few steps of a method on generated images, in one process or in several; what each computed.
+
+    torchrun --standalone --nproc_per_node 2 -m tests.sharing OUT SEED
+    python -m tests.sharing OUT SEED
+
+write gradients of the first step and losses of the first ones, for every case, to OUT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from i2ikit.data import shares
+from i2ikit.draws import normal_draws
+from i2ikit.processes import Processes, processes
+from i2ikit.recipe import load_recipe
+from i2ikit.training import MicroBatch, TrainingState, build, new_accelerator, new_translator, train_step
+from i2ikit.translator import Draws, ImageSpec, Phase
+from tests.conftest import NARROW, TINY, make_folders
+
+BATCH_SIZES = {"munit": 9, "bicyclegan": 18, "unit": 7, "cyclegan-noise": 7}
+"""Shares differ in size. In fp32 twice as many: a share of one image adds up in another order still."""
+STEPS = 6
+LONG = 20
+SIDE = 32
+SMALL = {
+    "munit": (
+        *TINY[:-1],
+        "translator.style_encoder.num_downsample=2",
+        "translator.discriminator.num_scales=2",
+        "translator.discriminator.num_layers=2",
+    ),
+    "bicyclegan": (
+        *NARROW["bicyclegan"],
+        "translator.generator.num_downsample=4",
+        "translator.encoder.num_blocks=3",
+        "translator.discriminator.num_layers=2",
+    ),
+    "unit": (*NARROW["unit"], "translator.discriminator.num_scales=1"),
+    "cyclegan-noise": (
+        *NARROW["cyclegan"],
+        "translator.generator.num_downsample=4",
+        "translator.discriminator.num_scales=1",
+    ),
+}
+"""Overrides that make the methods small enough for images of 32 px."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained: a recipe, changed; images in micro-batches; in float64 or fp32."""
+
+    recipe: str
+    overrides: tuple[str, ...]
+    accumulation: int
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        changed = " ".join(o.rpartition(".")[2] for o in self.overrides)
+        return f"{self.recipe} {changed} accumulation={self.accumulation} {str(self.dtype)[6:]}"
+
+
+def cases() -> Iterator[Case]:
+    """MUNIT with each norm in the style encoder and in both orders, and BicycleGAN."""
+    munit = [
+        (f"translator.style_encoder.norm={norm}", f"translator.order={order}")
+        for norm in ("bn", "none")
+        for order in ("generator-first", "discriminator-first")
+    ]
+    for accumulation in (1, 3, 4):
+        for dtype in (torch.float64, torch.float32):
+            for overrides in munit:
+                yield Case("munit", overrides, accumulation, dtype)
+            yield Case("bicyclegan", (), accumulation, dtype)
+    # Style encoders that no loss reaches have no gradient to exchange.
+    silent = tuple(
+        f"translator.weights.generator.{name}=0" for name in ("image_recon", "style_recon", "cycle_recon")
+    )
+    yield Case("munit", silent, 3, torch.float64)
+    yield Case("unit", (), 3, torch.float64)
+    yield Case("cyclegan-noise", (), 3, torch.float64)
+
+
+def new_state(case: Case, seed: int, folder: Path) -> TrainingState:
+    """The method in its narrow form, with initial weights that depend on the seed alone."""
+    data = ("data.name=folders", f'data.root="{folders(folder)}"', f"data.size={SIDE}", "data.paired=true")
+    options = (f"seed={seed}", "training.precision=fp32", "training.batch_size=8", "optimizer.decay=none")
+    recipe = load_recipe(case.recipe, [*data, *options, *SMALL[case.recipe], *case.overrides])
+    translator = new_translator(recipe, ImageSpec({"a": 3, "b": 3}, SIDE)).to(case.dtype)
+    return build(translator, recipe.optimizers, new_accelerator("fp32", folder), steps=100)
+
+
+def folders(folder: Path) -> Path:
+    """Some images: a recipe is not valid without."""
+    return folder / "data" if (folder / "data").exists() else make_folders(folder / "data")
+
+
+def step(state: TrainingState, case: Case, seed: int, t: int, group: Processes) -> dict[str, float]:
+    """One step of training; its losses, over all processes."""
+    generator = torch.Generator().manual_seed(1000 * seed + t)
+    size = BATCH_SIZES[case.recipe] * (1 if case.dtype == torch.float64 else 2)
+    shape = (size, 3, SIDE, SIDE)
+    images = {d: torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1 for d in "ab"}
+    everywhere = shares(size, state.translator.batch_parts, case.accumulation, group.count)
+    micro_batches = [
+        MicroBatch(
+            {d: x[share[group.rank]].to(case.dtype) for d, x in images.items()},
+            share[group.rank],
+            len(share[group.rank]) * group.count / size,
+        )
+        for share in everywhere
+    ]
+
+    def draw(phase: Phase, places: Sequence[int]) -> Draws:
+        return normal_draws(seed, t, phase.name, phase.draws, places, case.dtype)
+
+    losses = train_step(state, t, micro_batches, draw)
+    return {name: group.mean(loss).item() for name, loss in losses.items()}
+
+
+def gradients(state: TrainingState) -> dict[str, Tensor]:
+    """Of the step that was just taken, one vector for each network; zeros where there is none."""
+    return {
+        role: torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in network.parameters()]
+        )
+        for role, network in state.translator.networks.items()
+    }
+
+
+def fingerprint(state: TrainingState) -> str:
+    """Of every bit of weights, buffers and averaged weights."""
+    digest = hashlib.sha256()
+    for tensor in [*state.translator.state_dict().values(), *state.ema.state_dict().values()]:
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def results(group: Processes, seed: int, folder: Path) -> dict[str, dict[str, object]]:
+    """For every case: gradients, losses, counts of optimizer steps, and each process's fingerprint."""
+    found: dict[str, dict[str, object]] = {}
+    for case in cases():
+        state = new_state(case, seed, folder)
+        losses = [step(state, case, seed, 0, group)]
+        first = gradients(state)
+        # Rounding, which Adam amplifies, makes later steps in fp32 no fair comparison.
+        many = STEPS if case.dtype == torch.float64 else LONG if case.accumulation == 3 else 1
+        losses += [step(state, case, seed, t, group) for t in range(1, many)]
+        counts = {
+            role: sorted({int(s["step"]) for s in optimizer.state.values()})
+            for role, optimizer in state.optimizers.items()
+        }
+        found[str(case)] = {
+            "gradients": first,
+            "losses": losses[:STEPS],
+            "counts": counts,
+            "fingerprints": group.gather([fingerprint(state)]),
+            "processes": group.count,
+        }
+    return found
+
+
+def main(out: Path, seed: int) -> None:
+    """Run every case and keep what the first process has."""
+    torch.set_num_threads(1)
+    with processes() as group, tempfile.TemporaryDirectory() as folder:
+        found = results(group, seed, Path(folder))
+        if group.is_main:
+            torch.save(found, out)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
