@@ -39,6 +39,9 @@ SILENCE_S = 30.0
 
 STORE_TIMEOUT_S = 10.0
 
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_NTASKS")
+"""Where launchers say how many processes there should be."""
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -102,7 +105,7 @@ class Processes:
 
     def remarks(self) -> list[str]:
         """What a person should know who started more processes than there are."""
-        asked = {name: _number(name) for name in _SIZES}
+        asked = {name: _number(name) for name in SIZES}
         found = [
             f"{name} = {number}, but this run has {self.count} process{'es' * (self.count > 1)}"
             for name, number in asked.items()
@@ -114,9 +117,6 @@ class Processes:
         if found:
             found.append("start several with `torchrun --standalone --nproc_per_node N -m i2ikit run ...`")
         return found
-
-
-_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_NTASKS")
 
 
 def _number(variable: str) -> int:
@@ -153,8 +153,7 @@ def processes() -> Iterator[Processes]:
     except BaseException as error:
         watch.ended.set()
         raise watch.verdict(error) from error
-    watch.ended.set()
-    watch.join()
+    watch.stop()
     _end_group()
 
 
@@ -177,15 +176,15 @@ def leave(code: int) -> None:
     sys.exit(code)
 
 
-class _Watch(threading.Thread):
+class _Watch:
     """Tells the other processes that this one lives, and ends it when one of them does not."""
 
     def __init__(self, group: Processes) -> None:
-        super().__init__(name="i2ikit-watch", daemon=True)
         self.rank, self.count = group.rank, group.count
         self.machine = socket.gethostname()
         self.local_rank = group.local_rank
         self.ended = threading.Event()
+        self.threads: list[threading.Thread] = []
         # A connection of its own: the group's is blocked while the main thread waits.
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         connection = dist.TCPStore(  # type: ignore[attr-defined]
@@ -203,10 +202,23 @@ class _Watch(threading.Thread):
         self.beats += 1
         self.store.set(f"alive-{self.rank}", str(self.beats))
 
-    def run(self) -> None:
-        """Look at the others until this process ends."""
+    def start(self) -> None:
+        """Watch until `stop`."""
+        for task in (self.look, self.check_reached):
+            thread = threading.Thread(target=self.repeat, args=(task,), daemon=True)
+            thread.start()
+            self.threads.append(thread)
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
+
+    def repeat(self, task: Callable[[], ProcessError | None]) -> None:
+        """Every few seconds; what it finds ends this process."""
         while not self.ended.wait(BEAT_S):
-            error = self.look()
+            error = task()
             if error is not None and not self.ended.is_set():
                 if not error.told:
                     sys.stderr.write(f"error: {error}\n")
@@ -223,18 +235,23 @@ class _Watch(threading.Thread):
                 value = self.store.get(f"alive-{rank}")
                 if self.seen.get(rank, (b"",))[0] != value:
                     self.seen[rank] = (value, now)
-        except RuntimeError as error:  # what a store raises
-            if now - self.reached < SILENCE_S:
-                return None
-            return ProcessError(f"the first process has not been reached for {SILENCE_S:.0f} s: {error}")
+            silent = [rank for rank, (_, heard) in self.seen.items() if now - heard > SILENCE_S]
+            if silent:
+                return self.claim(
+                    f"process {', '.join(map(str, silent))} of {self.count} has not been heard of for "
+                    f"{SILENCE_S:.0f} s; its machine or its memory may have failed"
+                )
+        except RuntimeError:  # the store cannot be reached; perhaps for a moment only
+            return None
         self.reached = now
-        silent = [rank for rank, (_, heard) in self.seen.items() if now - heard > SILENCE_S]
-        if silent:
-            return self.claim(
-                f"process {', '.join(map(str, silent))} of {self.count} has not been heard of for "
-                f"{SILENCE_S:.0f} s; its machine or its memory may have failed"
-            )
         return None
+
+    def check_reached(self) -> ProcessError | None:
+        """What is wrong with the process that holds the store; asking it may wait without end."""
+        if time.monotonic() - self.reached < SILENCE_S:
+            return None
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        return ProcessError(f"the first machine ({where}) has not been heard of for {SILENCE_S:.0f} s")
 
     def failure(self) -> ProcessError | None:
         """What the first process that failed has said, if one has."""

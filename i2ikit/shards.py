@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import webdataset
 from pydantic import Field
 from torch import Tensor
+from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from i2ikit.cache import progress_over
 from i2ikit.data import (
@@ -206,12 +206,10 @@ def _tar_files(folder: Path) -> list[Path]:
 
 def _samples(tar: Path) -> Iterator[Mapping[str, Any]]:
     """What webdataset makes of a tar file: encoded files by their endings, and `__key__`."""
-    # An absolute path has no scheme: what webdataset opens is a file, never a command or an address.
-    stream = webdataset.WebDataset(
-        [str(tar.resolve())], shardshuffle=False, nodesplitter=None, workersplitter=None
-    )
     try:
-        yield from stream
+        # Opened here: webdataset leaves files open, and takes some names for commands and addresses.
+        with tar.open("rb") as stream:
+            yield from group_by_keys(tar_file_expander([{"url": str(tar), "stream": stream}]))
     except (tarfile.TarError, OSError, ValueError) as error:
         raise DataError(f"{tar}: not a readable tar file ({type(error).__name__}: {error})") from error
 
@@ -224,7 +222,7 @@ def _size(tar: Path) -> int:
         return listed[tar.name]
     try:
         with tarfile.open(tar) as opened:
-            keys = {webdataset.tariterators.base_plus_ext(m.name)[0] for m in opened if m.isreg()} - {None}
+            keys = {base_plus_ext(m.name)[0] for m in opened if m.isreg()} - {None}
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{tar}: not a readable tar file ({type(error).__name__}: {error})") from error
     if not keys:

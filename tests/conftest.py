@@ -20,6 +20,10 @@ from i2ikit.recipe import Recipe, load_recipe
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", type=Path, help="Run tests/reference on this file of golden numbers.")
+    parser.addoption("--process-runs", type=int, default=3, help="How many two-process runs must end with 0.")
+    parser.addoption(
+        "--sharing-seed", type=int, default=0, help="Seed of what one and two processes compute."
+    )
 
 
 @pytest.fixture(autouse=True)

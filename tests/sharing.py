@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from i2ikit.components.norms import BatchNorm
 from i2ikit.data import shares
 from i2ikit.draws import normal_draws
 from i2ikit.processes import Processes, processes
@@ -162,9 +163,30 @@ def results(group: Processes, seed: int, folder: Path) -> dict[str, dict[str, ob
             "gradients": first,
             "losses": losses[:STEPS],
             "counts": counts,
+            "steps": len(losses),
             "fingerprints": group.gather([fingerprint(state)]),
             "processes": group.count,
         }
+    return found
+
+
+SHARES = (slice(0, 5), slice(5, 7))
+
+
+def normalised() -> Tensor:
+    """Samples for a batch norm."""
+    return torch.randn((7, 3, 4, 4), generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 2
+
+
+def batch_norms(group: Processes) -> dict[str, object]:
+    """What each process's batch norm makes of its share, over all samples and local."""
+    found: dict[str, object] = {}
+    share = normalised()[SHARES[group.rank]]
+    for name, local in (("whole", False), ("local", True)):
+        norm = BatchNorm(3, local=local).double().train()
+        y = norm(share).detach()
+        buffers = {key.rpartition(".")[2]: buffer for key, buffer in norm.named_buffers()}
+        found[name] = group.gather([{"y": y, **buffers}])
     return found
 
 
@@ -173,6 +195,8 @@ def main(out: Path, seed: int) -> None:
     torch.set_num_threads(1)
     with processes() as group, tempfile.TemporaryDirectory() as folder:
         found = results(group, seed, Path(folder))
+        if group.count > 1:
+            found["batch norm"] = batch_norms(group)
         if group.is_main:
             torch.save(found, out)
 

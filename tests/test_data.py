@@ -16,6 +16,7 @@ from i2ikit.data import (
     image_files,
     load_image,
     read_image,
+    shares,
     to_picture,
     training_batches,
 )
@@ -287,3 +288,25 @@ def test_side_by_side_says_what_is_wrong(tmp_path: Path) -> None:
     data = SideBySide(root=str(tmp_path), size=64)
     with pytest.raises(DataError, match=r"0.png is 161 px wide: it cannot be cut into two"):
         data.image("train", "a", 0)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("accumulation", [1, 2, 3])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [24, 26, 38])
+def test_a_batch_is_shared_out_whole_and_evenly(
+    batch_size: int, parts: int, accumulation: int, processes: int
+) -> None:
+    """Every place once; micro-batches do not depend on the number of processes; parts stay together."""
+    found = shares(batch_size, parts, accumulation, processes)
+    assert sorted(place for micro in found for share in micro for place in share) == list(range(batch_size))
+    assert [len(micro) for micro in found] == [processes] * accumulation
+    alone = shares(batch_size, parts, accumulation, 1)
+    for micro, (whole,) in zip(found, alone, strict=True):
+        assert sorted(place for share in micro for place in share) == sorted(whole)
+        sizes = [len(share) for share in micro]
+        assert max(sizes) - min(sizes) <= parts
+        for share in micro:
+            first_parts = [place * parts // batch_size for place in share]
+            assert first_parts == sorted(first_parts)
+            assert all(first_parts.count(part) == len(share) // parts for part in range(parts))

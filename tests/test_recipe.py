@@ -81,7 +81,7 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
         ("training.steps=0", "training.steps", "should be greater than 0, got 0"),
         ("training.steps=five", "training.steps", "should be a valid integer, got 'five'"),
         ("training.batch_size=true", "training.batch_size", "valid integer, got True"),
-        ("training.precision=fp64", "training.precision", "should be 'fp32' or 'bf16', got 'fp64'"),
+        ("training.precision=fp64", "training.precision", "should be 'fp32', 'bf16' or 'fp16', got 'fp64'"),
         ("seed=-1", "seed", "greater than or equal to 0"),
         ("sede=1", "sede", "a recipe has no option 'sede'; did you mean 'seed'?"),
         ("data.name=openmojy", "data.name", "no dataset named 'openmojy'; did you mean 'openmoji'?"),
@@ -134,7 +134,7 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
         (
             "translator.style_encoder.norm=bn",
             "translator.style_encoder.norm",
-            "batch_size = 1 is instance norm",
+            "(training.batch_size = 1, training.accumulation = 1) is instance norm",
         ),
         (
             "translator.style_dim.x=1",
@@ -210,7 +210,10 @@ def test_overrides_reach_every_level_and_the_last_one_wins(tmp_path: Path) -> No
         ],
     )
     assert recipe.seed == 4
-    assert recipe.translator.options["style_encoder"].options["norm"].options == {"momentum": 0.2}
+    assert recipe.translator.options["style_encoder"].options["norm"].options == {
+        "momentum": 0.2,
+        "local": False,
+    }
     weights = recipe.translator.options["weights"]["generator"]
     assert (weights["cycle_recon"], weights["image_recon"]) == (10, 10)
     assert recipe.optimizers["decoders"].lr == 1e-3
@@ -301,3 +304,38 @@ def test_an_ablation_is_munit_with_one_weight_less(name: str) -> None:
     assert (ablated.data, ablated.training, ablated.optimizers) == (
         munit.data, munit.training, munit.optimizers,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "processes", "message"),
+    [
+        ("munit", ["training.batch_size=2"], 3, "2 cannot be shared out to 3 processes"),
+        ("munit", ["training.accumulation=5"], 1, "'munit' needs 5 or more"),
+        ("munit", ["training.accumulation=0"], 1, "training.accumulation: should be greater than 0, got 0"),
+        ("bicyclegan", [], 3, "'bicyclegan' needs 6 or more, in multiples of 2"),
+        ("bicyclegan", ["training.batch_size=7"], 2, "needs 4 or more, in multiples of 2"),
+        ("munit", ["training.accumulation=4"], 1, "training.accumulation = 4) is instance norm"),
+        ("munit", ["translator.style_encoder.norm={name='bn', local=true}"], 3, "use local = false"),
+    ],
+)
+def test_batches_that_cannot_be_shared_out(
+    recipe: str, overrides: list[str], processes: int, message: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe, overrides, processes)
+    assert message in str(caught.value)
+
+
+def test_an_odd_batch_of_pairs_is_fine_where_nothing_shares_it() -> None:
+    assert load_recipe("bicyclegan", ["training.batch_size=3"]).training.batch_size == 3
+
+
+def test_fp16_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be fp32 in silence, or end in an error of Accelerate's."""
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    with pytest.raises(
+        RecipeError, match=r"training\.precision: 'fp16' needs a GPU, and this machine shows none"
+    ):
+        load_recipe("munit", ["training.precision=fp16"])
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    assert load_recipe("munit", ["training.precision=fp16"]).training.precision == "fp16"

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from i2ikit.checkpoints import load_translator, newest_checkpoint
+from i2ikit.checkpoints import load_checkpoint, load_translator, newest_checkpoint, save_checkpoint
 from i2ikit.data import training_batches
 from i2ikit.draws import normal_draws
 from i2ikit.errors import RunError, TrainingError
@@ -271,6 +271,95 @@ def test_bf16_is_really_used(folders: Path) -> None:
     assert all(plain[k].item() == pytest.approx(rounded[k].item(), abs=0.1, rel=0.1) for k in plain)
 
 
+@pytest.mark.parametrize("order", ["generator-first", "discriminator-first"])
+def test_loss_scaling_leaves_no_trace_in_the_gradients(folders: Path, order: str) -> None:
+    """As fp16 on a GPU has it: one scale, several optimizers, several micro-batches."""
+    own = (f"translator.order={order}", "translator.style_encoder.norm=none")
+    plain, scaled = (new_state(tiny_recipe(folders, *own)) for _ in range(2))
+    scaled.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=2)
+    batch = batch_of(4)
+    parts = [MicroBatch({d: x[n : n + 2] for d, x in batch.items()}, (n, n + 1), 0.5) for n in (0, 2)]
+
+    def draw(phase: Phase, places: Sequence[int]) -> Draws:
+        return normal_draws(0, 0, phase.name, phase.draws, places)
+
+    for state in (plain, scaled):
+        train_step(state, 0, parts, draw)
+    for role, network in plain.translator.networks.items():
+        for one, two in zip(network.parameters(), scaled.translator.networks[role].parameters(), strict=True):
+            torch.testing.assert_close(two.grad, one.grad, rtol=1e-5, atol=1e-7)
+    assert scaled.accelerator.scaler.get_scale() == 2.0**13  # two phases, two sound updates
+
+
+def test_a_scale_that_overflows_is_halved_and_that_update_skipped(folders: Path) -> None:
+    """All networks of the phase stay as they were; the discriminators' phase is sound."""
+    state = new_state(tiny_recipe(folders))
+    state.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    before = copy.deepcopy(state.translator.networks.state_dict())
+    losses = step(state, batch_of())
+    assert all(math.isfinite(loss) for loss in losses.values())
+    assert (state.skips, state.accelerator.scaler.get_scale()) == (1, 2.0**126)
+    moved = {
+        name.split(".")[0]
+        for name, tensor in state.translator.networks.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
+    assert moved == {"discriminators"}
+
+
+def test_the_loss_scale_is_in_the_checkpoint(folders: Path, tmp_path: Path) -> None:
+    state = new_state(tiny_recipe(folders))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    scaler.scale(torch.ones(()))  # a scaler begins with its first use
+    path = save_checkpoint(tmp_path, 1, state.translator, state.ema, state.optimizers, scaler, 1)
+    again = torch.amp.GradScaler("cpu")
+    assert load_checkpoint(path, state.translator, state.ema, state.optimizers, again) == 1
+    assert again.state_dict() == scaler.state_dict()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_trains_on_a_gpu(folders: Path, precision: str) -> None:
+    """Twenty steps: losses stay finite, and most updates are made."""
+    state = new_state(tiny_recipe(folders, f"training.precision={precision}"))
+    assert (state.accelerator.scaler is not None) == (precision == "fp16")
+    images = {d: x.to(state.accelerator.device) for d, x in batch_of().items()}
+
+    def draw(phase: Phase, places: Sequence[int]) -> Draws:
+        draws = normal_draws(0, 0, phase.name, phase.draws, places)
+        return {name: x.to(state.accelerator.device) for name, x in draws.items()}
+
+    skipped = 0
+    for t in range(20):
+        before = state.skips
+        losses = train_step(state, t, [MicroBatch(images, range(2))], draw)
+        skipped += max(0, state.skips - before)
+        assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
+    assert skipped < 20
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in state.translator.parameters())
+
+
+@pytest.mark.gpu
+def test_gradients_in_fp16_are_those_of_fp32_but_for_rounding(folders: Path) -> None:
+    """Scaling or unscaling twice would be wrong by powers of two."""
+    found = {}
+    for precision in ("fp32", "fp16"):
+        state = new_state(tiny_recipe(folders, f"training.precision={precision}"))
+        if state.accelerator.scaler is not None:
+            state.accelerator.scaler = torch.amp.GradScaler(init_scale=1024.0)
+        images = {d: x.to(state.accelerator.device) for d, x in batch_of().items()}
+
+        def draw(phase: Phase, places: Sequence[int]) -> Draws:
+            draws = normal_draws(0, 0, phase.name, phase.draws, places)
+            return {name: x.to("cuda") for name, x in draws.items()}
+
+        train_step(state, 0, [MicroBatch(images, range(2))], draw)
+        found[precision] = torch.cat(
+            [p.grad.flatten() for p in state.translator.parameters() if p.grad is not None]
+        )
+    assert (found["fp16"] - found["fp32"]).norm() < 0.1 * found["fp32"].norm()
+
+
 def test_a_run_leaves_everything_that_the_docs_promise(folders: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(folders, "training.sample_every=1")
     assert run(recipe, tmp_path / "run") == 2
@@ -345,6 +434,20 @@ def test_dropout_repeats_itself_when_resuming(folders: Path, tmp_path: Path, one
     assert run(recipe, tmp_path / "parts", resume=True) == 3
     name = "checkpoints/step-000000003/networks.safetensors"
     assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_step_in_micro_batches_is_that_of_the_whole_batch(folders: Path, tmp_path: Path) -> None:
+    """Also where micro-batches differ in size; the learning rate follows the step alone."""
+    own = ("translator.style_encoder.norm=none", "training.batch_size=5", "optimizer.decay=linear")
+    for accumulation in (1, 2, 5):
+        recipe = tiny_recipe(
+            folders, *own, f"training.accumulation={accumulation}", "optimizer.decay_steps=1"
+        )
+        run(recipe, tmp_path / str(accumulation))
+    whole, *cut = (metrics(tmp_path / str(n)) for n in (1, 2, 5))
+    for lines in cut:
+        for line, expected in zip(lines, whole, strict=True):
+            assert line == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4])

@@ -100,8 +100,8 @@ def test_batch_norm_keeps_what_differs_between_samples() -> None:
 
 
 def test_batch_norm_refuses_a_batch_of_one() -> None:
-    assert "batch_size = 1" in next(iter(BatchNorm.problems({}, Setting(64, 1))))
-    assert list(BatchNorm.problems({}, Setting(64, 2))) == []
+    assert "batch_size = 1" in next(iter(BatchNorm.problems({"local": False}, Setting(64, 1))))
+    assert list(BatchNorm.problems({"local": False}, Setting(64, 2))) == []
 
 
 def test_no_norm_is_the_identity() -> None:

@@ -1,0 +1,41 @@
+"""The `i2ikit` command, in which one process fails on its way.
+
+    python -m tests.failing HOW RANK run RECIPE ...
+
+HOW is what happens in process RANK at its third step: an `error` of ours, a `bug`, a `kill`, or a
+`freeze` (it stops without dying, as on a machine that is cut off).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from i2ikit import cli, processes, training
+from i2ikit.errors import DataError
+
+REAL_STEP = training.train_step
+
+
+def main(how: str, rank: str) -> None:
+    """Run the command."""
+
+    def step(state: training.TrainingState, number: int, *rest: object) -> object:
+        if number == 2 and os.environ["RANK"] == rank:
+            if how == "error":
+                raise DataError("trainA/7.png: not a readable image")
+            if how == "bug":
+                raise ZeroDivisionError("a bug")
+            os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+        return REAL_STEP(state, number, *rest)
+
+    training.train_step = step
+    processes.SILENCE_S, processes.BEAT_S = 4.0, 0.5
+    cli.main()
+
+
+if __name__ == "__main__":
+    how, rank = sys.argv[1:3]
+    del sys.argv[1:3]
+    main(how, rank)
