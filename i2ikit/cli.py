@@ -358,6 +358,8 @@ def main() -> None:
     """Run the command line; our own errors become a message and exit code 2."""
     try:
         code = _guarded(lambda: app(standalone_mode=True))
+    except SystemExit as done:  # typer's way to end, whatever happened
+        code = done.code if isinstance(done.code, int) else int(done.code is not None)
     except Exception:
         if "i2ikit.processes" not in sys.modules:
             raise
@@ -380,6 +382,4 @@ def _guarded(command: Callable[[], object]) -> int:
             text = escape(str(error))
             Console(stderr=True).print(f"[red]error:[/] {text}", highlight=False, soft_wrap=True)
         return 2
-    except KeyboardInterrupt:
-        return 130
     return 0

@@ -431,9 +431,17 @@ def shares(batch_size: int, parts: int, accumulation: int, processes: int) -> li
         batch_size: a multiple of `parts`, and at least parts * accumulation * processes; a batch
             that is not shared out can have any size.
         parts: of the batch, which play different roles (`Translator.batch_parts`).
+
+    Raises:
+        DataError: a share would be empty, or parts uneven.
     """
     if accumulation == processes == 1:
         return [[list(range(batch_size))]]
+    if batch_size < parts * accumulation * processes or batch_size % parts:
+        raise DataError(
+            f"a batch of {batch_size} in {parts} part{'s' * (parts > 1)} cannot be shared out to {processes} "
+            f"processes and {accumulation} micro-batches"
+        )
     sets = np.arange(batch_size).reshape(parts, -1)
     micro_batches = np.array_split(sets, accumulation, axis=1)
     return [

@@ -98,6 +98,9 @@ def evaluate(
         )
         with group.first_on_each_machine():  # it may have to fetch weights
             built = {name: known.get(name) or _built(spec) for name, spec in specs.items()}
+        # What one process cannot build, none measures: else they would wait for each other.
+        failed = dict(group.gather([(n, e) for n, e in built.items() if isinstance(e, I2IKitError)]))
+        built |= failed
         if strict:
             _raise_first(built)
         with group.first_on_each_machine():  # it may have to render images

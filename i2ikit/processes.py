@@ -1,6 +1,6 @@
 """The processes of one command: how many there are, what only the first does, how all end together.
 
-torchrun (or mpirun, or `accelerate launch` on GPUs) starts them, Accelerate makes them a group. A
+torchrun (or `accelerate launch` on GPUs, mpirun on CPUs) starts them, Accelerate makes them a group. A
 failure of one ends all with its message. Each also tells the others, from a thread of its own, that
 it lives: one that dies, or whose machine does, is noticed within a minute, and one that is only slow
 is waited for. All of this costs nothing where there is one process.
@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +39,12 @@ SILENCE_S = 30.0
 """Without a sign of life for this long, a process is taken for dead."""
 
 STORE_TIMEOUT_S = 10.0
+
+PATIENCE = timedelta(days=1)
+"""How long one waits for another that lives: it may count a bucket's images, or render some."""
+
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+"""What gloo and NCCL say when the process at the other end is gone."""
 
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_NTASKS")
 """Where launchers say how many processes there should be."""
@@ -133,7 +140,7 @@ def processes() -> Iterator[Processes]:
     """
     begun_here = not dist.is_initialized()
     # Accelerate takes several processes for one, unless it is told that they have no GPU.
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
     group = Processes(
         state.process_index, state.num_processes, state.local_process_index, state.device, state.backend
     )
@@ -145,13 +152,11 @@ def processes() -> Iterator[Processes]:
                 _end_group()
         return
     watch = _Watch(group)
-    dist.barrier()  # each has given its first sign of life
-    watch.start()
     try:
+        watch.start()
         yield group
         dist.barrier()  # nobody leaves whom another waits for
     except BaseException as error:
-        watch.ended.set()
         raise watch.verdict(error) from error
     watch.stop()
     _end_group()
@@ -170,8 +175,9 @@ def leave(code: int) -> None:
     To destroy the group would wait for the others, and to exit without that aborts in some runs.
     """
     if dist.is_available() and dist.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -180,65 +186,72 @@ class _Watch:
     """Tells the other processes that this one lives, and ends it when one of them does not."""
 
     def __init__(self, group: Processes) -> None:
-        self.rank, self.count = group.rank, group.count
+        self.group = group
         self.machine = socket.gethostname()
-        self.local_rank = group.local_rank
         self.ended = threading.Event()
+        self.failed = threading.Event()
         self.threads: list[threading.Thread] = []
-        # A connection of its own: the group's is blocked while the main thread waits.
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        connection = dist.TCPStore(  # type: ignore[attr-defined]
-            address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=STORE_TIMEOUT_S)
-        )
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self.store = dist.PrefixStore(f"i2ikit-{attempt}", connection)  # type: ignore[attr-defined]
         self.beats = 0
         self.seen: dict[int, tuple[bytes, float]] = {}
-        self.reached = time.monotonic()
-        self.beat()
-
-    def beat(self) -> None:
-        """One sign of life."""
-        self.beats += 1
-        self.store.set(f"alive-{self.rank}", str(self.beats))
 
     def start(self) -> None:
-        """Watch until `stop`."""
+        """Watch until `stop`. Collective."""
+        # A connection of its own: the group's is blocked while the main thread waits.
+        connection = dist.TCPStore(  # type: ignore[attr-defined]
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            is_master=False,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=STORE_TIMEOUT_S),
+        )
+        # torchrun's store outlives a group, and what was said in it.
+        name = self.group.on_main(lambda: uuid.uuid4().hex)
+        self.store = dist.PrefixStore(name, connection)  # type: ignore[attr-defined]
+        self.beat()
+        dist.barrier()  # each has given its first sign of life
+        self.reached = time.monotonic()
         for task in (self.look, self.check_reached):
             thread = threading.Thread(target=self.repeat, args=(task,), daemon=True)
             thread.start()
             self.threads.append(thread)
 
+    def beat(self) -> None:
+        """One sign of life."""
+        self.beats += 1
+        self.store.set(f"alive-{self.group.rank}", str(self.beats))
+
     def stop(self) -> None:
         """Watch no longer."""
         self.ended.set()
         for thread in self.threads:
-            thread.join()
+            thread.join(STORE_TIMEOUT_S)
 
     def repeat(self, task: Callable[[], ProcessError | None]) -> None:
         """Every few seconds; what it finds ends this process."""
         while not self.ended.wait(BEAT_S):
             error = task()
             if error is not None and not self.ended.is_set():
-                if not error.told:
-                    sys.stderr.write(f"error: {error}\n")
+                with contextlib.suppress(OSError, ValueError):
+                    sys.stderr.write("" if error.told else f"error: {error}\n")
                 leave(2)
 
     def look(self) -> ProcessError | None:
         """What is wrong with another process, if anything."""
+        if self.failed.is_set():  # the main thread says why
+            return None
         now = time.monotonic()
         try:
             self.beat()
             if failure := self.failure():
                 return failure
-            for rank in range(self.count):
-                value = self.store.get(f"alive-{rank}")
+            values = self.store.multi_get([f"alive-{rank}" for rank in range(self.group.count)])
+            for rank, value in enumerate(values):
                 if self.seen.get(rank, (b"",))[0] != value:
                     self.seen[rank] = (value, now)
-            silent = [rank for rank, (_, heard) in self.seen.items() if now - heard > SILENCE_S]
+            silent = [str(rank) for rank, (_, heard) in self.seen.items() if now - heard > SILENCE_S]
             if silent:
                 return self.claim(
-                    f"process {', '.join(map(str, silent))} of {self.count} has not been heard of for "
+                    f"process {', '.join(silent)} of {self.group.count} has not been heard of for "
                     f"{SILENCE_S:.0f} s; its machine or its memory may have failed"
                 )
         except RuntimeError:  # the store cannot be reached; perhaps for a moment only
@@ -258,7 +271,7 @@ class _Watch:
         if not self.store.check(["failure"]):
             return None
         said = json.loads(self.store.get("failure"))
-        told = said["machine"] == self.machine or self.local_rank != 0
+        told = said["machine"] == self.machine or self.group.local_rank != 0
         return ProcessError(said["text"], told=told)
 
     def claim(self, text: str) -> ProcessError:
@@ -272,23 +285,24 @@ class _Watch:
 
     def verdict(self, error: BaseException) -> BaseException:
         """What this process should raise: its own error if it is the first that failed."""
-        if isinstance(error, KeyboardInterrupt):
-            return error
+        self.failed.set()
         ours = isinstance(error, I2IKitError)
         text = str(error) if ours else f"{type(error).__name__}: {error}"
-        of_group = not ours and (isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text)
-        if of_group:
-            text = (
-                f"process {self.rank} of {self.count} has lost another process, which said nothing: it was "
-                f"killed, its memory ran out, or its machine failed ({text.splitlines()[0]})"
+        lost = isinstance(error, RuntimeError) and any(words in text for words in LOST)
+        if lost:
+            said = (
+                f"process {self.group.rank} of {self.group.count} has lost another process, which said "
+                f"nothing: it was killed, its memory ran out, or its machine failed ({text.splitlines()[0]})"
             )
         else:
-            text = f"{text} (process {self.rank} of {self.count})"
+            said = f"{text} (process {self.group.rank} of {self.group.count})"
         try:
-            said = self.claim(text)
-        except RuntimeError:  # the store went with the process that held it
-            said = ProcessError(text)
-        first = str(said) == text and not said.told
-        if first and not ours and not of_group:
+            first = self.claim(said)
+        except (AttributeError, RuntimeError):  # no store yet, or it went with the process that held it
+            first = ProcessError(said)
+        mine = str(first) == said and not first.told
+        if mine and self.group.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            time.sleep(2 * BEAT_S)  # this process holds the store: the others shall read it first
+        if mine and not ours and not lost:
             return error  # a bug: its traceback is worth more than a sentence
-        return said
+        return first

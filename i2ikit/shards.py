@@ -85,7 +85,7 @@ class Shards:
         self.shuffle = shuffle
         self.load_size = load_size or size
         self.flip = flip
-        self._kept: dict[str, list[tuple[Path, Mapping[str, Any]]]] = {}
+        self._kept: dict[Path, list[tuple[Path, Mapping[str, Any]]]] = {}
         self._tars = {
             (split, domain): _tar_files(_folder(Path(root), split, domain, paired))
             for split in SPLITS
@@ -148,11 +148,17 @@ class Shards:
                     first -= _size(tar)
                     continue
                 mixed = self._mixed(tar, counted_generator(seed, "shards", kind, epoch, tar.name))
-                for sample in itertools.islice(mixed, first, None):
-                    augmentation = (seed, "augmentation", kind, epoch, tar.name, sample["__key__"])
-                    yield {
-                        d: self._decoded(sample, d, tar, counted_generator(*augmentation)) for d in domains
-                    }
+                number = 0
+                for number, sample in enumerate(mixed, 1):
+                    if number <= first:
+                        continue
+                    own = (seed, "augmentation", kind, epoch, tar.name, sample["__key__"])
+                    yield {d: self._decoded(sample, d, tar, counted_generator(*own)) for d in domains}
+                if number != _size(tar):  # resuming counts on it
+                    raise DataError(
+                        f"{tar} holds {number} samples, not {_size(tar)}: {SIZES} is wrong, or the files "
+                        "of a sample do not stand together"
+                    )
                 first = 0
 
     def _mixed(self, tar: Path, rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
@@ -178,10 +184,11 @@ class Shards:
 
     def _held_out(self, domain: str) -> list[tuple[Path, Mapping[str, Any]]]:
         """All held-out samples and their tar files, read once."""
-        if domain not in self._kept:
-            tars = self._tars["test", domain]
-            self._kept[domain] = [(tar, sample) for tar in tars for sample in _samples(tar)]
-        return self._kept[domain]
+        tars = self._tars["test", domain]
+        folder = tars[0].parent  # one for both domains of pairs
+        if folder not in self._kept:
+            self._kept[folder] = [(tar, sample) for tar in tars for sample in _samples(tar)]
+        return self._kept[folder]
 
 
 def _check_enough(tars: Sequence[Path], places: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import ProjectConfiguration, convert_to_fp32
+from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, convert_to_fp32
 from rich.console import Console
 from torch import Tensor
 
@@ -265,6 +265,9 @@ def _skip(
     """Leave weights, moments and running statistics as they were; give up after too many."""
     for buffer, before in buffers:
         buffer.copy_(before)
+    scaler = state.accelerator.scaler
+    if scaler is not None and scaler.get_scale() > 1:
+        return  # fp16 finds its scale in this way, and halves it now
     state.skips += 1
     if state.skips >= MOST_SKIPS:
         means = state.accelerator.reduce(dict(losses), "mean")
@@ -337,7 +340,7 @@ def _train(
     run = _Run(recipe, data, folder, group, state, probe)
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         try:
-            with _signals() as caught, torch.random.fork_rng():
+            with _signals() as caught, _own_random_numbers(accelerator.device):
                 step, number = _loop(run, first, log, caught)
         finally:
             for tracker in accelerator.trackers:
@@ -354,14 +357,21 @@ def new_accelerator(precision: Precision, folder: Path) -> Accelerator:
         cpu=not torch.accelerator.is_available(),
         log_with="tensorboard",
         project_config=project,
+        # Else an environment variable could divide the losses.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
     )
 
 
 def new_translator(recipe: Recipe, images: ImageSpec) -> Translator:
     """The recipe's method with initial weights that depend on the seed alone."""
-    with torch.random.fork_rng():
+    with _own_random_numbers(torch.device("cpu")):
         torch.manual_seed(counted_seed(recipe.seed, "weights") % 2**63)
         return recipe.translator(images)
+
+
+def _own_random_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Within: torch's generators may be seeded; afterwards they go on as before."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 @dataclass(frozen=True)
@@ -416,10 +426,10 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
             line = log.losses(step, dict(zip(sums, means, strict=True)))
             state.accelerator.log({k: v for k, v in line.items() if "/" in k}, step=step)
             sums, counted = {}, 0
+        if last or _due(step, options.checkpoint_every):
+            _save(run, step)  # first of all: torchrun kills 30 s after it has told to stop
         if last or _due(step, options.sample_every):
             _look(run, step, log)
-        if last or _due(step, options.checkpoint_every):
-            _save(run, step)
         if last:
             return step, number or None
     return step, None
@@ -449,7 +459,7 @@ def _look(run: _Run, step: int, log: RunLog) -> None:
 
 
 def _save(run: _Run, step: int) -> None:
-    """Weights and a checkpoint; by the first process, as all hold the same."""
+    """Weights and a checkpoint; by the first process: all hold the same, local norms' statistics aside."""
     state = run.state
     if run.group.is_main:
         save_weights(state.ema, run.data.images, step, run.folder)

@@ -213,6 +213,16 @@ def test_a_wrong_sizes_json_is_named(tmp_path: Path, text: str) -> None:
         Shards(root=str(root), size=64).count("train", "a")
 
 
+def test_sizes_json_that_does_not_fit_is_found_out(tmp_path: Path) -> None:
+    """At the end of the tar file, whatever part of it was skipped."""
+    root = write_tars(tmp_path, tars=1)
+    (root / "trainA" / "sizes.json").write_text('{"0000.tar": 5}')
+    data = Shards(root=str(root), size=64)
+    for first in (0, 2):
+        with pytest.raises(DataError, match=r"0000\.tar holds 3 samples, not 5: sizes\.json is wrong"):
+            list(itertools.islice(data.stream(0, 0, 1, first), 9))
+
+
 def test_a_root_that_looks_like_a_command_is_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,30 +187,32 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, H, W)."""
-        shared = self.training and not self.local and dist.is_available() and dist.is_initialized()
-        if shared and dist.get_world_size() > 1:
-            return self._over_all_processes(x)
+        grouped = not self.local and dist.is_available() and dist.is_initialized()
+        over_all = grouped and dist.get_world_size() > 1
+        if self.training and (over_all or x.device.type == "cpu"):
+            return self._in_float64(x, over_all)
         return self.norm(x)
 
-    def _over_all_processes(self, x: Tensor) -> Tensor:
-        """Mean, then variance: in one pass over the data, their difference would lose digits.
+    def _in_float64(self, x: Tensor, over_all: bool) -> Tensor:
+        """With sums in float64, whose rounding nobody sees: the same for any share of the samples.
 
-        In float64 on CPUs, as torch's own kernel adds up there, so that the result is the same to the
-        last bit in nearly every case.
+        torch's own kernel adds up in fp32 on CPUs, so that one process and two differ by a bit here
+        and there. Several processes exchange counts, sums and sums of squares at once.
         """
-        least = torch.float64 if x.device.type == "cpu" else torch.float32
-        wide = x.to(torch.promote_types(x.dtype, least))
-        mine = wide.new_full((1,), wide.numel() / wide.shape[1])
-        sums = _SumOverProcesses.apply(torch.cat([wide.sum((0, 2, 3)), mine]))
-        count = sums[-1].detach()
-        mean = sums[:-1] / count
-        squares = (wide - mean[:, None, None]).square().sum((0, 2, 3))
-        var = _SumOverProcesses.apply(squares) / count
-        self._remember(mean.detach(), (var * count / (count - 1)).detach())
+        over = (0, 2, 3)
+        sums = x.sum(over, dtype=torch.float64)
+        squares = torch.linalg.vector_norm(x, dim=over, dtype=torch.float64).square()
+        count = sums.new_full((1,), x.numel() // x.shape[1])
+        if over_all:
+            whole = _SumOverProcesses.apply(torch.cat([count, sums, squares]))
+            count, sums, squares = whole.tensor_split([1, 1 + len(sums)])
+        mean = sums / count
+        var = squares / count - mean.square()
+        self._remember(mean.detach(), (var * count / (count - 1).clamp(min=1)).detach())
         dtype = self.norm.weight.dtype
         scale = self.norm.weight * (var + EPS).rsqrt().to(dtype)
-        shift = self.norm.bias - mean.to(dtype) * scale
-        return torch.addcmul(shift[:, None, None], x.to(dtype), scale[:, None, None]).to(x.dtype)
+        centred = x.to(dtype) - mean.to(dtype)[:, None, None]
+        return torch.addcmul(self.norm.bias[:, None, None], centred, scale[:, None, None]).to(x.dtype)
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards those of this batch, as nn.BatchNorm2d does."""

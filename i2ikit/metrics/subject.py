@@ -18,7 +18,7 @@ from torch import Tensor
 from i2ikit.cache import progress_over
 from i2ikit.data import Dataset
 from i2ikit.draws import counted_generator
-from i2ikit.errors import DataError
+from i2ikit.errors import DataError, I2IKitError, WeightsError
 from i2ikit.sampling import distinct_test_indices, random_styles
 from i2ikit.translator import Translator, other
 
@@ -172,7 +172,15 @@ class Subject:
         share = self.share
         mine = indices[len(indices) * share.rank // share.of : len(indices) * (share.rank + 1) // share.of]
         shown = progress_over(mine, len(mine), self.title) if share.rank == 0 else mine
-        return torch.stack(share.gather([measure(self.case(i, num_styles)).cpu() for i in shown]))
+        try:
+            own: list[Any] = [measure(self.case(i, num_styles)).cpu() for i in shown]
+        except (DataError, WeightsError) as error:  # raised in all processes, or the others would wait
+            own = [error]
+        found = share.gather(own)
+        for failure in found:
+            if isinstance(failure, I2IKitError):
+                raise failure
+        return torch.stack(found)
 
 
 @runtime_checkable

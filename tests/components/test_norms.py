@@ -99,6 +99,37 @@ def test_batch_norm_keeps_what_differs_between_samples() -> None:
     assert y[1].mean().item() == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_batch_norm_is_torchs_in_value_gradient_and_running_statistics(
+    dtype: torch.dtype, offset: float
+) -> None:
+    """In float64; also where the mean is large, and what fp32 cannot hold is no error of the sums."""
+    x = (torch.randn(5, 3, 7, 6, dtype=torch.float64) * 2 + offset).to(dtype).requires_grad_()
+    ours, torchs = (
+        BatchNorm(3, momentum=0.3).to(dtype).train(),
+        torch.nn.BatchNorm2d(3, momentum=0.3).double(),
+    )
+    pull = torch.randn(5, 3, 7, 6, dtype=torch.float64)
+    y, expected = ours(x), torchs(x.double())
+    close = {"rtol": 0, "atol": 1e-10 if dtype == torch.float64 else 3e-7 * (offset + 10)}
+    torch.testing.assert_close(y.double(), expected, **close)
+    (gradient,) = torch.autograd.grad((y.double() * pull).sum(), x)
+    (wanted,) = torch.autograd.grad((expected * pull).sum(), x)
+    torch.testing.assert_close(gradient, wanted, **close)
+    for mine, theirs in zip(ours.norm.buffers(), torchs.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs.to(mine.dtype), rtol=1e-6, atol=1e-6)
+
+
+def test_batch_norm_of_constant_channels_is_its_bias_without_gradient() -> None:
+    for value in (0.0, 1.0, -1000.0):
+        x = torch.full((2, 3, 4, 4), value, requires_grad=True)
+        y = BatchNorm(3).train()(x)
+        (gradient,) = torch.autograd.grad((y * torch.randn_like(y)).sum(), x)
+        assert y.abs().max() < 1e-3
+        assert gradient.isfinite().all()
+
+
 def test_batch_norm_refuses_a_batch_of_one() -> None:
     assert "batch_size = 1" in next(iter(BatchNorm.problems({"local": False}, Setting(64, 1))))
     assert list(BatchNorm.problems({"local": False}, Setting(64, 2))) == []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 
+from i2ikit.errors import DataError
 from i2ikit.metrics.pixels import L1Diversity
-from i2ikit.metrics.subject import Share, standard_error
+from i2ikit.metrics.subject import Case, Share, standard_error
 from i2ikit.sampling import distinct_test_indices
 
 
@@ -46,6 +48,23 @@ def test_processes_share_the_inputs_and_put_the_parts_together_in_order(outlines
             alone = dataclasses.replace(whole, share=share)
             parts += list(alone.over_inputs(inputs, 3, lambda case: case.outputs.mean((1, 2, 3)))[:-1])
         assert torch.equal(torch.stack(parts), expected)
+
+
+def test_what_one_process_cannot_measure_is_an_error_in_all(outlines, subject) -> None:
+    """Else one would go on to the next metric, and take its numbers for those of this one."""
+
+    def measure(case: Case) -> torch.Tensor:
+        raise DataError("testA/3.png: not a readable image")
+
+    given: list[object] = []
+    broken = dataclasses.replace(
+        subject(outlines), share=Share(1, 2, lambda mine: given.append(mine) or mine)
+    )
+    with pytest.raises(DataError, match=r"testA/3\.png"):
+        broken.over_inputs(broken.inputs(4), 3, measure)
+    sound = dataclasses.replace(broken, share=Share(0, 2, lambda mine: [*mine, *given[0]]))
+    with pytest.raises(DataError, match=r"testA/3\.png"):
+        sound.over_inputs(sound.inputs(4), 3, lambda case: case.outputs.mean())
 
 
 def test_the_standard_error_of_one_number_is_0() -> None:
