@@ -8,7 +8,9 @@ be made without those of the steps before.
 from __future__ import annotations
 
 import functools
+import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -475,17 +477,27 @@ def training_batches(
         loader = DataLoader(
             source, None, num_workers=num_workers, worker_init_fn=_leave_signals_to_the_main_process
         )
-        parts = iter(loader)  # of each batch one from each worker, in turn
+        parts = _plainly(loader)  # of each batch one from each worker, in turn
         for step_parts in zip(*[parts] * max(1, num_workers), strict=True):
             yield {d: torch.cat([part[d] for part in step_parts]) for d in "ab"}
         return
     steps = ([t * batch_size + place for place in places] for t in range(first_step, last_step))
-    yield from DataLoader(
+    loader = DataLoader(
         _Positions(dataset, seed),
         batch_sampler=steps,
         num_workers=num_workers,
         worker_init_fn=_leave_signals_to_the_main_process,
     )
+    yield from _plainly(loader)
+
+
+def _plainly(loader: Iterable[T]) -> Iterator[T]:
+    """What a loader yields; a worker's error without the traceback that torch puts into its message."""
+    try:
+        yield from loader
+    except DataError as error:
+        message = str(error).rpartition(f"{DataError.__name__}: ")[2].strip()
+        raise DataError(message) from error
 
 
 class _Streams(IterableDataset[dict[str, Tensor]]):
@@ -511,6 +523,10 @@ class _Streams(IterableDataset[dict[str, Tensor]]):
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Ctrl-C, and torchrun's SIGTERM, go to all: workers must stay until the main process has saved."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Ctrl-C, and torchrun's SIGTERM, go to the whole group: workers must stay until all is saved.
+
+    They do not ignore SIGTERM, by which they are ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        os.setpgrp()

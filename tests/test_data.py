@@ -310,3 +310,12 @@ def test_a_batch_is_shared_out_whole_and_evenly(
             first_parts = [place * parts // batch_size for place in share]
             assert first_parts == sorted(first_parts)
             assert all(first_parts.count(part) == len(share) // parts for part in range(parts))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_a_worker_cannot_read_is_named_in_one_line(folders: Path, workers: int) -> None:
+    data = folders_at(folders)
+    for file in (folders / "trainA").iterdir():
+        file.write_text("no image")
+    with pytest.raises(DataError, match=r"^[^\n]*trainA/\d+\.png: not a readable image[^\n]*$"):
+        list(training_batches(data, 0, 0, 1, 2, range(2), workers))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -238,6 +239,23 @@ def test_when_one_process_fails_all_end_and_say_why_once(
     assert said.count("error:") == (how != "bug")
     assert ("has lost" in said) == (how == "kill")
     assert "Done" not in "".join(out for _, out, _ in results)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", [(sys.executable, "-m"), TORCHRUN], ids=["alone", "torchrun"])
+def test_an_image_that_a_reading_process_cannot_read_ends_the_run(
+    tmp_path: Path, launch: tuple[str, ...]
+) -> None:
+    """In one line; the processes that read images end too."""
+    root = make_folders(tmp_path / "data")
+    for file in (root / "trainB").iterdir():
+        file.write_text("no image")
+    command = [*launch, "i2ikit", *run_command(root, tmp_path / "run", "training.workers=1")]
+    ((code, _, errors),) = ended(started(command))
+    assert code == (2 if launch is not TORCHRUN else 1), errors
+    said = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert len(said) == 1
+    assert re.search(r"trainB/\d\.png: not a readable image", said[0])
 
 
 @pytest.mark.slow
