@@ -163,7 +163,7 @@ def processes() -> Iterator[Processes]:
 
 
 def _end_group() -> None:
-    # gloo aborts in some runs if a wrapped module outlives its group.
+    # gloo aborts in some runs if what has used a group outlives it.
     gc.collect()
     dist.destroy_process_group()
     PartialState._reset_state()
