@@ -1,5 +1,5 @@
 # The commands that people and CI call; they use the active environment.
-.PHONY: all lint types test bench docs
+.PHONY: all lint types test bench docs reference
 
 all: lint types test
 
@@ -19,3 +19,6 @@ bench:
 
 docs:
 	python -m pytest README.md docs
+
+reference:
+	python -m i2ikit.reference docs/reference

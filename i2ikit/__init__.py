@@ -1,8 +1,10 @@
 """i2ikit: train networks that turn one image into many plausible images of another domain."""
 
-from i2ikit.discovery import find
-from i2ikit.registry import Registry
+from i2ikit.discovery import survey
 
 __version__ = "0.1.0"
 
-Registry.finder = staticmethod(find)
+if _unreadable := [fault.place for fault in survey().faults if fault.lost]:
+    from i2ikit.shield import hide_entry_points
+
+    hide_entry_points(_unreadable)

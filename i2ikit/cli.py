@@ -21,7 +21,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import i2ikit
-from i2ikit.errors import I2IKitError, ProcessError, RecipeError, RunError
+from i2ikit.errors import I2IKitError, ProcessError, RunError
+from i2ikit.plugin_commands import doctor, list_, new_plugin, show
 
 if TYPE_CHECKING:
     from i2ikit.data import Dataset
@@ -334,24 +335,10 @@ def compare(
         console.print("Add --out compare.html for a page with the pictures.", highlight=False)
 
 
-@app.command("list")
-def list_(
-    kind: Annotated[
-        str | None, typer.Argument(help="encoders, decoders, norms, ...; all if not given.")
-    ] = None,
-) -> None:
-    """List the components that recipes can name, and the packages they come from."""
-    from i2ikit.errors import Problem, did_you_mean
-    from i2ikit.registry import KINDS, registries
-
-    if kind is not None and kind not in KINDS:
-        message = f"no such kind{did_you_mean(kind, KINDS)} (known: {', '.join(KINDS)})"
-        raise RecipeError(f"i2ikit list {kind}", [Problem("", message)])
-    table = Table("kind", "name", "from", box=None, pad_edge=False)
-    for name in [kind] if kind else KINDS:
-        for entry in registries[name].entries():
-            table.add_row(name, f"[bold]{escape(entry.name)}[/]", escape(entry.origin))
-    console.print(table)
+app.command("list")(list_)
+app.command()(show)
+app.command()(doctor)
+app.command("new-plugin")(new_plugin)
 
 
 def main() -> None:

@@ -26,10 +26,11 @@ from torch.utils.data import Dataset as TorchDataset
 
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
-from i2ikit.registry import Setting
+from i2ikit.registry import Setting, Slot
 from i2ikit.translator import ImageSpec, other
 
 __all__ = [
+    "DATA",
     "IMAGE_ENDINGS",
     "SPLITS",
     "Dataset",
@@ -85,6 +86,10 @@ class Dataset(Protocol):
     def name(self, split: Split, domain: str, index: int) -> str:
         """What a person calls this image: a file's name, say."""
         ...
+
+
+DATA = Slot("datasets", (), like=Dataset)
+"""The place of a recipe's [data]."""
 
 
 @runtime_checkable

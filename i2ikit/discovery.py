@@ -1,68 +1,373 @@
-"""Which components the installed packages offer: entry points of the groups `i2ikit.<kind>`.
+"""What the installed packages offer: components (entry points of the groups `i2ikit.<kind>`) and recipes.
 
-Reading happens here and nowhere else, through the `entrypoints` package. That package gives up on
-everything when one `entry_points.txt` anywhere is damaged, so then each file is read on its own.
+Everything is read from metadata and files; nothing is imported. One damaged package is no reason to
+fail: what cannot be read is left out, and kept as a `Fault` that says which package and why.
+
+Entry points are parsed by the `entrypoints` package, file by file, because its own search gives up on
+all packages when one `entry_points.txt` is damaged.
 """
 
 from __future__ import annotations
 
 import configparser
+import functools
+import importlib.util
+import os
+import re
 import sys
-import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import entrypoints
 
-from i2ikit.registry import Entry
+from i2ikit.errors import ComponentError, did_you_mean
 
-__all__ = ["find"]
+__all__ = [
+    "ALLOWLIST",
+    "CORE",
+    "KINDS",
+    "Entry",
+    "Fault",
+    "Survey",
+    "kind_named",
+    "normalised",
+    "package_recipes",
+    "recipe_files",
+    "survey",
+]
+
+CORE = "i2ikit"
+"""The package whose components no other one can replace by using their names."""
+
+KINDS = {
+    "encoders": "encoder",
+    "decoders": "decoder",
+    "norms": "norm",
+    "discriminators": "discriminator",
+    "losses": "loss",
+    "translators": "translator",
+    "datasets": "dataset",
+    "metrics": "metric",
+}
+"""Kind (also the end of the entry-point group, `i2ikit.<kind>`) to the word for one of them."""
+
+ALLOWLIST = "I2IKIT_PLUGINS"
+"""Environment variable: if set, only these packages (separated by commas) offer anything."""
+
+PARENT = f"{CORE}."
 
 
-def find(kind: str) -> list[Entry]:
-    """Every installed component of a kind, each target once; imports none of them."""
-    group = f"i2ikit.{kind}"
-    path = [str(folder) for folder in sys.path]
+@dataclass(frozen=True)
+class Entry:
+    """One offered component: where it comes from, and how to import it."""
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    target: str
+    load: Callable[[], object] = field(compare=False, repr=False)
+
+    @property
+    def origin(self) -> str:
+        """`"package 1.2.3"`, or where it was registered."""
+        return f"{self.package} {self.version}".strip()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with the metadata of an installed package.
+
+    Args:
+        place: the metadata's folder (`NAME-VERSION.dist-info`).
+        cause: what is wrong, and what it means.
+        lost: whatever the package offers is not known.
+    """
+
+    package: str
+    version: str
+    place: Path | zipfile.Path
+    cause: str
+    lost: bool = False
+
+    @property
+    def origin(self) -> str:
+        """`"package 1.2.3"`."""
+        return f"{self.package} {self.version}".strip()
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.cause} ({self.place})"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What all packages on the path offer, and what is wrong with their metadata.
+
+    Args:
+        entries: what recipes can name.
+        left_out: what the allowlist leaves out.
+        allowed: the allowlist; None if there is none.
+    """
+
+    entries: tuple[Entry, ...]
+    left_out: tuple[Entry, ...]
+    faults: tuple[Fault, ...]
+    allowed: frozenset[str] | None
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Packages that offer something, with their versions."""
+        return {entry.package: entry.version for entry in self.entries}
+
+
+def kind_named(text: str) -> str:
+    """The kind that a person calls "norms" or "norm".
+
+    Raises:
+        ComponentError: there is none; says which there are.
+    """
+    kinds = {**{word: kind for kind, word in KINDS.items()}, **{kind: kind for kind in KINDS}}
+    if text not in kinds:
+        raise ComponentError(f"no kind '{text}'{did_you_mean(text, kinds)} (known: {', '.join(KINDS)})")
+    return kinds[text]
+
+
+def normalised(package: str) -> str:
+    """A distribution's name as the package index compares it: `My.Own_Norms` is `my-own-norms`."""
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+@functools.cache
+def survey() -> Survey:
+    """Everything that the packages on `sys.path` offer, read once in each process."""
+    entries: dict[tuple[str, str, str], Entry] = {}
+    faults: list[Fault] = []
+    for metadata in _on_path(faults):
+        for entry in metadata.entries(faults):
+            entries.setdefault((entry.kind, entry.name, entry.package), entry)
+    allowed = _allowlist()
+    kept = [e for e in entries.values() if allowed is None or e.package in allowed]
+    left_out = [e for e in entries.values() if e not in kept]
+    return Survey(tuple(kept), tuple(left_out), tuple(faults), allowed)
+
+
+def _allowlist() -> frozenset[str] | None:
+    text = os.environ.get(ALLOWLIST)
+    if text is None:
+        return None
+    return frozenset({CORE, *(normalised(name) for name in re.split(r"[,\s]+", text) if name)})
+
+
+def recipe_files() -> dict[str, Path]:
+    """Recipes by the name that `i2ikit run` takes: ours as `munit`, those of others as `package/name`.
+
+    A package's recipes are the TOML files in a folder `recipes` inside its import package.
+    """
+    beside = Path(__file__).parent
+    ours = [file for folder in (beside, beside.parent) for file in _recipes_in(folder)]
+    files = {file.stem: file for file in ours}
+    for entry in survey().entries:
+        if entry.package != CORE:
+            files |= package_recipes(entry.package, entry.target.partition(":")[0])
+    return files
+
+
+def package_recipes(package: str, module: str) -> dict[str, Path]:
+    """Recipes in the import package that holds a module, found without importing it."""
+    top = module.partition(".")[0]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # unreadable entries of strangers
-            points = entrypoints.get_group_all(group, path=path)
-    except (configparser.Error, UnicodeDecodeError):
-        points = list(_readable_points(group, path))
-    entries: dict[tuple[str, str], Entry] = {}
-    for point in points:
-        target = f"{point.module_name}:{point.object_name}"
-        package = point.distro.name.replace("_", "-").lower() if point.distro else "?"
-        version = (point.distro.version or "") if point.distro else ""
-        entry = Entry(kind, point.name, package, version, target, point.load)
-        entries.setdefault((point.name, target), entry)
-    return list(entries.values())
+        spec = importlib.util.find_spec(top) if top.isidentifier() else None
+    except (ImportError, ValueError, AttributeError):
+        return {}
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return {f"{package}/{file.stem}": file for folder in folders for file in _recipes_in(Path(folder))}
 
 
-def _readable_points(group: str, path: list[str]) -> Iterator[entrypoints.EntryPoint]:
-    """The group's entry points, file by file; a file that cannot be read is passed over."""
-    for folder in path:
+def _recipes_in(folder: Path) -> list[Path]:
+    return sorted((folder / "recipes").glob("*.toml"))
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """One package's metadata folder: `NAME-VERSION.dist-info` or `.egg-info`, on disk or in a wheel."""
+
+    folder: Path | zipfile.Path
+
+    @property
+    def stem(self) -> str:
+        return self.folder.name.rpartition(".")[0]
+
+    @functools.cached_property
+    def package(self) -> str:
+        return normalised(self.stem.partition("-")[0])
+
+    @functools.cached_property
+    def version(self) -> str:
+        named = self.stem.partition("-")[2]
+        return re.sub(r"-py\d.*", "", named) or _headers(self.head).get("Version", "")
+
+    @functools.cached_property
+    def head(self) -> bytes:
+        """The file that holds name and version; nothing, if it is not there."""
+        files = [self.folder / name for name in ("METADATA", "PKG-INFO")]
+        return next((file.read_bytes() for file in files if file.is_file()), b"")
+
+    @functools.cached_property
+    def raw(self) -> bytes:
+        """What entry_points.txt holds; nothing, if it is not there."""
+        file = self.folder / "entry_points.txt"
+        return file.read_bytes() if file.is_file() else b""
+
+    @property
+    def concerns_us(self) -> bool:
+        return f"[{PARENT}".encode() in self.raw
+
+    def fault(self, cause: str, *, lost: bool = False) -> Fault:
+        return Fault(self.package, self.version, self.folder, cause, lost)
+
+    def entries(self, faults: list[Fault]) -> Iterator[Entry]:
+        """The components that the package offers; what is wrong is added to `faults`."""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield from entrypoints.get_group_all(group, path=[folder])
-        except (configparser.Error, UnicodeDecodeError):
-            yield from _points_of_readable_files(group, folder)
-
-
-def _points_of_readable_files(group: str, folder: str) -> Iterator[entrypoints.EntryPoint]:
-    from pathlib import Path
-
-    for file in sorted(Path(folder).glob("*.dist-info/entry_points.txt")):
-        parser = entrypoints.CaseSensitiveConfigParser(delimiters=("=",), interpolation=None, strict=False)
-        try:
-            parser.read_string(file.read_text("utf-8-sig"))
-        except (configparser.Error, UnicodeDecodeError, OSError):
-            continue
-        if not parser.has_section(group):
-            continue
-        name, _, version = file.parent.name.removesuffix(".dist-info").partition("-")
-        for key, target in parser.items(group):
-            try:
-                yield entrypoints.EntryPoint.from_string(target, key, entrypoints.Distribution(name, version))
-            except entrypoints.BadEntryPoint:
+            sections, causes = _parsed(self.raw)
+        except (ValueError, OSError) as error:
+            faults.append(self.fault(f"entry_points.txt is unreadable: {error}", lost=True))
+            return
+        faults += [self.fault(cause) for cause in causes]
+        if not self.concerns_us:
+            return
+        faults += [self.fault(cause) for cause in self._wrong_headers()]
+        for group, points in sections.items():
+            if not group.startswith(PARENT):
                 continue
+            kind = group.removeprefix(PARENT)
+            if kind not in KINDS:
+                hint = did_you_mean(kind, KINDS).replace("'", f"'{PARENT}", 1)
+                faults.append(self.fault(f"[{group}] is no group of i2ikit{hint}"))
+                continue
+            for point in points:
+                target = ":".join(filter(None, (point.module_name, point.object_name)))
+                yield Entry(kind, point.name, self.package, self.version, target, point.load)
+
+    def _wrong_headers(self) -> Iterator[str]:
+        if not self.head.strip():
+            yield "METADATA is missing or empty"
+            return
+        try:
+            self.head.decode("utf-8")
+        except UnicodeDecodeError as error:
+            yield f"METADATA is unreadable: {_undecodable(error)}"
+            return
+        headers = _headers(self.head)
+        missing = [key for key in ("Name", "Version") if not headers.get(key)]
+        if missing:
+            yield f"METADATA has no {' and no '.join(missing)}"
+        elif normalised(headers["Name"]) != self.package:
+            yield f"METADATA names another package: {headers['Name']}"
+
+
+def _headers(head: bytes) -> dict[str, str]:
+    """Lines such as `Name: x`, up to the first empty one."""
+    lines = head.decode("utf-8", "replace").partition("\n\n")[0].splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _on_path(faults: list[Fault]) -> Iterator[_Metadata]:
+    """Metadata of every package, as an import would choose: the first on the path hides later ones."""
+    seen: dict[str, _Metadata] = {}
+    for folder in dict.fromkeys(os.path.realpath(entry or ".") for entry in map(str, sys.path)):
+        for metadata in _in_folder(folder, faults):
+            first = seen.setdefault(metadata.package, metadata)
+            if first is metadata:
+                yield metadata
+            elif (first.concerns_us or metadata.concerns_us) and first.version != metadata.version:
+                cause = f"is on the path twice; {first.version} is used, in {first.folder}"
+                faults.append(metadata.fault(cause))
+
+
+def _in_folder(folder: str, faults: list[Fault]) -> Iterator[_Metadata]:
+    """Metadata of every package in one folder, or wheel, on the path; the highest version first."""
+    try:
+        root = zipfile.Path(folder) if os.path.isfile(folder) and zipfile.is_zipfile(folder) else Path(folder)
+        inner: list[Path | zipfile.Path] = sorted(root.iterdir(), key=lambda path: path.name)
+    except (OSError, zipfile.BadZipFile):
+        return  # imports pass over it too
+    found = []
+    for path in inner:
+        if path.name.startswith("~") and path.is_dir():
+            cause = "was left over when pip was interrupted; delete the folder"
+            name = re.sub(r"\.(dist|egg)-info$", "", path.name)
+            package, _, version = name.partition("-")
+            faults.append(Fault(package, version, path, cause))
+        elif path.name.endswith((".dist-info", ".egg-info")) and path.is_dir():
+            found.append(_Metadata(path))
+    yield from sorted(found, key=lambda metadata: _newness(metadata.stem), reverse=True)
+
+
+def _newness(stem: str) -> list[tuple[bool, int, str]]:
+    """Sorts `x-1.10` above `x-1.9`; all that is asked of it is an order."""
+    parts = re.findall(r"\d+|[a-z]+", stem.partition("-")[2].lower())
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def _parsed(raw: bytes) -> tuple[dict[str, list[entrypoints.EntryPoint]], list[str]]:
+    """Entry points by group, and what is wrong with single ones.
+
+    Raises:
+        ValueError: nothing can be read; says where and why.
+    """
+    causes = []
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(_undecodable(error)) from error
+    if text.startswith("\ufeff"):
+        causes.append("entry_points.txt starts with a byte-order mark, which is ignored")
+        text = text.removeprefix("\ufeff")
+    # A default section would be part of every group: "" is one that no file can have.
+    parser = entrypoints.CaseSensitiveConfigParser(delimiters=("=",), interpolation=None, default_section="")
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise ValueError(_unparsable(error)) from error
+    if "DEFAULT" in parser:
+        causes.append("entry_points.txt has a section [DEFAULT], which is no group and is ignored")
+    groups = {group: dict(parser[group]) for group in parser.sections() if group != "DEFAULT"}
+    return {group: list(_points(group, lines, causes)) for group, lines in groups.items()}, causes
+
+
+def _points(group: str, lines: Mapping[str, str], causes: list[str]) -> Iterator[entrypoints.EntryPoint]:
+    """The entry points of one group; those that cannot be parsed are left out."""
+    for name, target in lines.items():
+        compact = re.sub(r"\s*:\s*", ":", target)
+        what = f"entry_points.txt, [{group}] {name} = {target}"
+        if compact != target:
+            causes.append(f"{what}: there should be no space around the colon")
+        if "/" in name and group.startswith(PARENT):
+            causes.append(f"{what}: a name cannot hold '/', so it is left out")
+            continue
+        try:
+            yield entrypoints.EntryPoint.from_string(compact, name)
+        except entrypoints.BadEntryPoint:
+            causes.append(f"{what}: should be module:object, so it is left out")
+
+
+def _undecodable(error: UnicodeDecodeError) -> str:
+    return f"byte {error.start} (0x{error.object[error.start]:02x}) is not UTF-8"
+
+
+def _unparsable(error: configparser.Error) -> str:
+    """What configparser found, in one line."""
+    match error:
+        case configparser.MissingSectionHeaderError():
+            return f"line {error.lineno} ({error.line.strip()!r}) stands before any [group]"
+        case configparser.DuplicateOptionError():
+            return f"line {error.lineno}: [{error.section}] has '{error.option}' twice"
+        case configparser.DuplicateSectionError():
+            return f"line {error.lineno}: the group [{error.section}] is there twice"
+        case configparser.ParsingError():
+            number, line = error.errors[0]
+            return f"line {number} ({line.replace(chr(92) + 'n', '')}) has no '='"
+        case _:
+            return " ".join(str(error).split())

@@ -21,10 +21,10 @@ import torch
 
 from i2ikit.checkpoints import load_translator, trained_images, trained_steps
 from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
-from i2ikit.metrics.subject import Measured, Metric, Share, Subject
+from i2ikit.metrics.subject import METRIC, Measured, Metric, Share, Subject
 from i2ikit.processes import processes
 from i2ikit.recipe import load_data_spec, override
-from i2ikit.registry import Setting, Spec, metrics
+from i2ikit.registry import Setting, Spec, check
 from i2ikit.runs import RESOLVED, WEIGHTS
 from i2ikit.translator import chosen_target, direction
 
@@ -227,7 +227,7 @@ def _check_metrics(
     ]
     specs = {}
     for name in names:
-        specs[name], found = metrics.check(table[name], name, (), Setting(size, 1))
+        specs[name], found = check(table[name], name, METRIC, Setting(size, 1))
         problems += found
     if problems:
         raise RecipeError("i2ikit eval", problems)

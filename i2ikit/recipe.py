@@ -27,21 +27,17 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 import i2ikit
+from i2ikit.data import DATA
+from i2ikit.discovery import ALLOWLIST, CORE, normalised, package_recipes, recipe_files, survey
 from i2ikit.errors import ComponentError, Problem, RecipeError, did_you_mean
-from i2ikit.registry import (
-    Registry,
-    Setting,
-    Spec,
-    datasets,
-    registries,
-    translators,
-    validated,
-)
+from i2ikit.registry import Setting, Slot, Spec, check, datasets, registries, translators, validated
+from i2ikit.translator import METHOD, Translator
 
 __all__ = [
     "OptimizerOptions",
     "Precision",
     "Recipe",
+    "TopLevel",
     "TrainingOptions",
     "find_recipe",
     "load_data_spec",
@@ -57,10 +53,17 @@ Precision = Literal["fp32", "bf16", "fp16"]
 class OptimizerOptions(BaseModel):
     """Adam, and how its learning rate falls.
 
-    lr: step size.  betas: decay of the two moments.  eps: added to the root of the second moment.
-    weight_decay: L2, added to the gradient (as in Adam, not AdamW).
-    decay: "none"; "step": times decay_factor after every decay_steps updates; "linear": constant
-        for decay_steps updates, then straight to 0 at the last.
+    `[optimizer]` is for every network, `[optimizer.<role>]` overrides it for one.
+
+    Args:
+        lr: step size.
+        betas: decay of the two moments, per step.
+        eps: added to the root of the second moment.
+        weight_decay: L2, added to the gradient (as in Adam, not AdamW).
+        decay: "none"; "step": times decay_factor after every decay_steps updates; "linear": constant
+            for decay_steps updates, then straight to 0 at the last.
+        decay_steps: updates; see `decay`.
+        decay_factor: see `decay`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -77,13 +80,19 @@ class OptimizerOptions(BaseModel):
 class TrainingOptions(BaseModel):
     """How long, how much at once, and how often to look.
 
-    steps: iterations; each runs every phase once.  batch_size: images per domain and step, over
-    all processes.  accumulation: micro-batches that a step is cut into; each phase adds up their
-    gradients, which needs less memory and, batch norm aside, gives the same.  precision: "fp32", or
-    "bf16" or "fp16" for autocast; weights and losses stay fp32, and fp16 needs a GPU.  ema: decay
-    per step of the averaged weights that are used for samples and translation.  Intervals are in
-    steps; 0 means at the end only.  keep: checkpoints kept.  workers: for each process, others
-    that read its images; 0 reads in itself.
+    Args:
+        steps: iterations; each runs every phase once.
+        batch_size: images per domain and step, over all processes.
+        accumulation: micro-batches that a step is cut into; each phase adds up their gradients, which
+            needs less memory and, batch norm aside, gives the same.
+        precision: "fp32", or "bf16" or "fp16" for autocast; weights and losses stay fp32, and fp16
+            needs a GPU.
+        ema: decay per step of the averaged weights that are used for samples and translation.
+        log_every: steps between lines of metrics.jsonl.
+        sample_every: steps between pictures; 0 means at the end only.
+        checkpoint_every: steps between checkpoints; 0 means at the end only.
+        keep: checkpoints kept.
+        workers: for each process, others that read its images; 0 reads in itself.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -100,7 +109,13 @@ class TrainingOptions(BaseModel):
     workers: Annotated[int, Field(ge=0, le=256)] = 0
 
 
-class _Rest(BaseModel):
+class TopLevel(BaseModel):
+    """What stands above the sections.
+
+    Args:
+        seed: initial weights, order of the images, augmentation and noise depend on it, and on nothing else.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -163,7 +178,7 @@ def load_translator_spec(source: Path) -> Spec:
     Raises:
         RecipeError: with every problem in that section.
     """
-    return _load_section(translators, source, "translator", ("images",))
+    return _load_section(source, "translator", METHOD)
 
 
 def load_data_spec(source: Path) -> Spec:
@@ -172,40 +187,42 @@ def load_data_spec(source: Path) -> Spec:
     Raises:
         RecipeError: with every problem in that section.
     """
-    return _load_section(datasets, source, "data", ())
+    return _load_section(source, "data", DATA)
 
 
-def _load_section(registry: Registry, source: Path, key: str, wired: tuple[str, ...]) -> Spec:
-    spec, problems = _section(registry, _read_toml(source), key, wired, None)
+def _load_section(source: Path, key: str, slot: Slot) -> Spec:
+    spec, problems = _section(_read_toml(source), key, slot, None)
     if problems:
         raise RecipeError(str(source), problems)
     return spec
 
 
 def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe: as a path; in the installed package; beside it in a checkout.
+    """The file of a recipe: as a path; by name, as it ships with i2ikit; as `package/name`.
 
     Raises:
-        RecipeError: there is none; lists those that ship.
+        RecipeError: there is none; lists those that are installed.
     """
     path = Path(source)
     if path.suffix == ".toml" or path.is_file():
         return path
-    shipped = {file.stem: file for folder in recipe_folders() for file in folder.glob("*.toml")}
-    if str(source) in shipped:
-        return shipped[str(source)]
+    files = recipe_files()
+    package, _, name = str(source).partition("/")
+    named = f"{normalised(package)}/{name}".removeprefix(f"{CORE}/") if name else package
+    allowed = survey().allowed
+    if name and (allowed is None or normalised(package) in allowed):
+        # A package may have recipes and no component, and so no entry point.
+        files |= package_recipes(normalised(package), normalised(package).replace("-", "_"))
+    if named in files:
+        return files[named]
     if path.exists():
         return path
-    known = ", ".join(sorted(shipped))
-    hint = did_you_mean(str(source), shipped)
-    message = f"no such recipe{hint} (give a .toml file, or one of those that ship: {known})"
+    if allowed is not None and name and normalised(package) not in allowed:
+        message = f"{ALLOWLIST} leaves the package {normalised(package)} out"
+    else:
+        hint = did_you_mean(named, files)
+        message = f"no such recipe{hint} (give a .toml file, or one that is installed: {', '.join(files)})"
     raise RecipeError(str(source), [Problem("", message)])
-
-
-def recipe_folders() -> list[Path]:
-    """Where recipes ship: inside the installed package, or beside it in a checkout."""
-    package = Path(i2ikit.__file__).parent
-    return [folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()]
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -280,12 +297,12 @@ def _check(table: dict[str, Any], name: str, processes: int) -> tuple[Recipe | N
     sections = ("data", "translator", "optimizer")
     # [versions] of a resolved.toml is a record, not a choice.
     top = {key: value for key, value in table.items() if key not in (*sections, "versions")}
-    rest, problems = validated(_Rest, top, "", "a recipe", sections)
+    rest, problems = validated(TopLevel, top, "", "a recipe", sections)
     setting = _batch_setting(table, processes)
-    data, found = _section(datasets, table, "data", (), setting)
+    data, found = _section(table, "data", DATA, setting)
     problems += found
     setting = setting if found else _image_setting(data, setting)
-    translator, found = _section(translators, table, "translator", ("images",), setting)
+    translator, found = _section(table, "translator", METHOD, setting)
     problems += found
     optimizers, found = _check_optimizers(table.get("optimizer", {}), translator)
     problems += found
@@ -340,26 +357,23 @@ def _check_machine(training: TrainingOptions, translator: Spec, processes: int) 
 
 
 def _section(
-    registry: Registry, table: Mapping[str, Any], key: str, wired: tuple[str, ...], setting: Setting | None
+    table: Mapping[str, Any], key: str, slot: Slot, setting: Setting | None
 ) -> tuple[Spec, list[Problem]]:
     if key in table:
-        return registry.check(table[key], key, wired, setting)
+        return check(table[key], key, slot, setting)
+    registry = registries[slot.kind]
     message = f"is missing; it names the {registry.word}: {', '.join(registry.names())}"
-    return Spec(registry.kind, "?"), [Problem(key, message)]
+    return Spec(slot.kind, "?"), [Problem(key, message)]
 
 
 def _check_optimizers(table: object, translator: Spec) -> tuple[dict[str, OptimizerOptions], list[Problem]]:
     """One set of options for each role: [optimizer], overridden by [optimizer.<role>]."""
     if not isinstance(table, Mapping):
         return {}, [Problem("optimizer", "should be a table")]
-    try:
-        method = translators.load(translator.name)
-        roles: tuple[str, ...] = (*method.generative, *method.adversarial)
-    except ComponentError:
-        roles = ()
+    roles, problems = _roles(translator)
     nested = {key: value for key, value in table.items() if isinstance(value, Mapping)}
     shared = {key: value for key, value in table.items() if key not in nested}
-    _, problems = validated(OptimizerOptions, shared, "optimizer", "[optimizer]", roles)
+    problems += validated(OptimizerOptions, shared, "optimizer", "[optimizer]", roles)[1]
     if roles:
         fields = (*roles, *OptimizerOptions.model_fields)
         problems += [
@@ -376,6 +390,21 @@ def _check_optimizers(table: object, translator: Spec) -> tuple[dict[str, Optimi
             optimizers[role] = OptimizerOptions(**values)
         problems += found
     return optimizers, problems
+
+
+def _roles(translator: Spec) -> tuple[tuple[str, ...], list[Problem]]:
+    """Of all networks of a method; none if it is not known, which is reported elsewhere."""
+    try:
+        method = translators.load(translator.name)
+    except ComponentError:
+        return (), []
+    if not issubclass(method, Translator):
+        return (), []
+    try:
+        return (*method.generative, *method.adversarial), []
+    except AttributeError as error:
+        message = f"translator '{translator.name}' does not declare its networks: {error}"
+        return (), [Problem("translator.name", message)]
 
 
 def _plain(model: BaseModel) -> dict[str, Any]:

@@ -15,64 +15,39 @@ import functools
 import inspect
 import json
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from i2ikit.errors import ComponentError, Problem, did_you_mean
+from i2ikit.discovery import ALLOWLIST, CORE, KINDS, Entry, normalised, survey
+from i2ikit.errors import ComponentError, I2IKitError, Problem, did_you_mean
 
 __all__ = [
-    "KINDS",
     "Checked",
-    "Entry",
     "LossWeights",
     "Registry",
+    "Schema",
     "Setting",
     "Slot",
     "Spec",
     "Weights",
+    "check",
     "datasets",
     "decoders",
     "discriminators",
     "encoders",
+    "fits",
+    "lacking",
     "losses",
     "metrics",
     "norms",
     "registries",
+    "schema_of",
     "translators",
     "validated",
 ]
-
-KINDS = {
-    "encoders": "encoder",
-    "decoders": "decoder",
-    "norms": "norm",
-    "discriminators": "discriminator",
-    "losses": "loss",
-    "translators": "translator",
-    "datasets": "dataset",
-    "metrics": "metric",
-}
-"""Kind (also the end of the entry-point group, `i2ikit.<kind>`) to the word for one of them."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One offered component: where it comes from, and how to import it."""
-
-    kind: str
-    name: str
-    package: str
-    version: str
-    target: str
-    load: Callable[[], object] = field(compare=False, repr=False)
-
-    @property
-    def origin(self) -> str:
-        """`"package 1.2.3"`, or where it was registered."""
-        return f"{self.package} {self.version}".strip()
 
 
 @dataclass(frozen=True)
@@ -157,17 +132,32 @@ changes any of them, but adds none. Weight 0: the loss is not computed and not r
 
 
 @dataclass(frozen=True)
-class _Schema:
+class Schema:
+    """What the signature of a component says.
+
+    Args:
+        wired: names of the parameters that its owner passes.
+        slots: options that hold other components.
+        defaults: of the slots that have one.
+        model: all other options, with their types, bounds and defaults.
+        hints: annotations of all parameters, with what is `Annotated`.
+    """
+
     wired: tuple[str, ...]
     slots: Mapping[str, Slot]
     defaults: Mapping[str, Spec]
     model: type[BaseModel]
+    hints: Mapping[str, Any]
 
 
 @functools.cache
-def _schema(component: Any) -> _Schema:
-    """The signature of a component, taken apart into wired parameters, slots and plain options."""
-    function = component.__init__ if inspect.isclass(component) else component
+def schema_of(component: Any) -> Schema:
+    """The signature of a component, taken apart.
+
+    Raises:
+        TypeError: it does not keep the rules for constructors; others, if its annotations fail.
+    """
+    function = component.__init__
     hints = typing.get_type_hints(function, include_extras=True)
     wired: list[str] = []
     slots: dict[str, Slot] = {}
@@ -187,13 +177,17 @@ def _schema(component: Any) -> _Schema:
             if parameter.default is not parameter.empty:
                 defaults[parameter.name] = parameter.default
         elif any(isinstance(m, LossWeights) for m in getattr(hint, "__metadata__", ())):
+            if not isinstance(parameter.default, Mapping):
+                raise TypeError(
+                    f"{component.__qualname__}: `{parameter.name}` has no default, which names the losses"
+                )
             model = _weights_model(parameter.default)
             fields[parameter.name] = (model, model())
         else:
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[parameter.name] = (hint, default)
     model = create_model(component.__qualname__, __config__=_STRICT, **fields)
-    return _Schema(tuple(wired), slots, defaults, model)
+    return Schema(tuple(wired), slots, defaults, model, hints)
 
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
@@ -213,18 +207,15 @@ def _weights_model(defaults: Mapping[str, Mapping[str, float]]) -> type[BaseMode
 class Registry:
     """The components of one kind, by name.
 
-    Entries come from `discovery` (entry points of installed packages, read at the first look-up)
-    and from `register` (notebooks and tests).
+    Entries come from the installed packages (see `discovery`) and from `register` (notebooks and
+    tests). A name that i2ikit has itself always means its own component: no package can replace
+    it, and one that tries is reached as `"package/name"` only.
     """
-
-    finder: Callable[[str], Iterable[Entry]] | None = None
-    """Finds the installed entries of a kind; set once, by `i2ikit/__init__.py`."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.word = KINDS[kind]
         self._registered: dict[str, Entry] = {}
-        self._found: list[Entry] | None = None
 
     def register(self, name: str, component: Any) -> None:
         """Offer `component` as `name` in this process.
@@ -246,9 +237,8 @@ class Registry:
 
     def entries(self) -> list[Entry]:
         """Everything that is offered, sorted by name and origin; imports nothing."""
-        if self._found is None:
-            self._found = [] if Registry.finder is None else list(Registry.finder(self.kind))
-        return sorted([*self._found, *self._registered.values()], key=lambda e: (e.name, e.origin))
+        found = [entry for entry in survey().entries if entry.kind == self.kind]
+        return sorted([*found, *self._registered.values()], key=lambda e: (e.name, e.origin))
 
     def names(self) -> list[str]:
         """Every name once, sorted."""
@@ -262,7 +252,8 @@ class Registry:
         """
         entries = self.entries()
         package, _, bare = name.rpartition("/")
-        found = [e for e in entries if e.name == bare and package in ("", e.package)]
+        found = [e for e in entries if e.name == bare and normalised(package) in ("", e.package)]
+        found = [e for e in found if e.package == CORE] or found
         if len(found) == 1:
             return found[0]
         if found:
@@ -270,110 +261,164 @@ class Registry:
             raise ComponentError(
                 f"{self.word} '{name}' is offered by {len(found)} packages; write one of {spelled}"
             )
-        if not entries:
-            raise ComponentError(
-                f"no {self.word} named '{name}': no {self.kind} are installed; "
-                "run `pip install .` (or `pip install -e .`) in the checkout"
-            )
+        raise ComponentError(f"no {self.word} named '{name}'{self._why_missing(package, bare)}")
+
+    def _why_missing(self, package: str, name: str) -> str:
+        """What to do about a name that nothing offers."""
+        for entry in survey().left_out:
+            if entry.kind == self.kind and entry.name == name and normalised(package) in ("", entry.package):
+                return f": {entry.origin} offers it, but {ALLOWLIST} leaves that package out"
         known = self.names()
-        raise ComponentError(
-            f"no {self.word} named '{name}'{did_you_mean(bare, known)} (known: {', '.join(known)})"
-        )
+        if not known:
+            command = "run `pip install .` (or `pip install -e .`) in the checkout"
+            return f": no {self.kind} are installed; {command}"
+        notes = [f"; note that {fault}" for fault in survey().faults if fault.lost]
+        return f"{did_you_mean(name, known)} (known: {', '.join(known)}){''.join(notes)}"
 
     def load(self, name: str) -> Any:
         """The class behind `name`, imported now.
 
         Raises:
-            ComponentError: unknown or ambiguous name, or the import fails; says whose fault it is.
+            ComponentError: unknown or ambiguous name, the import fails, or it is no class; says whose
+                fault it is.
         """
-        entry = self.entry(name)
-        try:
-            return entry.load()
-        except (Exception, SystemExit) as error:
-            raise ComponentError(
-                f"{self.word} '{name}' comes from {entry.origin} ({entry.target}), "
-                f"which failed to load: {type(error).__name__}: {error}"
-            ) from error
+        return self.load_entry(self.entry(name))
 
-    def check(
-        self, given: object, path: str, wired: tuple[str, ...], setting: Setting | None = None
-    ) -> tuple[Spec, list[Problem]]:
-        """Turn what a recipe says into a `Spec` with every default filled in.
+    def load_entry(self, entry: Entry) -> Any:
+        """The class that one package offers.
 
-        Args:
-            given: a name, a table with a `name`, or a `Spec`.
-            path: where it stands in the recipe.
-            wired: the names of what the owner will pass.
-            setting: also ask each `Checked` component about its options.
-
-        Returns:
-            The spec (as far as it could be read) and every problem with it, nested ones included.
+        Raises:
+            ComponentError: see `load`.
         """
-        table = given.table() if isinstance(given, Spec) else given
-        table = {"name": table} if isinstance(table, str) else table
-        if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-            message = f"should be the name of the {self.word}, or a table with a `name`"
-            if isinstance(table, Mapping) and "name" not in table:
-                meant = next((key for key in table if did_you_mean(key, ["name"])), None)
-                message += f"; is '{meant}' meant to be it?" if meant else f" ({', '.join(self.names())})"
-            return Spec(self.kind, "?"), [Problem(path, message)]
-        name = table["name"]
+        whose = f"{self.word} '{entry.name}' comes from {entry.origin} ({entry.target}), which"
         try:
-            component = self.load(name)
-            schema = _schema(component)
-        except ComponentError as error:
-            return Spec(self.kind, name), [Problem(f"{path}.name", str(error))]
-        except TypeError as error:
-            return Spec(self.kind, name), [Problem(f"{path}.name", f"{self.word} '{name}': {error}")]
-        if schema.wired != wired:
-            message = (
-                f"{self.word} '{name}' is built from ({', '.join(schema.wired)}), "
-                f"but this place gives it ({', '.join(wired)})"
-            )
-            return Spec(self.kind, name), [Problem(f"{path}.name", message)]
-        return self._check_options(component, schema, name, table, path, setting)
-
-    def _check_options(
-        self,
-        component: Any,
-        schema: _Schema,
-        name: str,
-        table: Mapping[str, Any],
-        path: str,
-        setting: Setting | None,
-    ) -> tuple[Spec, list[Problem]]:
-        given = {key: value for key, value in table.items() if key != "name"}
-        owner = f"{self.word} '{name}'"
-        plain = {key: value for key, value in given.items() if key not in schema.slots}
-        options, problems = validated(schema.model, plain, path, owner, ("name", *schema.slots))
-        for key, slot in schema.slots.items():
-            if key not in given and key not in schema.defaults:
-                problems.append(Problem(f"{path}.{key}", f"{owner} needs it"))
-                continue
-            value = _with_default(given.get(key), schema.defaults.get(key))
-            registry = registries[slot.kind]
-            spec, nested = registry.check(value, f"{path}.{key}", slot.wired, setting)
-            nested = nested or registry.misfit(spec, slot, f"{path}.{key}")
-            options[key] = spec
-            problems += nested
-        if setting is not None and not problems and isinstance(component, Checked):
-            problems += [Problem(path, text) for text in component.problems(options, setting)]
-        return Spec(self.kind, name, options), problems
-
-    def misfit(self, spec: Spec, slot: Slot, path: str) -> list[Problem]:
-        """Why the component does not do what its place asks, if so."""
-        component = self.load(spec.name)
-        if slot.like is not None and not issubclass(component, slot.like):
-            message = f"{self.word} '{spec.name}' is no {_words(slot.like)}, which is needed here"
-            return [Problem(f"{path}.name", message)]
-        if slot.unlike is not None and issubclass(component, slot.unlike):
-            message = f"{self.word} '{spec.name}' does not fit here: no {_words(slot.unlike)} does"
-            return [Problem(f"{path}.name", message)]
-        return []
+            component: Any = entry.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module may do anything, sys.exit() too
+            raise ComponentError(f"{whose} failed to load: {_told(error)}") from error
+        is_class = inspect.isclass(component)
+        if not is_class:
+            raise ComponentError(f"{whose} is no class but of type {type(component).__name__}")
+        try:
+            schema_of(component)
+        except Exception as error:
+            raise ComponentError(f"{whose} has a signature that cannot be used: {_told(error)}") from error
+        return component
 
     def build(self, spec: Spec, *wired: Any) -> Any:
-        """A new component from wired arguments and the options of `spec`."""
-        return self.load(spec.name)(*wired, **spec.options)
+        """A new component from wired arguments and the options of `spec`.
+
+        Raises:
+            ComponentError: its constructor fails.
+        """
+        entry = self.entry(spec.name)
+        component = self.load_entry(entry)
+        try:
+            return component(*wired, **spec.options)
+        except I2IKitError:
+            raise
+        except Exception as error:
+            given = ", ".join([*map(repr, wired), *(f"{k}={v!r}" for k, v in spec.options.items())])
+            raise ComponentError(
+                f"{self.word} '{entry.name}' from {entry.origin} ({entry.target}) cannot be built "
+                f"from ({given}): {_told(error)}"
+            ) from error
+
+
+def check(given: object, path: str, slot: Slot, setting: Setting | None = None) -> tuple[Spec, list[Problem]]:
+    """Turn what a recipe says into a `Spec` with every default filled in.
+
+    Args:
+        given: a name, a table with a `name`, or a `Spec`.
+        path: where it stands in the recipe.
+        slot: what is needed there.
+        setting: also ask each `Checked` component about its options.
+
+    Returns:
+        The spec (as far as it could be read) and every problem with it, nested ones included.
+    """
+    registry = registries[slot.kind]
+    table = given.table() if isinstance(given, Spec) else given
+    table = {"name": table} if isinstance(table, str) else table
+    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+        message = f"should be the name of the {registry.word}, or a table with a `name`"
+        if isinstance(table, Mapping) and "name" not in table:
+            meant = next((key for key in table if did_you_mean(key, ["name"])), None)
+            message += f"; is '{meant}' meant to be it?" if meant else f" ({', '.join(registry.names())})"
+        return Spec(slot.kind, "?"), [Problem(path, message)]
+    name = table["name"]
+    try:
+        component = registry.load(name)
+    except ComponentError as error:
+        return Spec(slot.kind, name), [Problem(f"{path}.name", str(error))]
+    if message := _misfit(component, f"{registry.word} '{name}'", slot):
+        return Spec(slot.kind, name), [Problem(f"{path}.name", message)]
+    return _check_options(component, slot.kind, table, path, setting)
+
+
+def _misfit(component: type, owner: str, slot: Slot) -> str:
+    """Why the component does not do what its place asks; nothing if it does."""
+    wired = schema_of(component).wired
+    if slot.like is not None and (missing := lacking(component, slot.like)):
+        return f"{owner} is no {_words(slot.like)}, which is needed here: {missing}"
+    if slot.unlike is not None and not lacking(component, slot.unlike):
+        return f"{owner} does not fit here: no {_words(slot.unlike)} does"
+    if wired != slot.wired:
+        return (
+            f"{owner} is built from ({', '.join(wired)}), but this place gives it ({', '.join(slot.wired)})"
+        )
+    return ""
+
+
+def fits(component: type, slot: Slot) -> bool:
+    """Whether a component can stand in a place."""
+    return not _misfit(component, "it", slot)
+
+
+def lacking(component: type, contract: type) -> str:
+    """What a component would need to fulfil a protocol, or be a subclass of a class; nothing if it does."""
+    if not getattr(contract, "_is_protocol", False):
+        return "" if issubclass(component, contract) else f"it does not subclass {contract.__name__}"
+    methods = [name for name, value in vars(contract).items() if inspect.isfunction(value)]
+    public = [name for name in methods if not name.startswith("_") or name == "__call__"]
+    # Not by getattr, which finds the `__call__` that every class has: its constructor.
+    missing = [name for name in public if not any(name in vars(base) for base in component.__mro__)]
+    return f"it has no method {', '.join(missing)}" if missing else ""
+
+
+def _check_options(
+    component: Any, kind: str, table: Mapping[str, Any], path: str, setting: Setting | None
+) -> tuple[Spec, list[Problem]]:
+    schema, name = schema_of(component), table["name"]
+    given = {key: value for key, value in table.items() if key != "name"}
+    owner = f"{KINDS[kind]} '{name}'"
+    plain = {key: value for key, value in given.items() if key not in schema.slots}
+    options, problems = validated(schema.model, plain, path, owner, ("name", *schema.slots))
+    for key, slot in schema.slots.items():
+        if key not in given and key not in schema.defaults:
+            problems.append(Problem(f"{path}.{key}", f"{owner} needs it"))
+            continue
+        value = _with_default(given.get(key), schema.defaults.get(key))
+        options[key], nested = check(value, f"{path}.{key}", slot, setting)
+        problems += nested
+    if setting is not None and not problems and isinstance(component, Checked):
+        problems += [Problem(path, text) for text in _own_problems(component, owner, options, setting)]
+    return Spec(kind, name, options), problems
+
+
+def _own_problems(component: Checked, owner: str, options: Mapping[str, Any], setting: Setting) -> list[str]:
+    """What the component says of its options; if it fails at that, what it fails with."""
+    try:
+        return list(component.problems(options, setting))
+    except Exception as error:
+        return [f"{owner} cannot say whether its options are possible: {_told(error)}"]
+
+
+def _told(error: BaseException) -> str:
+    """An exception in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _with_default(given: object, default: Spec | None) -> object:

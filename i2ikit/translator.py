@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from i2ikit.errors import RunError, TrainingError
+from i2ikit.registry import Slot
 
 __all__ = [
+    "METHOD",
     "Batch",
     "Draws",
     "Handed",
@@ -141,6 +143,10 @@ class Translator(nn.Module, ABC):
     def weight(self, phase: str, name: str) -> float:
         """Weight of a loss; a phase function skips the losses of weight 0."""
         return self.weights[phase][name]
+
+
+METHOD = Slot("translators", ("images",), like=Translator)
+"""The place of a recipe's [translator]."""
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from i2ikit import cli
+from i2ikit.discovery import KINDS
 from tests.conftest import TINY, tiny_recipe
 
 
@@ -136,7 +138,10 @@ def test_eval_prints_and_keeps_every_metric(trained: Path) -> None:
         (["resume", "empty"], "is no run folder"),
         (["translate", "x.png"], "no run found"),
         (["eval", "--metric", "l1-diversity"], "no run found"),
-        (["list", "norm"], "did you mean 'norms'?"),
+        (["list", "nroms"], "did you mean 'norms'?"),
+        (["show", "norm", "bm"], "no norm named 'bm'"),
+        (["run", "munit/x"], "no such recipe"),
+        (["run", "../munit"], "no such recipe"),
     ],
 )
 def test_whatever_is_wrong_there_is_a_message_code_2_and_nothing_is_written(
@@ -175,13 +180,53 @@ def test_a_file_that_is_no_image_is_named(trained: Path) -> None:
     assert "notes.png: not a readable image" in i2ikit("translate", "notes.png", cwd=trained, code=2)
 
 
-def test_list_shows_names_and_their_origin(tmp_path: Path) -> None:
+def test_list_shows_names_summaries_and_their_origin(tmp_path: Path) -> None:
     said = i2ikit("list", "norms", cwd=tmp_path)
     assert all(name in said for name in ("adain", "bn", "in", "ln", "none", "i2ikit 0.1.0"))
+    assert "removes colour and contrast" in said
     assert "munit-content" not in said
+    assert i2ikit("list", "norm", cwd=tmp_path) == said
+    recipes = i2ikit("list", "recipes", cwd=tmp_path)
+    assert "munit-paper" in recipes
+    assert "MUNIT with the published hyper-parameters" in recipes
+    assert "adain" not in recipes
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"], ["--version"]])
+def test_list_json_is_read_by_other_programs(tmp_path: Path) -> None:
+    found = json.loads(i2ikit("list", "--json", cwd=tmp_path))
+    assert found["problems"] == []
+    offer = next(offer for offer in found["offers"] if offer["name"] == "bn")
+    assert offer["target"] == "i2ikit.components.norms:BatchNorm"
+    assert offer["package"] == "i2ikit"
+    assert {offer["kind"] for offer in found["offers"]} == {*KINDS, "recipes"}
+
+
+def test_show_says_what_a_component_takes_and_where_it_is(tmp_path: Path) -> None:
+    said = i2ikit("show", "norm", "bn", cwd=tmp_path)
+    assert "BatchNorm(channels, *, momentum=0.1, local=False)" in said
+    assert "float (> 0, <= 1)" in said
+    assert "weight of the newest batch in the running statistics." in said
+    assert "components/norms.py:" in said
+    assert "momentum = 0.1" in said
+    assert "did you mean 'bn'?" in i2ikit("show", "norms", "bnn", cwd=tmp_path, code=2)
+
+
+def test_doctor_is_content_with_what_ships(tmp_path: Path) -> None:
+    said = i2ikit("doctor", cwd=tmp_path)
+    assert "Nothing is wrong." in said
+    assert "torch" in said
+
+
+def test_new_plugin_says_what_it_wrote_and_what_to_type_next(tmp_path: Path) -> None:
+    said = i2ikit("new-plugin", "my-norm", "--out", "elsewhere", cwd=tmp_path)
+    assert "elsewhere/my_norm/recipes/my-norm.toml" in said
+    assert "pip install -e elsewhere && python -m pytest elsewhere" in said
+    assert "did you mean 'norm'?" in i2ikit("new-plugin", "x", "--kind", "nrm", cwd=tmp_path, code=2)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["list"], ["list", "norms", "--json"], ["--version"]]
+)
 def test_help_and_list_do_not_import_torch(arguments: list[str]) -> None:
     code = (
         "import sys; sys.argv = ['i2ikit', *sys.argv[1:]]\n"

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
 from pydantic import Field
 from torch import nn
 
+from i2ikit import registry as registry_module
 from i2ikit.components.norms import InstanceNorm, NormSpec
+from i2ikit.discovery import KINDS, Entry, Survey
 from i2ikit.errors import ComponentError
-from i2ikit.registry import KINDS, Entry, Registry, Setting, Spec, encoders, norms, registries
+from i2ikit.registry import Registry, Setting, Slot, Spec, check, encoders, norms, registries
+
+NORM = Slot("norms", ("channels",))
+ENCODER = Slot("encoders", ("in_channels",))
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def test_every_component_that_the_docs_promise_is_there() -> None:
 def test_every_entry_loads_and_has_a_schema() -> None:
     for registry in registries.values():
         for entry in registry.entries():
-            _, problems = registry.check(entry.name, entry.name, ("?",))
+            _, problems = check(entry.name, entry.name, Slot(registry.kind, ("?",)))
             assert all("is built from" in str(p) or "needs it" in str(p) for p in problems)
 
 
@@ -67,7 +72,7 @@ def test_listing_imports_neither_torch_nor_a_component() -> None:
 @pytest.mark.usefixtures("registered")
 def test_a_registered_component_is_known_by_name_and_built_with_its_options() -> None:
     norms.register("grouped", Grouped)
-    spec, problems = norms.check({"name": "grouped", "groups": 4}, "norm", ("channels",))
+    spec, problems = check({"name": "grouped", "groups": 4}, "norm", NORM)
     assert problems == []
     assert spec(8).norm.num_groups == 4
     assert "grouped" in norms.names()
@@ -91,37 +96,95 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all_known() -> None:
         norms.load("adian")
 
 
-def test_without_any_entry_the_answer_is_to_install() -> None:
-    empty = Registry("norms")
-    empty._found = []
-    with pytest.raises(ComponentError, match=r"run `pip install \.`"):
-        empty.load("in")
+@pytest.fixture
+def offered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
+    """A registry of norms in a world where packages offer just these."""
+
+    def offer(*entries: Entry) -> Registry:
+        monkeypatch.setattr(registry_module, "survey", lambda: Survey(entries, (), (), None))
+        return Registry("norms")
+
+    return offer
 
 
 def entry(name: str, package: str, load: Any) -> Entry:
     return Entry("norms", name, package, "1.0", f"{package}:X", load)
 
 
-def test_two_packages_with_one_name_ask_for_the_qualified_one() -> None:
-    registry = Registry("norms")
-    registry._found = [entry("frn", "one", lambda: InstanceNorm), entry("frn", "two", lambda: Grouped)]
+def test_without_any_entry_the_answer_is_to_install(offered: Callable[..., Registry]) -> None:
+    with pytest.raises(ComponentError, match=r"run `pip install \.`"):
+        offered().load("in")
+
+
+def test_two_packages_with_one_name_ask_for_the_qualified_one(offered: Callable[..., Registry]) -> None:
+    registry = offered(entry("frn", "one", lambda: InstanceNorm), entry("frn", "two", lambda: Grouped))
     with pytest.raises(ComponentError, match='offered by 2 packages; write one of "one/frn", "two/frn"'):
         registry.load("frn")
     assert registry.load("two/frn") is Grouped
 
 
-def test_a_component_that_fails_to_import_is_reported_with_its_package() -> None:
+def test_a_name_of_our_own_cannot_be_taken_over(offered: Callable[..., Registry]) -> None:
+    """The other package's component is there under its full name only, however that is written."""
+    registry = offered(entry("in", "a_thief", None), entry("in", "i2ikit", lambda: InstanceNorm))
+    assert registry.load("in") is InstanceNorm
+    registry = offered(entry("in", "a-thief", lambda: Grouped), entry("in", "i2ikit", lambda: InstanceNorm))
+    assert registry.load("A_Thief/in") is Grouped
+
+
+def test_a_component_that_fails_to_import_is_reported_with_its_package(
+    offered: Callable[..., Registry],
+) -> None:
     def fail() -> None:
         raise ImportError("no module named 'cuda_magic'")
 
-    registry = Registry("norms")
-    registry._found = [entry("magic", "magic-norms", fail), entry("fine", "other", lambda: Grouped)]
+    registry = offered(entry("magic", "magic-norms", fail), entry("fine", "other", lambda: Grouped))
     with pytest.raises(
         ComponentError,
         match=r"'magic' comes from magic-norms 1\.0 \(magic-norms:X\), which failed to load: Imp",
     ):
         registry.load("magic")
     assert registry.load("fine") is Grouped
+
+
+class Unresolvable(nn.Module):
+    """Has an annotation that names nothing."""
+
+    def __init__(self, channels: int, *, groups: "Nowhere" = 2) -> None:  # type: ignore[name-defined]  # noqa: F821, UP037
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("component", "message"),
+    [
+        (lambda: 3, "which is no class but of type int"),
+        (lambda: sys, "which is no class but of type module"),
+        (lambda: sys.exit("bye"), "which failed to load: SystemExit: bye"),
+        (lambda: Unresolvable, "has a signature that cannot be used: NameError"),
+    ],
+)
+def test_whatever_a_package_offers_instead_of_a_component_is_told(
+    offered: Callable[..., Registry], component: Any, message: str
+) -> None:
+    with pytest.raises(ComponentError, match=message):
+        offered(entry("x", "p", component)).load("x")
+
+
+class Picky(nn.Module):
+    """A norm for even numbers of channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        if channels % 2:
+            raise ValueError("channels must be even")
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_constructor_that_fails_is_told_with_what_it_was_given() -> None:
+    norms.register("picky", Picky)
+    with pytest.raises(
+        ComponentError, match=r"'picky' from registered .* from \(3\): ValueError: channels must"
+    ):
+        Spec("norms", "picky")(3)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +204,7 @@ def test_a_component_that_fails_to_import_is_reported_with_its_package() -> None
     ],
 )
 def test_impossible_options_are_refused_with_their_path(given: object, message: str) -> None:
-    _, problems = encoders.check(given, "translator.content_encoder", ("in_channels",))
+    _, problems = check(given, "translator.content_encoder", ENCODER)
     assert len(problems) == 1
     assert problems[0].path.startswith("translator.content_encoder")
     assert message in problems[0].message
@@ -149,14 +212,12 @@ def test_impossible_options_are_refused_with_their_path(given: object, message: 
 
 def test_several_problems_are_all_found() -> None:
     given = {"name": "munit-content", "widht": 3, "num_residual": -1, "norm": {"name": "inn"}}
-    _, problems = encoders.check(given, "e", ("in_channels",))
+    _, problems = check(given, "e", ENCODER)
     assert {p.path for p in problems} == {"e.widht", "e.num_residual", "e.norm.name"}
 
 
 def test_checked_options_are_complete_and_build_the_component() -> None:
-    spec, problems = encoders.check(
-        {"name": "munit-content", "width": 4}, "e", ("in_channels",), Setting(64, 4)
-    )
+    spec, problems = check({"name": "munit-content", "width": 4}, "e", ENCODER, Setting(64, 4))
     assert problems == []
     assert spec.options["num_residual"] == 4
     assert spec.table()["norm"] == {"name": "in"}
@@ -180,19 +241,21 @@ class Nested(nn.Module):
 @pytest.mark.usefixtures("registered")
 def test_a_component_that_would_swallow_typos_is_refused() -> None:
     norms.register("careless", Careless)
-    _, problems = norms.check("careless", "norm", ("channels",))
+    _, problems = check("careless", "norm", NORM)
     assert "takes *args or **kwargs: a typo would vanish" in str(problems[0])
 
 
 @pytest.mark.usefixtures("registered")
 def test_a_required_slot_that_is_missing_is_a_problem() -> None:
     encoders.register("nested", Nested)
-    _, problems = encoders.check("nested", "e", ("in_channels",))
+    _, problems = check("nested", "e", ENCODER)
     assert str(problems[0]) == "e.norm: encoder 'nested' needs it"
 
 
 def test_a_table_without_a_name_changes_the_default_component() -> None:
-    spec, problems = encoders.check({"name": "munit-style", "norm": {}}, "e", ("in_channels", "style_dim"))
+    spec, problems = check(
+        {"name": "munit-style", "norm": {}}, "e", Slot("encoders", ("in_channels", "style_dim"))
+    )
     assert problems == []
     assert spec.options["norm"].name == "none"
 

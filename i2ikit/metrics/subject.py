@@ -19,10 +19,12 @@ from i2ikit.cache import progress_over
 from i2ikit.data import Dataset
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError, I2IKitError, WeightsError
+from i2ikit.registry import Slot
 from i2ikit.sampling import distinct_test_indices, random_styles
 from i2ikit.translator import Translator, other
 
 __all__ = [
+    "METRIC",
     "Case",
     "Count",
     "Measured",
@@ -194,6 +196,10 @@ class Metric(Protocol):
             DataError: the subject's data does not suit it.
         """
         ...
+
+
+METRIC = Slot("metrics", (), like=Metric)
+"""The place of a metric's name on the command line."""
 
 
 def compared_with_real(diversity: Tensor, real_pairs: Tensor) -> dict[str, float]:

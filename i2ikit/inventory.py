@@ -1,0 +1,127 @@
+"""Everything that the installed packages offer, with what is wrong with it: what `list` and `doctor` show."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from i2ikit.discovery import ALLOWLIST, CORE, KINDS, Entry, Fault, recipe_files, survey
+from i2ikit.errors import ComponentError, did_you_mean
+from i2ikit.registry import lacking, registries
+from i2ikit.summaries import recipe_summary, summary
+
+__all__ = ["Complaint", "Offer", "complaints", "load_failure", "offers", "recipes"]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Something that a recipe, or `i2ikit run`, can name.
+
+    Args:
+        summary: the first line of its docstring, or of a recipe.
+        conflict: what stands in the way of its bare name; "" if nothing does.
+        failure: why it cannot be loaded; "" if it can, or nobody tried.
+    """
+
+    kind: str
+    name: str
+    summary: str
+    package: str
+    version: str
+    target: str
+    conflict: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What is wrong with a package."""
+
+    package: str
+    version: str
+    cause: str
+
+
+def offers(
+    kinds: Sequence[str] = tuple(KINDS), *, load: bool = False, told: Callable[[str], object] = str
+) -> list[Offer]:
+    """The components of these kinds; imports them only to `load`.
+
+    Args:
+        told: is called with what is being loaded.
+    """
+    return [_offer(entry, load, told) for kind in kinds for entry in registries[kind].entries()]
+
+
+def _offer(entry: Entry, load: bool, told: Callable[[str], object]) -> Offer:
+    told(f"{KINDS[entry.kind]} '{entry.name}' of {entry.origin}")
+    failure = load_failure(entry) if load else ""
+    return Offer(
+        entry.kind, entry.name, summary(entry.target), entry.package, entry.version, entry.target,
+        _conflict(entry), failure,
+    )  # fmt: skip
+
+
+def recipes() -> list[Offer]:
+    """The recipes of all packages, as `i2ikit run` names them."""
+    versions = survey().packages
+    found = []
+    for name, file in recipe_files().items():
+        package = name.rpartition("/")[0] or CORE
+        text = recipe_summary(file)
+        found.append(Offer("recipes", name, text, package, versions.get(package, ""), str(file)))
+    return found
+
+
+def load_failure(entry: Entry) -> str:
+    """Why a component cannot be used; "" if it can. What its module prints goes to stderr."""
+    from i2ikit.data import DATA
+    from i2ikit.metrics.subject import METRIC
+    from i2ikit.translator import METHOD
+
+    asked = {slot.kind: slot.like for slot in (DATA, METRIC, METHOD)}.get(entry.kind)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            component = registries[entry.kind].load_entry(entry)
+    except ComponentError as error:
+        return str(error)
+    missing = lacking(component, asked) if asked else ""
+    return f"{KINDS[entry.kind]} '{entry.name}' ({entry.target}) is none: {missing}" if missing else ""
+
+
+def _conflict(entry: Entry) -> str:
+    """Who else offers the name, and how to name this one then."""
+    others = [
+        other
+        for other in registries[entry.kind].entries()
+        if other.name == entry.name and other.package != entry.package
+    ]
+    if not others or entry.package == CORE:
+        return ""
+    spelled = f'write "{entry.package}/{entry.name}"'
+    if any(other.package == CORE for other in others):
+        return f"{KINDS[entry.kind]} '{entry.name}' is {CORE}'s own; {spelled} for this one"
+    origins = " and ".join(other.origin for other in others)
+    return f"{KINDS[entry.kind]} '{entry.name}' is offered by {origins} too; {spelled}"
+
+
+def complaints(offered: Iterable[Offer]) -> list[Complaint]:
+    """What is wrong with these offers, and with the metadata of any package; sorted by package."""
+    found = [Complaint(fault.package, fault.version, _where(fault)) for fault in survey().faults]
+    for offer in offered:
+        causes = filter(None, (offer.conflict, offer.failure))
+        found += [Complaint(offer.package, offer.version, cause) for cause in causes]
+    found += [Complaint(package, "", cause) for package, cause in _unknown_in_allowlist()]
+    return sorted(found, key=lambda complaint: (complaint.package, complaint.cause))
+
+
+def _where(fault: Fault) -> str:
+    return f"{fault.cause} ({fault.place})"
+
+
+def _unknown_in_allowlist() -> Iterator[tuple[str, str]]:
+    known = {*survey().packages}
+    for package in sorted((survey().allowed or frozenset()) - known):
+        yield package, f"is named by {ALLOWLIST}, but offers nothing here{did_you_mean(package, known)}"

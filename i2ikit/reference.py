@@ -1,0 +1,406 @@
+"""What a component or a section of a recipe takes, from its signature: the pages of `docs/reference/`.
+
+    python -m i2ikit.reference docs/reference
+
+writes a page for each kind of component and one for the keys of recipes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import shlex
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from i2ikit.discovery import CORE, KINDS, Entry
+from i2ikit.recipe import OptimizerOptions, TopLevel, TrainingOptions
+from i2ikit.registry import LossWeights, Slot, Spec, fits, registries, schema_of
+
+__all__ = ["Description", "Option", "describe", "describe_section", "main", "pages"]
+
+SECTIONS = {"translators": "translator", "datasets": "data"}
+"""Kinds that have a section of the recipe to themselves."""
+
+WEIGHTS = "table of weights by phase and loss"
+
+
+@dataclass(frozen=True)
+class Option:
+    """A parameter of a component, or a key of a recipe.
+
+    Args:
+        type: as a person would say it, bounds included.
+        default: as TOML writes it; "" if there is none or it is "nothing".
+        required: a recipe must give it.
+        meaning: what the docstring says of it, units included.
+    """
+
+    name: str
+    type: str
+    default: str
+    required: bool
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that is known of a component.
+
+    Args:
+        signature: its constructor, as Python writes it, without types.
+        text: its docstring without the arguments.
+        wired: what its owner passes.
+        options: what a recipe may say.
+        places: where in a recipe it fits, by method.
+        snippet: TOML to paste, with every default; for a metric, a command.
+        source: file and line.
+    """
+
+    entry: Entry
+    signature: str
+    text: str
+    wired: tuple[Option, ...]
+    options: tuple[Option, ...]
+    places: Mapping[str, Sequence[str]]
+    snippet: str
+    source: str
+
+
+def describe(kind: str, name: str) -> Description:
+    """Import a component and describe it.
+
+    Raises:
+        ComponentError: it is unknown or cannot be loaded.
+    """
+    registry = registries[kind]
+    entry = registry.entry(name)
+    component = registry.load_entry(entry)
+    schema = schema_of(component)
+    text = inspect.getdoc(component) or ""
+    notes = argument_notes(text)
+    wired = [Option(n, type_text(schema.hints.get(n, Any)), "", True, notes.get(n, "")) for n in schema.wired]
+    options = [
+        _option(parameter, schema.hints.get(parameter.name, Any), notes)
+        for parameter in inspect.signature(component).parameters.values()
+        if parameter.name not in schema.wired
+    ]
+    places = _places(entry, component)
+    given = _given(component)
+    return Description(
+        entry, _signature(component), without_arguments(text), tuple(wired), tuple(options), places,
+        _snippet(entry, options, given, places), _source(component),
+    )  # fmt: skip
+
+
+def _option(parameter: inspect.Parameter, hint: Any, notes: Mapping[str, str]) -> Option:
+    required = parameter.default is parameter.empty
+    default = "" if required or parameter.default is None else toml_value(parameter.default)
+    return Option(parameter.name, type_text(hint), default, required, notes.get(parameter.name, ""))
+
+
+def describe_section(model: type[BaseModel]) -> list[Option]:
+    """The keys of a recipe's section."""
+    hints = typing.get_type_hints(model, include_extras=True)
+    notes = argument_notes(inspect.getdoc(model) or "")
+    return [
+        Option(
+            name, type_text(hints[name]),
+            "" if field.is_required() or field.default is None else toml_value(field.default),
+            field.is_required(), notes.get(name, ""),
+        )
+        for name, field in model.model_fields.items()
+        if not (inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel))
+    ]  # fmt: skip
+
+
+# Docstrings
+
+
+def argument_notes(text: str) -> dict[str, str]:
+    """What the section `Args:` says of each name; `a, b: ...` speaks of both."""
+    notes: dict[str, str] = {}
+    names: list[str] = []
+    for line in _arguments(text).splitlines():
+        started = re.match(r" {4}(\w+(?:, \w+)*): +(.*)", line)
+        if started:
+            names = started[1].split(", ")
+            notes |= dict.fromkeys(names, started[2].strip())
+        else:
+            notes |= {name: f"{notes[name]} {line.strip()}" for name in names if line.strip()}
+    return notes
+
+
+def without_arguments(text: str) -> str:
+    """A docstring without its section `Args:`."""
+    arguments = _arguments(text)
+    rest = text.replace(f"Args:\n{arguments}", "") if arguments else text
+    return re.sub(r"\n{3,}", "\n\n", rest).strip()
+
+
+def _arguments(text: str) -> str:
+    found = re.search(r"^Args:\n((?: {4,}.*\n?|\n(?= {4}))+)", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+# Types and values
+
+
+def type_text(hint: Any) -> str:
+    """A type as a person would say it: `int (> 0, <= 4096)`; `"all" or "input"`; `norm`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _annotated_text(arguments[0], arguments[1:])
+    if origin is Literal:
+        return " or ".join(json.dumps(value) for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_text(a) for a in arguments if a is not type(None))
+    if origin is tuple:
+        return f"[{', '.join('...' if a is ... else type_text(a) for a in arguments)}]"
+    if origin is not None and arguments and issubclass(origin, Mapping):
+        return f"table of {type_text(arguments[-1])}"
+    if origin is not None and arguments and inspect.isclass(origin) and issubclass(origin, Sequence):
+        return f"list of {type_text(arguments[0])}"
+    return hint.__name__ if inspect.isclass(hint) else str(hint).removeprefix("typing.")
+
+
+def _annotated_text(base: Any, metadata: Sequence[Any]) -> str:
+    slot = next((m for m in metadata if isinstance(m, Slot)), None)
+    if slot is not None:
+        return KINDS[slot.kind]
+    if any(isinstance(m, LossWeights) for m in metadata):
+        return WEIGHTS
+    flat = [part for m in metadata for part in (m.metadata if isinstance(m, FieldInfo) else [m])]
+    bounds = ", ".join(filter(None, map(_bound_text, flat)))
+    return f"{type_text(base)} ({bounds})" if bounds else type_text(base)
+
+
+def _bound_text(bound: Any) -> str:
+    match bound:
+        case annotated_types.Gt(gt=value):
+            return f"> {value}"
+        case annotated_types.Ge(ge=value):
+            return f">= {value}"
+        case annotated_types.Lt(lt=value):
+            return f"< {value}"
+        case annotated_types.Le(le=value):
+            return f"<= {value}"
+        case annotated_types.MultipleOf(multiple_of=value):
+            return f"a multiple of {value}"
+        case annotated_types.MinLen(min_length=value):
+            return f"{value} or more"
+        case annotated_types.MaxLen(max_length=value):
+            return f"{value} at most"
+        case _:
+            return ""
+
+
+def toml_value(value: Any) -> str:
+    """A value on one line, as TOML writes it; a component without options is its name."""
+    if isinstance(value, Spec):
+        return toml_value(value.table() if value.options else value.name)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_key(k)} = {toml_value(v)}" for k, v in value.items() if v is not None)
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
+
+
+# Places and snippets
+
+
+def _places(entry: Entry, component: type) -> dict[str, list[str]]:
+    """Where our own methods, and those of the component's package, have room for it."""
+    methods = registries["translators"]
+    near = [method for method in methods.entries() if method.package in (CORE, entry.package)]
+    found = {
+        method.name: list(_slots(methods.load_entry(method), "translator", entry.kind, component))
+        for method in near
+    }
+    return {method: places for method, places in found.items() if places}
+
+
+def _slots(owner: type, path: str, kind: str, component: type) -> Iterator[str]:
+    schema = schema_of(owner)
+    for key, slot in schema.slots.items():
+        if slot.kind == kind and fits(component, slot):
+            yield f"{path}.{key}"
+        default = schema.defaults.get(key)
+        if default is not None:
+            yield from _slots(registries[slot.kind].load(default.name), f"{path}.{key}", kind, component)
+
+
+def _given(component: type) -> dict[str, Any]:
+    """The default of each option that has one."""
+    parameters = inspect.signature(component).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _snippet(
+    entry: Entry,
+    options: Sequence[Option],
+    given: Mapping[str, Any],
+    places: Mapping[str, Sequence[str]],
+) -> str:
+    """A table of the recipe with every default; what has none is a comment."""
+    if entry.kind == "metrics":
+        changes = [f"{entry.name}.{o.name}={_bare(o.default)}" for o in options if o.default]
+        settings = [f"--set {shlex.quote(change)}" for change in changes]
+        return " \\\n  ".join([f"i2ikit eval --metric {entry.name}", *settings])
+    first = next(((place, f"  # of {method}") for method, found in places.items() for place in found), None)
+    place, of = first or (SECTIONS.get(entry.kind, f"translator.{KINDS[entry.kind]}"), "")
+    lines = [f"[{place}]{of}", f'name = "{entry.name}"']
+    tables = []
+    for option in options:
+        if option.type == WEIGHTS:
+            for phase, weights in given[option.name].items():
+                inner = [f"{_key(name)} = {toml_value(weight)}" for name, weight in weights.items()]
+                tables += ["", f"[{place}.{_key(option.name)}.{_key(phase)}]", *inner]
+        elif option.required:
+            lines.append(f"# {option.name} = ...  # {option.type}; it has no default")
+        elif option.default:
+            lines.append(f"{_key(option.name)} = {option.default}")
+        else:
+            lines.append(f"# {option.name} = ...  # {option.type}")
+    return "\n".join([*lines, *tables])
+
+
+def _bare(value: str) -> str:
+    """A string that `--set` takes without its quotes too."""
+    return re.sub(r'^"([A-Za-z][\w-]*)"$', r"\1", value)
+
+
+def _signature(component: type) -> str:
+    parameters = inspect.signature(component).parameters.values()
+    plain = [p.replace(annotation=p.empty, default=_plain_default(p.default)) for p in parameters]
+    return f"{component.__name__}{inspect.Signature(plain)}"
+
+
+class _Written:
+    """A default that is shown as a text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _plain_default(default: Any) -> Any:
+    """Components by name, and long tables in short."""
+    if isinstance(default, Spec):
+        return _Written(toml_value(default))
+    return _Written("{...}") if isinstance(default, Mapping) and default else default
+
+
+def _source(component: type) -> str:
+    try:
+        file = inspect.getsourcefile(component) or "?"
+        return f"{file}:{inspect.getsourcelines(component)[1]}"
+    except (OSError, TypeError):
+        return f"{component.__module__}.{component.__qualname__}"
+
+
+# Pages
+
+
+def pages() -> dict[str, str]:
+    """Every page of the reference, by its file name."""
+    kinds = {f"{kind}.md": _kind_page(kind) for kind in KINDS}
+    return {"recipe.md": _recipe_page(), **kinds}
+
+
+def _recipe_page() -> str:
+    sections = [
+        ("The top of the file", describe_section(TopLevel), ""),
+        ("[data]", [], "`name` is one of the [datasets](datasets.md), the other keys are its options."),
+        (
+            "[translator]",
+            [],
+            "`name` is one of the [translators](translators.md), the other keys are its options.",
+        ),
+        ("[optimizer]", describe_section(OptimizerOptions), inspect.getdoc(OptimizerOptions)),
+        ("[training]", describe_section(TrainingOptions), inspect.getdoc(TrainingOptions)),
+    ]
+    parts = [
+        NOTICE,
+        "# Keys of a recipe\n",
+        "[docs/recipes.md](../recipes.md) explains how recipes are used.\n",
+    ]
+    for title, options, text in sections:
+        parts += [f"## {title}\n", *([without_arguments(text), ""] if text else []), *_table(options)]
+    return "\n".join(parts)
+
+
+NOTICE = "<!-- Written by `make reference` from signatures and docstrings: change those, not this. -->\n"
+
+
+def _kind_page(kind: str) -> str:
+    names = [entry.name for entry in registries[kind].entries() if entry.package == CORE]
+    parts = [NOTICE, f"# {kind.capitalize()}\n"]
+    for name in names:
+        parts += _component(describe(kind, name))
+    return "\n".join(parts)
+
+
+def _component(found: Description) -> Iterator[str]:
+    yield f"## {found.entry.name}\n"
+    yield f"`{found.signature}`\n"
+    yield f"```text\n{found.text}\n```\n"
+    if found.wired:
+        yield "Passed by its owner: " + ", ".join(f"`{w.name}` ({w.type})" for w in found.wired) + ".\n"
+    yield from _table(found.options)
+    if found.places:
+        of = [f"{method} ({', '.join(f'`{p}`' for p in places)})" for method, places in found.places.items()]
+        yield f"Fits: {', '.join(of)}.\n"
+    language = "sh" if found.entry.kind == "metrics" else "toml"
+    yield f"```{language}\n{found.snippet}\n```\n"
+    yield f"Source: `{found.entry.target}`\n"
+
+
+def _table(options: Sequence[Option]) -> Iterator[str]:
+    if not options:
+        return
+    yield "| option | type | default | meaning |\n|---|---|---|---|"
+    for option in options:
+        long = option.default.startswith("{ ") and len(option.default) > 60
+        shown = "see below" if long else f"`{option.default}`" if option.default else "none"
+        default = "required" if option.required else shown
+        cells = (f"`{option.name}`", option.type, default, option.meaning)
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    yield ""
+
+
+def main(folder: Path) -> None:
+    """Write all pages, and remove those of kinds that are gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = pages()
+    for file in folder.glob("*.md"):
+        if file.name not in written:
+            os.remove(file)
+    for name, text in written.items():
+        (folder / name).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

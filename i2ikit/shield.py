@@ -1,0 +1,46 @@
+"""Keeps Python's own `importlib.metadata` alive beside damaged packages.
+
+torch and pydantic ask it for their plug-ins when they are imported. It reads the `entry_points.txt` of every
+package on the path and fails on one that is not UTF-8, or that has a line without `=`: then neither can be
+imported at all.
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from importlib.metadata import DistributionFinder, PathDistribution
+from pathlib import Path
+from typing import Any
+
+from i2ikit.discovery import normalised
+
+__all__ = ["hide_entry_points"]
+
+
+class _Bare(PathDistribution):
+    """A package as it is, but for its entry points."""
+
+    def read_text(self, filename: Any) -> str | None:
+        return None if filename == "entry_points.txt" else super().read_text(filename)
+
+
+class _Hiding(DistributionFinder):
+    """Finds packages, and never a module, before Python's own finder: the first of a name counts."""
+
+    def __init__(self, folders: Sequence[Path | zipfile.Path]) -> None:
+        self.folders = folders
+
+    def find_distributions(self, context: Any = DistributionFinder.Context()) -> Iterator[PathDistribution]:
+        for folder in self.folders:
+            if context.name is None or normalised(context.name) == normalised(folder.stem.partition("-")[0]):
+                yield _Bare(folder)
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+        return None
+
+
+def hide_entry_points(folders: Sequence[Path | zipfile.Path]) -> None:
+    """Let `importlib.metadata` in this process see these metadata folders without entry points."""
+    sys.meta_path.insert(0, _Hiding(folders))

@@ -1,0 +1,231 @@
+"""What installed packages offer, and that a bad one is named and spoils nothing for the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from i2ikit.discovery import Survey, recipe_files, survey
+from i2ikit.registry import registries
+from tests.conftest import TINY, make_folders
+from tests.packages import BROKEN, DAMAGED, METADATA, NORM, norm, put, put_broken, put_damaged
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path; `survey` reads it anew."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    survey.cache_clear()
+    yield folder
+    survey.cache_clear()
+
+
+def offered(package: str) -> set[str]:
+    return {entry.name for entry in survey().entries if entry.package == package}
+
+
+@pytest.fixture(scope="module")
+def bad_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten packages with damaged metadata, and more than ten that are broken otherwise."""
+    folder = tmp_path_factory.mktemp("bad")
+    put_damaged(folder)
+    put_broken(folder)
+    return folder
+
+
+def among_bad(bad_site: Path, *arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where all the bad packages are installed."""
+    path = os.pathsep.join([str(bad_site), str(bad_site / "later")])
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "i2ikit", *arguments],
+        cwd=cwd, env={**os.environ, "PYTHONPATH": path, **more}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_metadata_is_named_with_its_cause_and_the_rest_is_read(site: Path, name: str) -> None:
+    raw, cause = DAMAGED[name]
+    put(site, name, raw)
+    put(site, "sound", norm("sound", "sound:Norm"))
+    (fault,) = survey().faults
+    assert (fault.package, fault.version) == (name.replace("_", "-") if name[0] != "~" else name, "1.0")
+    assert cause in fault.cause
+    assert offered("sound") == {"sound"}
+    assert {"in", "bn", "munit"} <= offered("i2ikit")
+
+
+def test_what_can_be_understood_of_an_odd_file_is_offered(site: Path) -> None:
+    for name in ("marked", "spaced", "defaulting", "percent"):
+        put(site, name, DAMAGED[name][0])
+    found = {name: offered(name) for name in ("marked", "spaced", "defaulting", "percent")}
+    assert found == {
+        "marked": {"marked-x"},
+        "spaced": {"spaced-x"},
+        "defaulting": {"default-x"},
+        "percent": set(),
+    }
+
+
+def test_other_packages_of_this_machine_are_no_fault(site: Path) -> None:
+    assert survey().faults == ()
+
+
+def test_the_first_of_two_versions_on_the_path_counts(site: Path, tmp_path: Path) -> None:
+    sys.path.insert(0, str(tmp_path / "earlier"))
+    put(tmp_path / "earlier", "doubled", norm("new", "doubled:New"), version="2.0")
+    put(site, "doubled", norm("old", "doubled:Old"), version="3.0")
+    assert offered("doubled") == {"new"}
+    assert "is on the path twice; 2.0 is used" in str(survey().faults[0])
+
+
+def test_the_higher_of_two_versions_in_one_folder_counts(site: Path) -> None:
+    """As an interrupted upgrade leaves them."""
+    put(site, "doubled", norm("nine", "doubled:Nine"), version="1.9")
+    put(site, "doubled", norm("ten", "doubled:Ten"), version="1.10")
+    assert offered("doubled") == {"ten"}
+
+
+def test_an_editable_install_of_setuptools_is_one_package(site: Path, tmp_path: Path) -> None:
+    """It has metadata twice: .dist-info in site-packages, .egg-info beside the source, in another spelling."""
+    put(site, "my_dotted_plug", norm("dotted", "plug:Norm"), version="2.0")
+    egg = tmp_path / "source" / "My.Dotted_Plug.egg-info"
+    egg.mkdir(parents=True)
+    (egg / "entry_points.txt").write_text(norm("dotted", "plug:Norm"))
+    (egg / "PKG-INFO").write_text(METADATA.format(name="My.Dotted-Plug", version="2.0"))
+    sys.path.append(str(egg.parent))
+    assert [e.origin for e in survey().entries if e.name == "dotted"] == ["my-dotted-plug 2.0"]
+    assert survey().faults == ()
+
+
+def test_a_wheel_on_the_path_is_read_too(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(site / "wheel.whl", "w") as wheel:
+        wheel.writestr("wheeled-1.0.dist-info/entry_points.txt", norm("wheeled", "wheeled:Norm"))
+        wheel.writestr("wheeled-1.0.dist-info/METADATA", METADATA.format(name="wheeled", version="1.0"))
+        wheel.writestr("wheeled.py", NORM)
+    monkeypatch.syspath_prepend(site / "wheel.whl")
+    assert offered("wheeled") == {"wheeled"}
+
+
+def test_names_that_would_be_mistaken_for_qualified_ones_are_left_out(site: Path) -> None:
+    put(site, "slashed", norm("i2ikit/in", "slashed:Norm"))
+    assert offered("slashed") == set()
+    assert "a name cannot hold '/'" in survey().faults[0].cause
+
+
+def test_the_allowlist_leaves_out_all_other_packages_but_ours(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(site, "wanted", norm("wanted", "wanted:Norm"))
+    put(site, "unwanted", norm("unwanted", "unwanted:Norm"))
+    monkeypatch.setenv("I2IKIT_PLUGINS", "Wanted, other")
+    assert {e.package for e in survey().entries} == {"i2ikit", "wanted"}
+    assert {e.package for e in survey().left_out} == {"unwanted"}
+    monkeypatch.setenv("I2IKIT_PLUGINS", "")
+    survey.cache_clear()
+    assert {e.package for e in survey().entries} == {"i2ikit"}
+
+
+def test_recipes_lie_in_a_folder_of_the_import_package(site: Path) -> None:
+    put(site, "stains", norm("stain", "stains.inner:Norm"))
+    folder = site / "stains" / "recipes"
+    folder.mkdir(parents=True)
+    (site / "stains" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (folder / "purple.toml").write_text('extends = "munit"')
+    assert recipe_files()["stains/purple"] == folder / "purple.toml"
+    assert "munit" in recipe_files()
+
+
+def test_all_is_cached_and_is_a_value() -> None:
+    assert survey() is survey()
+    assert isinstance(survey(), Survey)
+
+
+def test_a_recipe_of_ours_runs_among_all_bad_packages(bad_site: Path, tmp_path: Path) -> None:
+    """Though Python's own importlib.metadata fails there, and torch and pydantic with it."""
+    bare = [sys.executable, "-c", "import torch"]
+    environment = {**os.environ, "PYTHONPATH": str(bad_site)}
+    assert subprocess.run(bare, env=environment, capture_output=True, check=False).returncode != 0
+    folders = make_folders(tmp_path / "data")
+    own = ["data.name=folders", f'data.root="{folders}"', *TINY, "training.steps=2", "training.batch_size=2"]
+    settings = [argument for text in own for argument in ("--set", text)]
+    done = among_bad(bad_site, "run", "munit", *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Done: 2 steps" in done.stdout
+
+
+def test_doctor_names_every_bad_package_and_what_is_wrong(bad_site: Path, tmp_path: Path) -> None:
+    done = among_bad(bad_site, "doctor", cwd=tmp_path)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    for package, cause in BROKEN.items():
+        assert any(f"  {package} " in line and cause in line for line in lines), (package, done.stdout)
+    for name, (_, cause) in DAMAGED.items():
+        package = name if name[0] == "~" else name.replace("_", "-")
+        assert any(f"  {package} 1.0: " in line and cause in line for line in lines), (name, done.stdout)
+    sound = sum(len(registry.entries()) for registry in registries.values())
+    assert f"{sound + 8} of {sound + 16} components load" in done.stdout
+
+
+def test_list_marks_metadata_and_conflicts_and_imports_nothing(bad_site: Path, tmp_path: Path) -> None:
+    done = among_bad(bad_site, "list", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    problems = {problem["package"] for problem in found["problems"]}
+    assert {"no-header", "latin", "thief", "twin-one", "twin-two", "headless"} <= problems
+    assert not {"lonely", "exploding", "quitting"} & problems
+    rows = {(offer["name"], offer["package"]): offer for offer in found["offers"]}
+    assert rows["twin", "twin-one"]["summary"] == "Does nothing, politely."
+    assert 'write "thief/in"' in rows["in", "thief"]["conflict"]
+    assert rows["in", "i2ikit"]["conflict"] == ""
+    assert "I was imported" not in done.stdout + done.stderr
+
+
+def test_list_load_says_what_fails_and_json_stays_json(bad_site: Path, tmp_path: Path) -> None:
+    done = among_bad(bad_site, "list", "norms", "--load", "--json", cwd=tmp_path)
+    rows = {offer["name"]: offer for offer in json.loads(done.stdout)["offers"]}
+    assert "SystemExit: 3" in rows["quitting"]["failure"]
+    assert rows["bn"]["failure"] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lonely", "comes from lonely 1.0 (lonely:Norm), which failed to load: ModuleNotFoundError"),
+        ("twin", 'offered by 2 packages; write one of "twin-one/twin", "twin-two/twin"'),
+        ("caf", "note that latin 1.0: entry_points.txt is unreadable"),
+        ("numeric", "numeric 1.0 (numeric:Norm), which is no class but of type int"),
+        ("swallowing", "takes *args or **kwargs"),
+    ],
+)
+def test_a_recipe_that_names_a_bad_component_gets_one_clear_error(
+    bad_site: Path, tmp_path: Path, name: str, message: str
+) -> None:
+    override = f"translator.content_encoder.norm={name}"
+    done = among_bad(bad_site, "run", "munit", "--set", override, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "munit: 1 problem" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_package_that_is_switched_off_is_said_to_be(bad_site: Path, tmp_path: Path) -> None:
+    override = "translator.content_encoder.norm=twin"
+    only = {"I2IKIT_PLUGINS": "i2ikit"}
+    done = among_bad(bad_site, "run", "munit", "--set", override, cwd=tmp_path, **only)
+    assert "twin-one 1.0 offers it, but I2IKIT_PLUGINS leaves that package out" in done.stderr
+    done = among_bad(bad_site, "run", "twin-one/x", cwd=tmp_path, **only)
+    assert "I2IKIT_PLUGINS leaves the package twin-one out" in done.stderr
+
+
+def test_a_method_that_is_none_is_one_clear_error(bad_site: Path, tmp_path: Path) -> None:
+    done = among_bad(bad_site, "run", "munit", "--set", "translator.name=hollow", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'hollow' is no translator, which is needed here: it does not subclass Translator" in done.stderr
