@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,6 +97,27 @@ def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(file)
 
 
+@pytest.fixture(scope="session")
+def fresh_environment(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`run("-m", "pip", ...)` of Python in a new environment, which sees what this one has installed."""
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    sites = [path for path in sys.path if path.endswith("site-packages")]
+    lines = [f"import site; site.addsitedir({path!r})" for path in sites]
+    (site / "outer.pth").write_text("\n".join(lines) + "\n")
+
+    def run(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [str(folder / "bin" / "python"), *arguments]
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
 TINY = (
     "translator.content_encoder.width=4",
     "translator.content_encoder.num_residual=1",
@@ -106,6 +129,17 @@ TINY = (
 )
 """Overrides that make a recipe of MUNIT's small and quick."""
 
+
+PIP_INSTALL = (
+    "-m",
+    "pip",
+    "install",
+    "--quiet",
+    "--no-deps",
+    "--no-build-isolation",
+    "--disable-pip-version-check",
+)
+"""Arguments that install a project without a network."""
 
 NARROW = {
     "munit": TINY[:-1],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -16,16 +16,43 @@ from i2ikit.components.norms import AdaptiveNormSpec, NormSpec
 from i2ikit.errors import ShapeError
 from i2ikit.registry import Setting, Slot, Spec
 
-__all__ = ["AdaINDecoder", "DecoderSpec", "UNet", "UNetSpec"]
+__all__ = ["AdaINDecoder", "DecoderSpec", "Decoding", "Generating", "UNet", "UNetSpec"]
+
+
+class Decoding(Protocol):
+    """What a place for a decoder asks of a module.
+
+    Built from (content_channels, out_channels, style_dim, num_upsample).
+    """
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        """Codes to an image in [-1, 1].
+
+        Shapes: (N, content_channels, h, w), (N, style_dim) -> (N, out_channels, h * 2**num_upsample, ...)
+        """
+        ...
+
+
+class Generating(Protocol):
+    """What a place for a whole generator asks of a module.
+
+    Built from (in_channels, out_channels, latent_dim). `multiple`: of what the sides must be multiples.
+    """
+
+    multiple: int
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """(N, in_channels, H, W) in [-1, 1], (N, latent_dim) -> (N, out_channels, H, W) in [-1, 1]."""
+        ...
+
 
 DecoderSpec = Annotated[
     Spec, Slot("decoders", ("content_channels", "out_channels", "style_dim", "num_upsample"))
 ]
-"""An option that holds a decoder: `decoder(content, style)` is an image in [-1, 1]."""
+"""An option that holds a `Decoding`."""
 
 UNetSpec = Annotated[Spec, Slot("decoders", ("in_channels", "out_channels", "latent_dim"))]
-"""An option that holds a whole generator: `unet(x, code)` is an image in [-1, 1] of the sides of x, which
-must be multiples of `unet.multiple`."""
+"""An option that holds a `Generating`."""
 
 
 class AdaINDecoder(nn.Module):

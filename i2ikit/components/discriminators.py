@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -14,10 +14,19 @@ from i2ikit.components.encoders import Width
 from i2ikit.components.norms import NormSpec
 from i2ikit.registry import Setting, Slot, Spec
 
-__all__ = ["DiscriminatorSpec", "MultiScaleDiscriminator", "PatchGAN"]
+__all__ = ["Discriminating", "DiscriminatorSpec", "MultiScaleDiscriminator", "PatchGAN"]
+
+
+class Discriminating(Protocol):
+    """What a place for a discriminator asks of a module that is built from (in_channels)."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, in_channels, H, W), values in [-1, 1] -> score maps (N, 1, h, w), one for each scale."""
+        ...
+
 
 DiscriminatorSpec = Annotated[Spec, Slot("discriminators", ("in_channels",))]
-"""An option that holds a discriminator: `discriminator(x)` is a list of score maps."""
+"""An option that holds a `Discriminating`."""
 
 
 class MultiScaleDiscriminator(nn.Module):

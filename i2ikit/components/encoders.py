@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,20 +17,51 @@ from i2ikit.registry import Setting, Slot, Spec
 __all__ = [
     "ContentEncoder",
     "ContentEncoderSpec",
+    "ContentEncoding",
+    "DistributionEncoding",
     "LatentEncoder",
     "LatentEncoderSpec",
     "StyleEncoder",
     "StyleEncoderSpec",
+    "VectorEncoding",
 ]
 
+
+class ContentEncoding(Protocol):
+    """What a place for a content encoder asks of a module that is built from (in_channels)."""
+
+    out_channels: int
+    num_downsample: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W), values in [-1, 1] -> (N, out_channels, H / 2**num_downsample, ...)."""
+        ...
+
+
+class VectorEncoding(Protocol):
+    """What a place for a style encoder asks of a module that is built from (in_channels, style_dim)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W), values in [-1, 1] -> (N, style_dim)."""
+        ...
+
+
+class DistributionEncoding(Protocol):
+    """What a place for a latent encoder asks of a module that is built from (in_channels, latent_dim)."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, in_channels, H, W), values in [-1, 1] -> means and log variances, (N, latent_dim) each."""
+        ...
+
+
 ContentEncoderSpec = Annotated[Spec, Slot("encoders", ("in_channels",))]
-"""An option that holds an encoder (in_channels) with `out_channels` and `num_downsample`."""
+"""An option that holds a `ContentEncoding`."""
 
 StyleEncoderSpec = Annotated[Spec, Slot("encoders", ("in_channels", "style_dim"))]
-"""An option that holds an encoder (in_channels, style_dim) to (N, style_dim)."""
+"""An option that holds a `VectorEncoding`."""
 
 LatentEncoderSpec = Annotated[Spec, Slot("encoders", ("in_channels", "latent_dim"))]
-"""An option that holds an encoder (in_channels, latent_dim) to means and log variances, (N, latent_dim)."""
+"""An option that holds a `DistributionEncoding`."""
 
 Count = Annotated[int, Field(ge=0, le=16)]
 Width = Annotated[int, Field(gt=0, le=4096)]

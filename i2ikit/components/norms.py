@@ -25,12 +25,21 @@ __all__ = [
     "InstanceNorm",
     "MunitLayerNorm",
     "NoNorm",
+    "Norm",
     "NormSpec",
 ]
 
 EPS = 1e-5
 FLAT = 1e-5
 """A map is flat if its variance is below this part of eps, a deviation of 1e-5: rounding, not layout."""
+
+
+class Norm(Protocol):
+    """What a place for a norm asks of a module that is built from (channels)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (N, C, H, W); same shape and dtype."""
+        ...
 
 
 @runtime_checkable

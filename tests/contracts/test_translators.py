@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from i2ikit.discovery import recipe_files
 from i2ikit.recipe import load_recipe
 from i2ikit.registry import (
-    Setting,
     Spec,
     decoders,
     discriminators,
@@ -21,87 +22,44 @@ from i2ikit.registry import (
     registries,
     translators,
 )
+from i2ikit.testing import check_recipe, check_translator
 from i2ikit.training import MicroBatch, build, new_accelerator, train_step
-from i2ikit.translator import Draws, ImageSpec, Phase, Reconstructing, StyleEncoding, Translator
+from i2ikit.translator import Draws, ImageSpec, Phase
 from tests.conftest import NARROW, tiny_recipe
 
 NAMES = translators.names()
 
 
-def from_defaults(name: str, channels: tuple[int, int] = (3, 3), size: int = 64) -> Translator:
-    spec, problems = translators.check(name, "translator", ("images",), Setting(size, 2, paired=True))
-    assert problems == []
-    return spec(ImageSpec({"a": channels[0], "b": channels[1]}, size))
-
-
-@pytest.fixture(scope="module", params=NAMES)
-def translator(request: pytest.FixtureRequest) -> Translator:
-    return from_defaults(request.param).eval()
-
-
-def test_every_role_is_declared_once_and_trained_by_a_phase(translator: Translator) -> None:
-    roles = [*translator.generative, *translator.adversarial]
-    assert sorted(roles) == sorted(translator.networks)
-    trained = [net for phase in translator.phases() for net in phase.trains]
-    assert all(any(net is t for t in trained) for net in translator.networks.values())
-
-
-def test_phases_and_weights_have_the_same_names(translator: Translator) -> None:
-    assert {phase.name for phase in translator.phases()} == set(translator.weights)
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (61, 30), (17, 90)])
-def test_translations_keep_the_shape_and_stay_in_range(
-    translator: Translator, shape: tuple[int, int]
-) -> None:
-    x = torch.rand(2, 3, *shape) * 2 - 1
-    with torch.no_grad():
-        for to in translator.targets:
-            y = translator.translate(x, translator.sample_style(2), to)
-            assert y.shape == x.shape
-            assert y.abs().max() <= 1
-            if isinstance(translator, Reconstructing):
-                assert translator.reconstruct(x, to).shape == x.shape
-            if isinstance(translator, StyleEncoding):
-                assert translator.encode_style(x, to).shape == translator.sample_style(2).shape
-
-
-def test_another_style_is_another_picture_and_the_same_is_the_same(translator: Translator) -> None:
-    x = torch.rand(1, 3, 64, 64)
-    one, two = translator.sample_style(2).split(1)
-    with torch.no_grad():
-        first = translator.translate(x, one, "b")
-        assert torch.equal(first, translator.translate(x, one, "b"))
-        assert not torch.equal(first, translator.translate(x, two, "b"))
-
-
-def test_random_styles_follow_their_generator(translator: Translator) -> None:
-    styles = [translator.sample_style(3, torch.Generator().manual_seed(n)) for n in (1, 1, 2)]
-    assert torch.equal(styles[0], styles[1])
-    assert not torch.equal(styles[0], styles[2])
+SMALL = {
+    "munit": {
+        "content_encoder": {"width": 4, "num_residual": 1},
+        "style_encoder": {"width": 4},
+        "decoder": {"num_residual": 1, "mlp_width": 8},
+        "discriminator": {"width": 4},
+    },
+    "bicyclegan": {part: {"width": 4} for part in ("generator", "encoder", "discriminator")},
+    "unit": {part: {"width": 4} for part in ("encoder", "discriminator")},
+    "cyclegan": {part: {"width": 4} for part in ("generator", "discriminator")},
+}
+"""Options that make our own methods quick; one that somebody installed is tried as it is."""
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_state_saved_and_loaded_gives_the_same_pictures(name: str) -> None:
-    torch.manual_seed(1)
-    one = from_defaults(name).eval()
-    torch.manual_seed(2)
-    two = from_defaults(name).eval()
-    x, style = torch.rand(1, 3, 64, 64), one.sample_style(1)
-    with torch.no_grad():
-        assert not torch.equal(one.translate(x, style, "b"), two.translate(x, style, "b"))
-        two.load_state_dict(one.state_dict())
-        assert torch.equal(one.translate(x, style, "b"), two.translate(x, style, "b"))
+def test_every_method_keeps_the_contract(name: str) -> None:
+    check_translator(name, SMALL.get(name))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_domains_may_differ_in_their_channels(name: str) -> None:
-    translator = from_defaults(name, (1, 3)).eval()
-    with torch.no_grad():
-        for to, channels, made in (("b", 1, 3), ("a", 3, 1)):
-            if to in translator.targets:
-                y = translator.translate(torch.rand(1, channels, 64, 64), translator.sample_style(1), to)
-                assert y.shape[1] == made
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"order": "discriminator-first"},
+        {"style_encoder": {"width": 4, "norm": "bn"}},
+        {"weights": {"generator": {"cycle_recon": 10.0}}},
+    ],
+    ids=str,
+)
+def test_munit_keeps_it_in_its_other_forms(options: dict[str, Any]) -> None:
+    check_translator("munit", {**SMALL["munit"], **options}, batch_size=5)
 
 
 class Centre(nn.Module):
@@ -265,31 +223,16 @@ def test_all_parts_can_be_replaced_at_once(folders: Path) -> None:
     )
 
 
-RECIPES = sorted(path.stem for path in Path("recipes").glob("*.toml"))
+RECIPES = sorted(name for name in recipe_files() if "/" not in name)
 
 
-@pytest.mark.parametrize("path", RECIPES)
-def test_every_recipe_that_ships_runs_two_steps(folders: Path, path: str) -> None:
-    """On generated images, at 64 px and with narrow layers; its own order, norms and losses."""
-    own = load_recipe(path)
-    name = own.translator.name
-    deep = name == "bicyclegan" and own.translator.options["generator"].options["num_downsample"] > 6
-    keep = [f"training.batch_size={own.training.batch_size}", f"training.precision={own.training.precision}"]
-    recipe = load_recipe(
-        path,
-        ["data.name=folders", f'data.root="{folders}"', "data.size=64", *keep]
-        + list(NARROW[name])
-        + ["translator.generator.num_downsample=6"] * deep,
-    )
-    translator = recipe.translator(ImageSpec({"a": 3, "b": 3}, 64))
-    state = build(translator, recipe.optimizers, new_accelerator(recipe.training.precision, folders), 2)
-    n = recipe.training.batch_size
-    batch = MicroBatch({d: torch.rand(n, 3, 64, 64) for d in "ab"}, range(n))
-    for t in range(2):
-        losses_ = train_step(
-            state, t, [batch], lambda phase, _: {k: torch.randn(n, *s) for k, s in phase.draws.items()}
-        )
-        assert all(loss.isfinite() for loss in losses_.values())
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_that_ships_trains_two_steps(folders: Path, name: str) -> None:
+    """At 64 px and with narrow layers; its own order, norms, losses, batch size and precision."""
+    own = load_recipe(name).translator
+    deep = own.name == "bicyclegan" and own.options["generator"].options["num_downsample"] > 6
+    on_folders = ("data.name=folders", f'data.root="{folders}"', "data.size=64")
+    check_recipe(name, *on_folders, *NARROW[own.name], *["translator.generator.num_downsample=6"] * deep)
 
 
 def test_every_component_that_ships_says_what_it_takes_and_gives() -> None:

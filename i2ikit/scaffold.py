@@ -1,0 +1,109 @@
+"""A package for a component of one's own: what `i2ikit new-plugin` writes, from `templates/`."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+import sys
+from pathlib import Path
+
+from i2ikit.discovery import CORE, KINDS, normalised
+from i2ikit.errors import ComponentError
+from i2ikit.registry import registries
+
+__all__ = ["write_plugin"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+CHECKS = {
+    "encoders": "check_style_encoder",
+    "decoders": "check_decoder",
+    "norms": "check_norm",
+    "discriminators": "check_discriminator",
+    "losses": "check_reconstruction_loss",
+    "datasets": "check_dataset",
+    "metrics": "check_metric",
+}
+"""What the template of a kind is, as `i2ikit.testing` checks it."""
+
+
+def write_plugin(name: str, kind: str, folder: Path) -> list[Path]:
+    """Write a package that offers `name`: pyproject, module, recipe and test.
+
+    Returns:
+        The files.
+
+    Raises:
+        ComponentError: the name cannot be used, or the folder is there already.
+    """
+    _check_name(name, kind)
+    module = name.replace("-", "_")
+    words = {
+        "my-plugin": name,
+        "my_plugin": module,
+        "MyPlugin": _class_name(name, KINDS[kind]),
+        "my_kind": kind,
+        "my_word": KINDS[kind],
+        "check_contract": CHECKS.get(kind, ""),
+    }
+    test = "test_translators.py" if kind == "translators" else "test_component.py"
+    texts = {
+        "pyproject.toml": _filled("pyproject.toml", words),
+        f"{module}/__init__.py": _filled(f"{kind}.py", words),
+        f"{module}/py.typed": "",
+        f"{module}/recipes/{name}.toml": _filled(f"{kind}.toml", words),
+        f"tests/test_{module}.py": _sorted_imports(_filled(test, words)),
+    }
+    try:
+        folder.mkdir(parents=True)
+        for file, text in texts.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(text, "utf-8")
+    except FileExistsError as error:
+        raise ComponentError(f"{folder} is there already; choose another name, or --out") from error
+    except OSError as error:
+        raise ComponentError(f"cannot write {folder}: {error.strerror}") from error
+    return [folder / file for file in texts]
+
+
+def _check_name(name: str, kind: str) -> None:
+    """A name has to do as that of a distribution, an import package and a component.
+
+    Raises:
+        ComponentError: it does not; says why.
+    """
+    module = name.replace("-", "_")
+    if name != normalised(name) or not module.isidentifier() or not name.isascii():
+        proper = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789")
+        hint = f", such as '{proper}'" if proper else ""
+        raise ComponentError(f"'{name}' cannot name a package: use small letters, digits and hyphens{hint}")
+    if keyword.iskeyword(module) or module in sys.stdlib_module_names:
+        raise ComponentError(f"'{name}' cannot name a package: Python itself uses '{module}'")
+    if any(entry.name == name and entry.package == CORE for entry in registries[kind].entries()):
+        raise ComponentError(f"{KINDS[kind]} '{name}' is {CORE}'s own; choose another name")
+    if importlib.util.find_spec(module) is not None:
+        raise ComponentError(f"a package '{module}' can be imported here already; choose another name")
+
+
+def _class_name(name: str, word: str) -> str:
+    """`wide-style` and encoder: WideStyleEncoder. The kind is part of it, so it is no name of torch's."""
+    parts = [part.capitalize() for part in name.split("-")]
+    ends_with_kind = len(parts) > 1 and parts[-1] == word.capitalize()
+    return "".join(parts if ends_with_kind else [*parts, word.capitalize()])
+
+
+def _filled(template: str, words: dict[str, str]) -> str:
+    text = (TEMPLATES / template).read_text("utf-8")
+    for placeholder, word in words.items():
+        text = text.replace(placeholder, word)
+    return text
+
+
+def _sorted_imports(text: str) -> str:
+    """The names of one import line in order, once they are filled in."""
+
+    def in_order(found: re.Match[str]) -> str:
+        return found[1] + ", ".join(sorted(found[2].split(", ")))
+
+    return re.sub(r"^(from i2ikit\.testing import )(.*)$", in_order, text, flags=re.MULTILINE)

@@ -1,0 +1,63 @@
+"""A dataset for i2ikit: images of the domains "a" and "b", in the splits "train" and "test"."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from i2ikit.data import Split
+from i2ikit.translator import ImageSpec
+
+__all__ = ["MyPlugin"]
+
+
+class MyPlugin:
+    """Circles (a), and discs in random colours (b): index i of both has the same place and size.
+
+    Values: [-1, 1].
+
+    Args:
+        size: side in pixels.
+        count: images per split and domain.
+        paired: training gets a circle together with its own disc.
+    """
+
+    aligned = True
+
+    def __init__(
+        self,
+        *,
+        size: Annotated[int, Field(ge=8, le=1024)] = 64,
+        count: Annotated[int, Field(ge=1)] = 500,
+        paired: bool = False,
+    ) -> None:
+        self.images = ImageSpec({"a": 3, "b": 3}, size)
+        self.total = count
+        self.paired = paired
+
+    def count(self, split: Split, domain: str) -> int:
+        """How many images."""
+        return self.total
+
+    def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
+        """(3, size, size); mirrored by `rng`, or plain without one."""
+        size = self.images.size
+        shape = np.random.default_rng([index, split == "test"])
+        x, y = shape.uniform(0.3, 0.7, 2) * size
+        radius = shape.uniform(0.1, 0.3) * size
+        colour = torch.from_numpy(shape.uniform(-1, 1, 3)).float()
+        rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+        distance = ((rows - y).square() + (columns - x).square()).sqrt()
+        picture = torch.ones(3, size, size)
+        if domain == "b":
+            picture[:, distance < radius] = colour[:, None]
+        picture[:, (distance - radius).abs() < 1] = -1
+        return picture.flip(2) if rng is not None and rng.random() < 0.5 else picture
+
+    def name(self, split: Split, domain: str, index: int) -> str:
+        """Its number."""
+        return f"{split}-{index}"

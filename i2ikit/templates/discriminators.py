@@ -1,0 +1,37 @@
+"""A discriminator for i2ikit: built from the number of channels, and options of the recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+__all__ = ["MyPlugin"]
+
+
+class MyPlugin(nn.Module):
+    """A PatchGAN discriminator at one scale.
+
+    Shapes: (N, in_channels, H, W) -> one map of scores (N, 1, H / 8, W / 8)
+    Values: input in [-1, 1]; scores unbounded (no sigmoid).
+
+    Args:
+        width: channels of the first layer, doubled by each later one.
+    """
+
+    def __init__(self, in_channels: int, *, width: Annotated[int, Field(gt=0, le=1024)] = 32) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, width, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 4 * width, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(4 * width, 1, 1),
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Scores of x (N, in_channels, H, W), one map for each scale."""
+        return [self.layers(x)]

@@ -1,0 +1,43 @@
+"""A style encoder for i2ikit: built from (in_channels, style_dim), and options of the recipe.
+
+One that is built from (in_channels) alone, with `out_channels` and `num_downsample`, is a content encoder.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+__all__ = ["MyPlugin"]
+
+
+class MyPlugin(nn.Module):
+    """Image to style code: three convolutions, and the mean over the picture.
+
+    Shapes: (N, in_channels, H, W) -> (N, style_dim)
+    Values: input in [-1, 1]; output unbounded.
+
+    Args:
+        width: channels of the first layer, doubled by each later one.
+    """
+
+    def __init__(
+        self, in_channels: int, style_dim: int, *, width: Annotated[int, Field(gt=0, le=1024)] = 32
+    ) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, width, 7, 1, 3),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 4, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 4 * width, 4, 2, 1),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(4 * width, style_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode x (N, in_channels, H, W)."""
+        code: Tensor = self.head(self.layers(x).mean(dim=(2, 3)))
+        return code

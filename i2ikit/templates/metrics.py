@@ -1,0 +1,36 @@
+"""A metric for i2ikit: measures a trained translator on held-out images."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counted, standard_error
+
+__all__ = ["MyPlugin"]
+
+
+class MyPlugin:
+    """How much the mean colour of a translation changes with its style (0..1 scale).
+
+    `spread`: standard deviation over styles of the mean colour, on average over channels and inputs.
+
+    Args:
+        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_styles: random styles per input.
+    """
+
+    def __init__(self, *, num_inputs: Count = 100, num_styles: Styles = 6) -> None:
+        self.num_inputs = num_inputs
+        self.num_styles = num_styles
+
+    def measure(self, subject: Subject) -> Measured:
+        """See the class."""
+        inputs = subject.inputs(self.num_inputs)
+        spread = subject.over_inputs(inputs, self.num_styles, _spread)
+        values = {"spread": spread.mean().item(), "spread_se": standard_error(spread)}
+        return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
+
+
+def _spread(case: Case) -> Tensor:
+    """Of one input's translations (K, C, H, W): a scalar."""
+    return (case.outputs.mean(dim=(2, 3)) / 2).std(dim=0).mean()

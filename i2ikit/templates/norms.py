@@ -1,0 +1,28 @@
+"""A norm for i2ikit: built from the number of channels, and options of the recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+__all__ = ["MyPlugin"]
+
+
+class MyPlugin(nn.Module):
+    """Takes the mean of each map away, and leaves its contrast.
+
+    Shapes: (N, C, H, W) -> same
+
+    Args:
+        strength: the part of the mean that is taken away.
+    """
+
+    def __init__(self, channels: int, *, strength: Annotated[float, Field(ge=0, le=1)] = 1.0) -> None:
+        super().__init__()
+        self.strength = strength
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (N, C, H, W)."""
+        return x - self.strength * x.mean(dim=(2, 3), keepdim=True)

@@ -1,0 +1,11 @@
+"""my-plugin does what i2ikit, and its recipe, expect of it."""
+
+from i2ikit.testing import check_recipe, check_translator
+
+
+def test_the_method_keeps_the_contract_of_methods() -> None:
+    check_translator("my-plugin", {"width": 4, "discriminator": {"width": 4}})
+
+
+def test_its_recipe_trains() -> None:
+    check_recipe("my-plugin/my-plugin")

@@ -1,0 +1,106 @@
+"""A method for i2ikit: networks by role, phases that return named losses, and inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from i2ikit.components.discriminators import DiscriminatorSpec
+from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
+from i2ikit.registry import Spec, Weights
+from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
+
+__all__ = ["MyPlugin"]
+
+WEIGHTS: Mapping[str, Mapping[str, float]] = {
+    "generator": {"adversarial": 1.0, "cycle_recon": 10.0},
+    "discriminator": {"adversarial": 1.0},
+}
+
+
+class MyPlugin(Translator):
+    """Two small generators, each the way back of the other, with a style as constant maps.
+
+    Args:
+        images: channels of both domains.
+        style_dim: length of a style code.
+        width: channels of the generators' layers.
+        weights: of every loss, by phase.
+    """
+
+    generative = ("generators",)
+    adversarial = ("discriminators",)
+
+    def __init__(
+        self,
+        images: ImageSpec,
+        *,
+        style_dim: Annotated[int, Field(gt=0, le=256)] = 8,
+        width: Annotated[int, Field(gt=0, le=1024)] = 32,
+        discriminator: DiscriminatorSpec = Spec("discriminators", "patchgan", {"num_scales": 1, "width": 32}),
+        adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
+        recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
+        weights: Weights = WEIGHTS,
+    ) -> None:
+        channels = images.channels
+        generators = {d: _generator(channels[other(d)] + style_dim, channels[d], width) for d in "ab"}
+        discriminators = {d: discriminator(channels[d]) for d in "ab"}
+        networks = {
+            "generators": nn.ModuleDict(generators),
+            "discriminators": nn.ModuleDict(discriminators),
+        }
+        super().__init__(networks, weights)
+        self.style_dim = style_dim
+        self.generators = generators
+        self.discriminators = discriminators
+        self.adversarial_loss = adversarial_loss()
+        self.recon_loss = recon_loss()
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Generators, then the discriminators on the translations just made."""
+        styles = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), (self.style_dim,))
+        return (
+            Phase("generator", self.generator_losses, (self.networks["generators"],), styles),
+            Phase("discriminator", self.discriminator_losses, (self.networks["discriminators"],)),
+        )
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        """What the generators minimise; hands on the translations."""
+        wanted = self.weights["generator"]
+        losses: dict[str, Tensor] = {}
+        translated = {d: self.translate(batch[other(d)], draws[d], d) for d in "ab"}
+        for d in "ab":
+            if wanted["adversarial"]:
+                scores = self.discriminators[d](translated[d])
+                losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
+            if wanted["cycle_recon"]:
+                cycled = self.translate(translated[other(d)], draws[f"cycle_{d}"], d)
+                losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, batch[d])
+        return losses, {d: x.detach() for d, x in translated.items()}
+
+    def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        """What the discriminators minimise."""
+        return judged(self.discriminators, self.adversarial_loss, handed, batch), {}
+
+    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+        """(N, C, H, W), (N, style_dim) -> (N, C of `to`, H, W)."""
+        maps = style[:, :, None, None].expand(-1, -1, *x.shape[2:])
+        return torch.tanh(self.generators[to](torch.cat([x, maps], dim=1)))
+
+    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n style codes from N(0, I): (n, style_dim)."""
+        return torch.randn(n, self.style_dim, generator=generator)
+
+
+def _generator(in_channels: int, out_channels: int, width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, 7, 1, 3),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, 1, 1),
+        nn.ReLU(),
+        nn.Conv2d(width, out_channels, 7, 1, 3),
+    )

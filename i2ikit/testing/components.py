@@ -1,0 +1,222 @@
+"""Contracts of components, kind by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from i2ikit.components.decoders import Decoding, Generating
+from i2ikit.components.discriminators import Discriminating
+from i2ikit.components.encoders import ContentEncoding, DistributionEncoding, VectorEncoding
+from i2ikit.components.losses import AdversarialLoss, ImageLoss, ReconstructionLoss
+from i2ikit.components.norms import AdaptiveNorm, Norm
+from i2ikit.discovery import KINDS
+from i2ikit.registry import Slot, check, fits, registries, schema_of
+from i2ikit.testing.measuring import check_dataset, check_metric
+from i2ikit.testing.networks import check_network, halves_agree, images, require, scalar_with_gradient
+
+__all__ = [
+    "check_adaptive_norm",
+    "check_adversarial_loss",
+    "check_component",
+    "check_content_encoder",
+    "check_decoder",
+    "check_discriminator",
+    "check_generator",
+    "check_image_loss",
+    "check_latent_encoder",
+    "check_norm",
+    "check_reconstruction_loss",
+    "check_style_encoder",
+]
+
+CODE = 8  # length of a style or latent code
+HEIGHT, WIDTH = 64, 96
+
+
+def check_component(kind: str, name: str, **options: Any) -> None:
+    """Check a component by the name that recipes use, with these options and defaults for the rest.
+
+    Its contract is the one of the place that it fits: a norm, an adaptive norm, a content encoder, ...
+
+    Raises:
+        AssertionError: it does not keep its contract, or fits no place that i2ikit knows.
+        ComponentError: the name is unknown, or cannot be loaded.
+    """
+    component = registries[kind].load(name)
+    places = [(slot, test) for slot, test in _CONTRACTS if slot.kind == kind]
+    fitting = [(slot, test) for slot, test in places if fits(component, slot)]
+    if not fitting:
+        wired = ", ".join(schema_of(component).wired)
+        known = ", ".join(f"({', '.join(slot.wired)})" for slot, _ in places)
+        raise AssertionError(
+            f"{KINDS[kind]} '{name}' is built from ({wired}); the places that i2ikit has give {known}, or "
+            "ask for other methods"
+        )
+    slot, test = fitting[0]
+    spec, problems = check({"name": name, **options}, name, slot)
+    require(not problems, "\n".join(map(str, problems)))
+    test(spec)
+
+
+def check_norm(make: Callable[[int], Norm]) -> None:
+    """Check a norm: keeps shape and dtype, at odd sides too; see `check_network` for the rest."""
+    for channels in (1, 6):
+        check_network(partial(make, channels), [images(channels, 5, 7)], [(channels, 5, 7)], _called(make))
+
+
+def check_adaptive_norm(make: Callable[[int], AdaptiveNorm]) -> None:
+    """Check a norm whose parameters are an argument."""
+    count = make(6).param_count()
+    what = _called(make)
+    require(isinstance(count, int) and count > 0, f"{what}: param_count() is {count!r}")
+    inputs = [images(6, 5, 7), torch.randn(4, count)]
+    norm: Any = check_network(partial(make, 6), inputs, [(6, 5, 7)], what)
+    with torch.no_grad():
+        other = norm(inputs[0], inputs[1] + 1)
+        require(not torch.equal(norm(*inputs), other), f"{what}: its parameters have no effect")
+
+
+def check_content_encoder(make: Callable[[int], ContentEncoding]) -> None:
+    """Check an encoder to a map."""
+    what = _called(make)
+    for channels in (1, 3):
+        encoder = make(channels)
+        step = 2**encoder.num_downsample
+        shape = (encoder.out_channels, HEIGHT // step, WIDTH // step)
+        check_network(partial(make, channels), [images(channels, HEIGHT, WIDTH)], [shape], what)
+
+
+def check_style_encoder(make: Callable[[int, int], VectorEncoding]) -> None:
+    """Check an encoder to a vector."""
+    for channels in (1, 3):
+        given = [images(channels, HEIGHT, WIDTH)]
+        check_network(partial(make, channels, CODE), given, [(CODE,)], _called(make))
+
+
+def check_latent_encoder(make: Callable[[int, int], DistributionEncoding]) -> None:
+    """Check an encoder to means and log variances."""
+    for channels in (1, 3):
+        given = [images(channels, HEIGHT, WIDTH)]
+        check_network(partial(make, channels, CODE), given, [(CODE,), (CODE,)], _called(make))
+
+
+def check_decoder(make: Callable[[int, int, int, int], Decoding]) -> None:
+    """Check a decoder of content and style code."""
+    for channels, num_upsample in ((3, 2), (1, 1)):
+        inputs = [torch.randn(4, 16, 16, 24), torch.randn(4, CODE)]
+        shape = (channels, 16 * 2**num_upsample, 24 * 2**num_upsample)
+        _check_painter(partial(make, 16, channels, CODE, num_upsample), inputs, shape, _called(make))
+
+
+def check_generator(make: Callable[[int, int, int], Generating]) -> None:
+    """Check a generator of image and code."""
+    multiple = make(3, 3, CODE).multiple
+    height, width = (-(-side // multiple) * multiple for side in (HEIGHT, WIDTH))
+    for given, made in ((3, 1), (1, 3)):
+        inputs = [images(given, height, width), torch.randn(4, CODE)]
+        shape = (made, height, width)
+        _check_painter(partial(make, given, made, CODE), inputs, shape, _called(make))
+
+
+def _check_painter(
+    make: Callable[[], object], inputs: list[Tensor], shape: tuple[int, ...], what: str
+) -> None:
+    """A network that makes an image in [-1, 1], in which the code can be seen."""
+    painter = check_network(make, inputs, [shape], what)
+    with torch.no_grad():
+        once = painter(*inputs)
+        require(
+            once.abs().max() <= 1, f"{what}: values reach {once.abs().max().item():.3g}; [-1, 1] is asked"
+        )
+        other = painter(inputs[0], -inputs[1])
+        require(not torch.equal(once, other), f"{what}: the code has no effect")
+
+
+def check_discriminator(make: Callable[[int], Discriminating]) -> None:
+    """Check a discriminator: one map of scores (N, 1, h, w) for each scale."""
+    what = _called(make)
+    for channels in (1, 3):
+        x = images(channels, HEIGHT, WIDTH)
+        judge: Any = check_network(partial(make, channels), [x], [], what)
+        with torch.no_grad():
+            scores = judge(x)
+        listed = isinstance(scores, list | tuple)
+        require(listed, f"{what}: should return a list of score maps, returns {type(scores).__name__}")
+        for score in scores:
+            fine = score.ndim == 4 and score.shape[:2] == (4, 1)
+            require(fine, f"{what}: a score map has the shape {tuple(score.shape)}; (4, 1, h, w) is asked")
+
+
+def check_adversarial_loss(make: Callable[[], AdversarialLoss]) -> None:
+    """Check both sides of a game: gradients that oppose each other, and means over samples."""
+    loss, what = make(), _called(make)
+    # Between what LSGAN, hinge and cross-entropy want for fake and for real.
+    fake, real = ([0.5 + 0.1 * torch.randn(4, 1, h, w) for h, w in ((5, 7), (3, 4))] for _ in range(2))
+
+    def discriminator(*scores: Tensor) -> Tensor:
+        return loss.discriminator(scores[:2], scores[2:])
+
+    def generator(*scores: Tensor) -> Tensor:
+        return loss.generator(scores)
+
+    judged = scalar_with_gradient(discriminator, [*fake, *real], f"{what}.discriminator")
+    wanted = scalar_with_gradient(generator, fake, f"{what}.generator")
+    for n, gradient in enumerate(judged):
+        side = "fake" if n < 2 else "real"
+        require(gradient.any(), f"{what}.discriminator: no gradient reaches the {side} scores of a scale")
+    for against, towards in zip(judged[:2], wanted, strict=True):
+        opposed = (against.sum() * towards.sum()).item() < 0
+        require(opposed, f"{what}: discriminator and generator should pull the fake scores apart")
+    halves_agree(discriminator, [*fake, *real], f"{what}.discriminator")
+    halves_agree(generator, fake, f"{what}.generator")
+
+
+def check_reconstruction_loss(make: Callable[[], ReconstructionLoss]) -> None:
+    """Check a distance, on images and on codes: least where both are the same."""
+    loss, what = make(), _called(make)
+    for shape in ((4, 3, 32, 48), (4, CODE)):
+        x, y = torch.rand(shape) * 2 - 1, torch.rand(shape) * 2 - 1
+        gradient, _ = scalar_with_gradient(loss, [x, y], what)
+        require(gradient.any(), f"{what}: no gradient reaches the prediction")
+        nearer = loss(y, y) < loss(x, y)
+        require(nearer, f"{what}: it is no smaller for a perfect prediction than for a random one")
+        halves_agree(loss, [x, y], what)
+
+
+def check_image_loss(make: Callable[[], ImageLoss]) -> None:
+    """Check a distance between images of different domains, which may differ in their channels."""
+    loss, what = make(), _called(make)
+    side = loss.least_side()
+    require(isinstance(side, int) and side > 0, f"{what}: least_side() is {side!r}")
+    x, y = images(3, side, side), images(1, side, side)
+    gradients = scalar_with_gradient(loss.compare, [x, y], what)
+    require(all(g.any() for g in gradients), f"{what}: gradients should reach both images")
+    halves_agree(loss.compare, [x, y], what)
+
+
+def _called(make: Any) -> str:
+    """What to call a class, or a spec, in a message."""
+    return str(getattr(make, "name", None) or getattr(make, "__qualname__", make))
+
+
+_CONTRACTS: tuple[tuple[Slot, Callable[[Any], None]], ...] = (
+    (Slot("norms", ("channels",), like=AdaptiveNorm), check_adaptive_norm),
+    (Slot("norms", ("channels",)), check_norm),
+    (Slot("encoders", ("in_channels",)), check_content_encoder),
+    (Slot("encoders", ("in_channels", "style_dim")), check_style_encoder),
+    (Slot("encoders", ("in_channels", "latent_dim")), check_latent_encoder),
+    (Slot("decoders", ("content_channels", "out_channels", "style_dim", "num_upsample")), check_decoder),
+    (Slot("decoders", ("in_channels", "out_channels", "latent_dim")), check_generator),
+    (Slot("discriminators", ("in_channels",)), check_discriminator),
+    (Slot("losses", (), like=AdversarialLoss), check_adversarial_loss),
+    (Slot("losses", (), like=ImageLoss), check_image_loss),
+    (Slot("losses", (), like=ReconstructionLoss), check_reconstruction_loss),
+    (Slot("datasets", ()), check_dataset),
+    (Slot("metrics", ()), check_metric),
+)
+"""The places that i2ikit's own methods have, the stricter ones first, and what they check."""

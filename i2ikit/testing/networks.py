@@ -1,0 +1,174 @@
+"""What every network promises, whatever its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["check_network", "halves_agree", "images", "per_sample", "require", "scalar_with_gradient"]
+
+Shape = tuple[int, ...]
+SAMPLES = 4
+
+
+def require(holds: object, message: str) -> None:
+    """Raise AssertionError with a message; unlike `assert`, also where Python optimises."""
+    if not holds:
+        raise AssertionError(message)
+
+
+def images(*shape: int) -> Tensor:
+    """Random images, values in [-1, 1]."""
+    return torch.rand(SAMPLES, *shape) * 2 - 1
+
+
+def check_network(
+    make: Callable[[], object], inputs: Sequence[Tensor], shapes: Sequence[Shape], what: str
+) -> nn.Module:
+    """Check a network on inputs (N, ...): shapes, dtypes, gradients, eval mode, saving, bf16.
+
+    Args:
+        make: builds the network.
+        shapes: of one sample of each output; () accepts any.
+        what: its name, for messages.
+
+    Returns:
+        A new one, in eval mode.
+
+    Raises:
+        AssertionError: says what is wrong.
+    """
+    torch.manual_seed(0)
+    network = _module(make, what)
+    _check_shapes(_outputs(network, inputs, what), len(inputs[0]), shapes, what)
+    _check_gradients(network.train(), inputs, what)
+    _check_single(_module(make, what).train(), inputs, what)
+    network.eval()
+    with torch.no_grad():
+        once, again = _outputs(network, inputs, what), _outputs(network, inputs, what)
+        require(_same(once, again), f"{what}: in eval mode the same input gives another output")
+        alone = [torch.cat(parts) for parts in zip(*per_sample(network, inputs, what), strict=True)]
+        together = all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(once, alone, strict=True))
+        require(together, f"{what}: in eval mode a sample's output depends on the rest of its batch")
+        _check_saving(network, make, inputs, what)
+        _check_precisions(network, inputs, what)
+    return _module(make, what).eval()
+
+
+def _module(make: Callable[[], object], what: str) -> nn.Module:
+    network = make()
+    if not isinstance(network, nn.Module):
+        raise AssertionError(f"{what}: should be a torch.nn.Module, is {type(network).__name__}")
+    return network
+
+
+def _outputs(network: nn.Module, inputs: Sequence[Tensor], what: str) -> list[Tensor]:
+    """The tensors that a network returns; one tensor is a list of one."""
+    found = network(*inputs)
+    outputs = [found] if isinstance(found, Tensor) else list(found)
+    tensors = all(isinstance(output, Tensor) for output in outputs)
+    require(outputs and tensors, f"{what}: should return tensors, returns {type(found).__name__}")
+    return outputs
+
+
+def _check_shapes(outputs: Sequence[Tensor], samples: int, shapes: Sequence[Shape], what: str) -> None:
+    if shapes:
+        require(
+            len(outputs) == len(shapes), f"{what}: {len(outputs)} outputs, where {len(shapes)} are expected"
+        )
+    for output, shape in zip(outputs, shapes or [()] * len(outputs), strict=True):
+        expected = (samples, *(shape or output.shape[1:]))
+        got = tuple(output.shape)
+        require(got == expected, f"{what}: an output has the shape {got}, where {expected} is expected")
+        require(output.dtype == torch.float32, f"{what}: fp32 in, {output.dtype} out")
+        require(output.isfinite().all(), f"{what}: an output is not finite")
+
+
+def _check_gradients(network: nn.Module, inputs: Sequence[Tensor], what: str) -> None:
+    given = [x.clone().requires_grad_() for x in inputs]
+    outputs = _outputs(network, given, what)
+    # A random direction: the plain sum of what an instance norm returns is constant.
+    torch.autograd.backward([(y * torch.randn_like(y)).sum() for y in outputs])
+    for n, x in enumerate(given, 1):
+        require(x.grad is not None, f"{what}: no gradient reaches input {n}")
+        require(_alive(x.grad), f"{what}: the gradient of input {n} is zero or not finite")
+    for name, parameter in network.named_parameters():
+        require(parameter.grad is not None, f"{what}: no gradient reaches the parameter '{name}'")
+        finite = parameter.grad is not None and bool(parameter.grad.isfinite().all())
+        require(finite, f"{what}: the gradient of the parameter '{name}' is not finite")
+
+
+def _alive(gradient: Tensor | None) -> bool:
+    return gradient is not None and bool(gradient.isfinite().all()) and bool(gradient.any())
+
+
+def _check_single(network: nn.Module, inputs: Sequence[Tensor], what: str) -> None:
+    """One sample in training, and samples without any contrast: both occur in real data."""
+    for given in ([x[:1] for x in inputs], [torch.ones_like(x) for x in inputs]):
+        given = [x.clone().requires_grad_() for x in given]
+        outputs = _outputs(network, given, what)
+        torch.autograd.backward([y.square().sum() for y in outputs])
+        finite = all(t.isfinite().all() for t in [*outputs, *(x.grad for x in given if x.grad is not None)])
+        kind = "a single sample" if len(given[0]) == 1 else "constant samples"
+        require(finite, f"{what}: with {kind}, outputs or gradients are not finite")
+
+
+def per_sample(network: nn.Module, inputs: Sequence[Tensor], what: str) -> list[list[Tensor]]:
+    """What a network returns for each sample alone."""
+    return [_outputs(network, [x[n : n + 1] for x in inputs], what) for n in range(len(inputs[0]))]
+
+
+def _same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _check_saving(
+    network: nn.Module, make: Callable[[], object], inputs: Sequence[Tensor], what: str
+) -> None:
+    loaded = _module(make, what).eval()
+    loaded.load_state_dict(network.state_dict())
+    same = _same(_outputs(network, inputs, what), _outputs(loaded, inputs, what))
+    require(same, f"{what}: saved and loaded, it gives another output: something is not in its state_dict")
+
+
+def _check_precisions(network: nn.Module, inputs: Sequence[Tensor], what: str) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = _outputs(network, inputs, what)
+    require(all(y.isfinite().all() for y in outputs), f"{what}: under bf16 autocast, an output is not finite")
+    outputs = _outputs(network.double(), [x.double() for x in inputs], what)
+    kept = all(y.dtype == torch.float64 for y in outputs)
+    require(kept, f"{what}: float64 in, {outputs[0].dtype} out; compute in at least the input's precision")
+    network.float()
+
+
+def scalar_with_gradient(loss: Callable[..., Tensor], given: Sequence[Tensor], what: str) -> list[Tensor]:
+    """The gradients of a loss with regard to each tensor that it is given.
+
+    Raises:
+        AssertionError: the loss is no finite scalar, or a gradient is missing or not finite.
+    """
+    leaves = [x.clone().requires_grad_() for x in given]
+    value = loss(*leaves)
+    is_scalar = isinstance(value, Tensor) and value.shape == ()
+    require(is_scalar, f"{what}: should return a scalar tensor, returns {getattr(value, 'shape', value)}")
+    require(value.isfinite(), f"{what}: is {value.item()}")
+    require(value.requires_grad, f"{what}: has no gradient")
+    torch.autograd.backward(value)
+    gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
+    require(all(g.isfinite().all() for g in gradients), f"{what}: its gradient is not finite")
+    return gradients
+
+
+def halves_agree(loss: Callable[..., Tensor], given: Sequence[Tensor], what: str) -> None:
+    """Check that a loss is a mean over samples: several processes average theirs."""
+    half = len(given[0]) // 2
+    parts = [loss(*(x[:half] for x in given)), loss(*(x[half:] for x in given))]
+    whole, mean = loss(*given).item(), (parts[0] + parts[1]).item() / 2
+    close = abs(whole - mean) <= 1e-4 * max(abs(whole), abs(mean), 1e-3)
+    require(
+        close,
+        f"{what}: {whole:.6g} for a batch, but {mean:.6g} on average for its halves; several processes "
+        "share out a batch, so a loss must be a mean over its samples",
+    )

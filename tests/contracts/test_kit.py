@@ -1,0 +1,438 @@
+"""The checks of `i2ikit.testing` find what they are there to find."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from i2ikit.discovery import survey
+from i2ikit.metrics.subject import Measured, Subject
+from i2ikit.registry import encoders, norms, translators
+from i2ikit.templates.datasets import MyPlugin as Circles
+from i2ikit.templates.translators import MyPlugin as Small
+from i2ikit.testing import (
+    check_adversarial_loss,
+    check_component,
+    check_content_encoder,
+    check_dataset,
+    check_decoder,
+    check_discriminator,
+    check_metric,
+    check_norm,
+    check_reconstruction_loss,
+    check_translator,
+)
+from i2ikit.translator import Batch, Draws, Handed, Losses, Phase
+from tests.packages import put
+
+Made = Callable[[Tensor], Tensor]
+
+
+def norm_of(function: Made, **attributes: Any) -> Callable[[int], nn.Module]:
+    """A norm that applies a function."""
+
+    class Given(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(channels))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x * self.scale[:, None, None])
+
+    return Given
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x[:, :, 1:], r"the shape \(4, 1, 4, 7\), where \(4, 1, 5, 7\) is expected"),
+        (lambda x: x.detach().requires_grad_(), "no gradient reaches input 1"),
+        (lambda x: F.dropout(x), "in eval mode the same input gives another output"),
+        (lambda x: x - x.mean(0), "depends on the rest of its batch"),
+        (
+            lambda x: x / x.std((2, 3), keepdim=True),
+            "with constant samples, outputs or gradients are not fin",
+        ),
+        (lambda x: x.float(), "float64 in, torch.float32 out"),
+        (lambda x: x * float("nan"), "an output is not finite"),
+        (lambda x: x.half(), "fp32 in, torch.float16 out"),
+        (lambda x: 3, "should return tensors|not iterable"),
+    ],
+)
+def test_a_norm_that_breaks_a_promise_is_found_out(function: Made, message: str) -> None:
+    check_norm(norm_of(lambda x: x))
+    with pytest.raises((AssertionError, TypeError), match=message):
+        check_norm(norm_of(function))
+
+
+class Forgetful(nn.Module):
+    """Keeps something that decides its output out of its state."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.shift = torch.randn(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shift.to(x.dtype)
+
+
+class Idle(nn.Module):
+    """Has a parameter that it does not use."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.parametrize(
+    ("norm", "message"),
+    [
+        (Forgetful, "something is not in its state_dict"),
+        (Idle, "no gradient reaches the parameter 'gain'"),
+        (lambda channels: len, "should be a torch.nn.Module, is builtin_function_or_method"),
+    ],
+)
+def test_state_and_parameters_are_checked(norm: Any, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_norm(norm)
+
+
+class Single(nn.Module):
+    """A discriminator that returns a tensor, no list."""
+
+    def __init__(self, in_channels: int, outputs: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, outputs, 4, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.conv(x)
+
+
+class TwoColumns(Single):
+    """A discriminator whose maps have two channels."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(in_channels, 2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.conv(x)]
+
+
+def test_discriminators_return_lists_of_single_maps() -> None:
+    with pytest.raises(AssertionError, match="should return a list of score maps, returns Tensor"):
+        check_discriminator(Single)
+    with pytest.raises(AssertionError, match=r"has the shape \(4, 2, 16, 24\)"):
+        check_discriminator(TwoColumns)
+
+
+class Loud(nn.Module):
+    """A decoder that leaves [-1, 1], or does not hear the style."""
+
+    def __init__(
+        self, c: int, out: int, style_dim: int, up: int, *, factor: float = 9, deaf: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(c, out, 2**up, 2**up)
+        self.style = nn.Linear(style_dim, out)
+        self.factor, self.deaf = factor, deaf
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        heard = self.style(style)[:, :, None, None] * (1e-30 if self.deaf else 1)
+        return self.factor * torch.tanh(self.conv(content) + heard)
+
+
+def test_decoders_stay_in_range_and_hear_the_style() -> None:
+    check_decoder(lambda *sizes: Loud(*sizes, factor=1))
+    with pytest.raises(AssertionError, match=r"values reach .*; \[-1, 1\] is asked"):
+        check_decoder(Loud)
+    with pytest.raises(AssertionError, match="the code has no effect"):
+        check_decoder(lambda *sizes: Loud(*sizes, factor=1, deaf=True))
+
+
+class Halving(nn.Module):
+    """A content encoder that says something else than it does."""
+
+    out_channels = 5
+    num_downsample = 2
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 5, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def test_a_content_encoder_does_what_its_attributes_say() -> None:
+    with pytest.raises(AssertionError, match=r"\(4, 5, 32, 48\), where \(4, 5, 16, 24\) is expected"):
+        check_content_encoder(Halving)
+
+
+class Game:
+    """An adversarial loss with something wrong."""
+
+    def __init__(self, reduce: Any = torch.mean, sign: float = 1) -> None:
+        self.reduce, self.sign = reduce, sign
+
+    def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        return torch.stack(
+            [
+                self.reduce((1 + f).relu()) + self.reduce((1 - r).relu())
+                for f, r in zip(fake, real, strict=True)
+            ]
+        ).sum()
+
+    def generator(self, fake: Sequence[Tensor]) -> Tensor:
+        return -self.sign * torch.stack([self.reduce(f) for f in fake]).sum()
+
+
+def test_adversarial_losses_are_means_and_a_game_of_two_sides() -> None:
+    check_adversarial_loss(Game)
+    with pytest.raises(AssertionError, match="should pull the fake scores apart"):
+        check_adversarial_loss(lambda: Game(sign=-1))
+    with pytest.raises(AssertionError, match="a loss must be a mean over its samples"):
+        check_adversarial_loss(lambda: Game(torch.sum))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda x, y: (x - y).square().sum(), "must be a mean over its samples"),
+        (lambda x, y: (x + y).square().mean(), "no smaller for a perfect prediction"),
+        (lambda x, y: (x - y).abs(), "should return a scalar tensor"),
+        (lambda x, y: (x.detach() - y).abs().mean(), "no gradient reaches the prediction"),
+        (lambda x, y: (x - y).log().mean(), "is nan"),
+    ],
+)
+def test_reconstruction_losses_are_distances(loss: Any, message: str) -> None:
+    check_reconstruction_loss(lambda: lambda x, y: (x - y).square().mean())
+    with pytest.raises(AssertionError, match=message):
+        check_reconstruction_loss(lambda: loss)
+
+
+class OddCircles(Circles):
+    """A dataset with something wrong."""
+
+    def __init__(self, flaw: str) -> None:
+        super().__init__(count=4)
+        self.flaw = flaw
+
+    def image(self, split: Any, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
+        x = super().image(split, domain, index, rng)
+        changed = {
+            "bytes": x * 127.5 + 127.5,
+            "restless": x * torch.rand(()),
+            "small": x[:, 1:],
+            "drawing": x * float(np.random.default_rng().random()) if rng is not None else x,
+        }
+        return changed[self.flaw]
+
+
+@pytest.mark.parametrize(
+    ("flaw", "message"),
+    [
+        ("bytes", r"values from 0 to 255; \[-1, 1\] is asked"),
+        ("restless", "it is another one each time"),
+        ("small", r"shape \(3, 63, 64\), where \(3, 64, 64\) is expected"),
+        ("drawing", "its augmentation depends on more than the generator"),
+    ],
+)
+def test_datasets_keep_shape_range_and_order(flaw: str, message: str) -> None:
+    check_dataset(lambda: Circles(count=4))
+    with pytest.raises(AssertionError, match=message):
+        check_dataset(lambda: OddCircles(flaw))
+
+
+class Number:
+    """A metric that returns what it is given."""
+
+    def __init__(self, value: Callable[[], Any]) -> None:
+        self.value = value
+
+    def measure(self, subject: Subject) -> Measured:
+        return Measured({"number": self.value()})
+
+
+def test_metrics_are_finite_and_repeatable() -> None:
+    check_metric(lambda: Number(lambda: 1.5))
+    with pytest.raises(AssertionError, match="'number' is nan"):
+        check_metric(lambda: Number(lambda: float("nan")))
+    with pytest.raises(AssertionError, match="measured twice, with one seed"):
+        check_metric(lambda: Number(lambda: torch.rand(()).item()))
+
+
+@pytest.fixture
+def scratch() -> Iterator[None]:
+    """Take back what a test registers."""
+    yield
+    for registry in (norms, encoders, translators):
+        for entry in [e for e in registry.entries() if e.package == "registered"]:
+            registry.unregister(entry.name)
+
+
+class Pyramid(nn.Module):
+    """An encoder for a place that i2ikit does not have."""
+
+    def __init__(self, in_channels: int, levels: int) -> None:
+        super().__init__()
+
+
+@pytest.mark.usefixtures("scratch")
+def test_a_component_for_an_unknown_place_is_told_which_are_known() -> None:
+    encoders.register("pyramid", Pyramid)
+    with pytest.raises(
+        AssertionError, match=r"built from \(in_channels, levels\); the places .* \(in_channels\), "
+    ):
+        check_component("encoders", "pyramid")
+
+
+def test_options_are_validated() -> None:
+    with pytest.raises(
+        AssertionError, match=r"bn\.momentun: norm 'bn' has no option 'momentun'; did you mean"
+    ):
+        check_component("norms", "bn", momentun=0.5)
+
+
+class Flawed(Small):
+    """The small method of `new-plugin`, as it is."""
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        losses, handed = super().generator_losses(batch, draws, handed)
+        return dict(losses), handed
+
+
+class Unweighted(Flawed):
+    """Returns a loss without a weight."""
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        losses, handed = super().generator_losses(batch, draws, handed)
+        return {**losses, "surprise": next(iter(losses.values()))}, handed
+
+
+class Eager(Flawed):
+    """Computes a loss of weight 0."""
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        losses, handed = super().generator_losses(batch, draws, handed)
+        return {"cycle_recon": losses[next(iter(losses))], **losses}, handed
+
+
+class NotANumber(Flawed):
+    """Has a loss that is not finite."""
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        losses, handed = super().generator_losses(batch, draws, handed)
+        return {name: loss / 0 for name, loss in losses.items()}, handed
+
+
+class Attached(Flawed):
+    """Hands on what still has its graph."""
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        losses, handed = super().generator_losses(batch, draws, handed)
+        return losses, {d: self.translate(batch["a"], draws["a"], d) for d in "ab"}
+
+
+class Untrained(Flawed):
+    """Has a network that no phase trains."""
+
+    def phases(self) -> tuple[Phase, ...]:
+        generator, discriminator = super().phases()
+        return Phase(generator.name, generator.losses, (), generator.draws), discriminator
+
+
+class Deaf(Flawed):
+    """Does not hear the style."""
+
+    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+        return super().translate(x, 0 * style, to)
+
+
+class Wide(Flawed):
+    """Leaves [-1, 1]."""
+
+    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+        return 9 * super().translate(x, style, to)
+
+
+class Cropping(Flawed):
+    """Returns sides that are multiples of 4."""
+
+    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+        return super().translate(x, style, to)[:, :, : x.shape[2] // 4 * 4, : x.shape[3] // 4 * 4]
+
+
+class OwnGenerator(Flawed):
+    """Draws styles from torch's own generator."""
+
+    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.randn(n, self.style_dim)
+
+
+TINY = {"width": 4, "discriminator": {"width": 4}}
+
+
+@pytest.mark.usefixtures("scratch")
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (Unweighted, "phase 'generator': losses without a weight: surprise"),
+        (Eager, "phase 'generator' with cycle_recon = 0: losses without a weight: cycle_recon"),
+        (NotANumber, "loss 'adversarial/a' is (inf|nan)"),
+        (Attached, "it hands on 'a' with its graph; detach it"),
+        (Untrained, "no phase trains the network 'generators'"),
+        (Deaf, "the style has no effect on a translation|no phase moves"),
+        (Wide, r"has values up to .*; \[-1, 1\] is asked"),
+        (Cropping, r"has the shape \(2, 3, 60, 28\), not \(2, 3, 61, 30\)"),
+        (OwnGenerator, "sample_style does not follow its generator"),
+    ],
+)
+def test_a_method_that_breaks_a_promise_is_found_out(method: type[Small], message: str) -> None:
+    translators.register("flawed", method)
+    with pytest.raises(AssertionError, match=message):
+        check_translator("flawed", TINY, two_processes=False)
+
+
+@pytest.mark.usefixtures("scratch")
+def test_a_method_that_only_this_process_knows_cannot_run_in_two() -> None:
+    translators.register("sound", Flawed)
+    check_translator("sound", TINY, two_processes=False)
+    with pytest.raises(AssertionError, match="only this process knows it"):
+        check_translator("sound", TINY)
+
+
+BATCHY = '''
+from i2ikit.templates.translators import MyPlugin
+
+class Batchy(MyPlugin):
+    """Divides by what the whole batch has: two processes do otherwise than one."""
+
+    def generator_losses(self, batch, draws, handed):
+        losses, handed = super().generator_losses(batch, draws, handed)
+        return {name: loss / batch["a"].std() for name, loss in losses.items()}, handed
+'''
+
+
+def test_two_processes_that_do_otherwise_are_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "batchy", "[i2ikit.translators]\nbatchy = batchy:Batchy\n", BATCHY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    survey.cache_clear()
+    try:
+        with pytest.raises(AssertionError, match="of two processes differs from that of one by"):
+            check_translator("batchy", TINY)
+    finally:
+        survey.cache_clear()
