@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import nn
 
 from i2ikit.components.norms import NormSpec
 from i2ikit.data import DATA
+from i2ikit.metrics.subject import METRIC
+from i2ikit.recipe import override
 from i2ikit.reference import argument_notes, describe, pages, toml_value, type_text, without_arguments
 from i2ikit.registry import Slot, Spec, check, norms, registries, schema_of
 from i2ikit.translator import METHOD
@@ -44,7 +47,14 @@ def test_every_option_is_shown_with_type_and_meaning_and_the_snippet_can_be_past
     for option in found.options:
         assert option.meaning or option.name in schema.slots, f"{name}: say in Args: what {option.name} is"
     if kind == "metrics":
-        assert found.snippet.startswith(f"i2ikit eval --metric {name}")
+        words = shlex.split(found.snippet.replace("\\\n", " "))
+        assert words[:4] == ["i2ikit", "eval", "--metric", name]
+        assert words[4::2] == ["--set"] * (len(words[4:]) // 2)
+        metric: dict[str, Any] = {name: {"name": name}}
+        assert [override(metric, text) for text in words[5::2]] == [None] * len(words[5::2])
+        spec, problems = check(metric[name], name, METRIC)
+        assert all(str(p).endswith("needs it") for p in problems)
+        assert problems or spec == check(name, name, METRIC)[0]
         return
     table = tomllib.loads(found.snippet)
     if kind in ("translators", "datasets"):
