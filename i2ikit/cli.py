@@ -91,7 +91,7 @@ def _options(
 @app.command()
 def run(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe file, or the name of one that ships, such as munit.")
+        str, typer.Argument(help="A recipe file, one that ships (munit), or one of a package (PACKAGE/NAME).")
     ],
     out: Annotated[
         Path | None, typer.Option(metavar="RUN_DIR", help="Run folder; runs/<recipe>-<time> if not given.")

@@ -23,6 +23,7 @@ from i2ikit.data import shares
 from i2ikit.draws import normal_draws
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import load_recipe
+from i2ikit.testing.translators import gradients
 from i2ikit.training import MicroBatch, TrainingState, build, new_accelerator, new_translator, train_step
 from i2ikit.translator import Draws, ImageSpec, Phase
 from tests.conftest import NARROW, TINY, make_folders
@@ -127,16 +128,6 @@ def step(state: TrainingState, case: Case, seed: int, t: int, group: Processes) 
 
     losses = train_step(state, t, micro_batches, draw)
     return {name: group.mean(loss).item() for name, loss in losses.items()}
-
-
-def gradients(state: TrainingState) -> dict[str, Tensor]:
-    """Of the step that was just taken, one vector for each network; zeros where there is none."""
-    return {
-        role: torch.cat(
-            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in network.parameters()]
-        )
-        for role, network in state.translator.networks.items()
-    }
 
 
 def fingerprint(state: TrainingState) -> str:

@@ -27,6 +27,8 @@ def test_the_wheel_holds_package_plugins_and_recipes_and_nothing_else(wheel: Pat
     plugins = {path.name for path in (REPOSITORY / "plugins").iterdir()}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"i2ikit", *plugins}
     assert {"i2ikit/recipes/munit.toml", "i2ikit/recipes/munit-paper.toml", "i2ikit/py.typed"} <= set(names)
+    templates = {path.name for path in (REPOSITORY / "i2ikit" / "templates").glob("*.*")}
+    assert {f"i2ikit/templates/{name}" for name in templates} <= set(names)
 
 
 def test_the_installed_wheel_works_outside_a_checkout(wheel: Path, tmp_path: Path) -> None:
@@ -56,6 +58,9 @@ def test_the_installed_wheel_works_outside_a_checkout(wheel: Path, tmp_path: Pat
     ]
     done = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.count(str(site)) == 2
+    new = [sys.executable, "-m", "i2ikit", "new-plugin", "own-loss", "--kind", "loss"]
+    subprocess.run(new, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert (tmp_path / "own-loss" / "own_loss" / "recipes" / "own-loss.toml").is_file()
 
 
 def test_the_core_names_no_plugin() -> None:

@@ -49,7 +49,7 @@ class MyPlugin:
         shape = np.random.default_rng([index, split == "test"])
         x, y = shape.uniform(0.3, 0.7, 2) * size
         radius = shape.uniform(0.1, 0.3) * size
-        colour = torch.from_numpy(shape.uniform(-1, 1, 3)).float()
+        colour = torch.tensor(shape.uniform(-1, 1, 3), dtype=torch.float32)
         rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
         distance = ((rows - y).square() + (columns - x).square()).sqrt()
         picture = torch.ones(3, size, size)

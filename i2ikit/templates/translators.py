@@ -62,7 +62,7 @@ class MyPlugin(Translator):
 
     def phases(self) -> tuple[Phase, ...]:
         """Generators, then the discriminators on the translations just made."""
-        styles = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), (self.style_dim,))
+        styles = {name: (self.style_dim,) for name in ("a", "b", "cycle_a", "cycle_b")}
         return (
             Phase("generator", self.generator_losses, (self.networks["generators"],), styles),
             Phase("discriminator", self.discriminator_losses, (self.networks["discriminators"],)),
