@@ -4,7 +4,7 @@ from i2ikit.discovery import survey
 
 __version__ = "0.1.0"
 
-if _unreadable := [fault.place for fault in survey().faults if fault.lost]:
+if survey().fatal:
     from i2ikit.shield import hide_entry_points
 
-    hide_entry_points(_unreadable)
+    hide_entry_points(survey().fatal)

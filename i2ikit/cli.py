@@ -7,6 +7,7 @@ after saving. Of several processes only the first one speaks, but for errors.
 from __future__ import annotations
 
 import contextlib
+import io
 import shutil
 import sys
 import time
@@ -343,6 +344,9 @@ app.command("new-plugin")(new_plugin)
 
 def main() -> None:
     """Run the command line; our own errors become a message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal in ASCII must not end a command
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _guarded(lambda: app(standalone_mode=True))
     except SystemExit as done:  # typer's way to end, whatever happened

@@ -10,19 +10,20 @@ all packages when one `entry_points.txt` is damaged.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import functools
-import importlib.util
 import os
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import entrypoints
 
 from i2ikit.errors import ComponentError, did_you_mean
+from i2ikit.summaries import module_spec
 
 __all__ = [
     "ALLOWLIST",
@@ -109,12 +110,14 @@ class Survey:
         entries: what recipes can name.
         left_out: what the allowlist leaves out.
         allowed: the allowlist; None if there is none.
+        fatal: metadata folders that Python's own `importlib.metadata` fails on.
     """
 
-    entries: tuple[Entry, ...]
-    left_out: tuple[Entry, ...]
-    faults: tuple[Fault, ...]
-    allowed: frozenset[str] | None
+    entries: tuple[Entry, ...] = ()
+    left_out: tuple[Entry, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    allowed: frozenset[str] | None = None
+    fatal: tuple[Path | zipfile.Path, ...] = ()
 
     @property
     def packages(self) -> dict[str, str]:
@@ -144,13 +147,17 @@ def survey() -> Survey:
     """Everything that the packages on `sys.path` offer, read once in each process."""
     entries: dict[tuple[str, str, str], Entry] = {}
     faults: list[Fault] = []
-    for metadata in _on_path(faults):
+    everything = list(_everything_on_path())
+    for metadata in _counting(everything, faults):
         for entry in metadata.entries(faults):
             entries.setdefault((entry.kind, entry.name, entry.package), entry)
+    fatal = [metadata for metadata in everything if metadata.line_without_equals is not None]
+    faults += [m.fault(m.fatal_cause) for m in fatal if not any(f.place == m.folder for f in faults)]
     allowed = _allowlist()
     kept = [e for e in entries.values() if allowed is None or e.package in allowed]
     left_out = [e for e in entries.values() if e not in kept]
-    return Survey(tuple(kept), tuple(left_out), tuple(faults), allowed)
+    folders = tuple(metadata.folder for metadata in fatal)
+    return Survey(tuple(kept), tuple(left_out), tuple(faults), allowed, folders)
 
 
 def _allowlist() -> frozenset[str] | None:
@@ -175,13 +182,14 @@ def recipe_files() -> dict[str, Path]:
 
 
 def package_recipes(package: str, module: str) -> dict[str, Path]:
-    """Recipes in the import package that holds a module, found without importing it."""
-    top = module.partition(".")[0]
-    try:
-        spec = importlib.util.find_spec(top) if top.isidentifier() else None
-    except (ImportError, ValueError, AttributeError):
-        return {}
-    folders = list(spec.submodule_search_locations or ()) if spec else []
+    """Recipes in the import packages around a module, found without importing them.
+
+    A namespace, which several packages share, is none of them.
+    """
+    parts = module.split(".")
+    specs = [module_spec(".".join(parts[:count])) for count in range(1, len(parts) + 1)]
+    regular = [spec for spec in specs if spec is not None and spec.origin is not None]
+    folders = [folder for spec in regular for folder in spec.submodule_search_locations or ()]
     return {f"{package}/{file.stem}": file for folder in folders for file in _recipes_in(Path(folder))}
 
 
@@ -191,38 +199,56 @@ def _recipes_in(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Metadata:
-    """One package's metadata folder: `NAME-VERSION.dist-info` or `.egg-info`, on disk or in a wheel."""
+    """One package's metadata folder, `NAME-VERSION.dist-info` or `.egg-info`, on disk or in a wheel.
+
+    Args:
+        stem: `NAME-VERSION`, or only the name.
+        raw: what entry_points.txt holds; nothing, if it is not there.
+        head: what METADATA holds.
+        trouble: why they cannot be read; "" if they can.
+    """
 
     folder: Path | zipfile.Path
+    stem: str
+    raw: bytes
+    head: bytes
+    trouble: str
 
     @property
-    def stem(self) -> str:
-        return self.folder.name.rpartition(".")[0]
-
-    @functools.cached_property
     def package(self) -> str:
-        return normalised(self.stem.partition("-")[0])
+        return normalised(self.stem.partition("-")[0]) if not self.left_over else self.stem.rpartition("-")[0]
 
-    @functools.cached_property
+    @property
     def version(self) -> str:
-        named = self.stem.partition("-")[2]
-        return re.sub(r"-py\d.*", "", named) or _headers(self.head).get("Version", "")
+        named = self.stem.rpartition("-")[2] if self.left_over else self.stem.partition("-")[2]
+        return re.sub(r"-py\d.*", "", named) or _headers(self.head).get("version", "")
 
-    @functools.cached_property
-    def head(self) -> bytes:
-        """The file that holds name and version; nothing, if it is not there."""
-        files = [self.folder / name for name in ("METADATA", "PKG-INFO")]
-        return next((file.read_bytes() for file in files if file.is_file()), b"")
-
-    @functools.cached_property
-    def raw(self) -> bytes:
-        """What entry_points.txt holds; nothing, if it is not there."""
-        file = self.folder / "entry_points.txt"
-        return file.read_bytes() if file.is_file() else b""
+    @property
+    def left_over(self) -> bool:
+        """Whether pip renamed it in order to remove it, and was interrupted."""
+        return self.stem.startswith(("~", "-"))
 
     @property
     def concerns_us(self) -> bool:
-        return f"[{PARENT}".encode() in self.raw
+        return PARENT.encode() in self.raw
+
+    @property
+    def line_without_equals(self) -> str | None:
+        """What `importlib.metadata` fails on, if anything."""
+        try:
+            lines = [line.strip() for line in self.raw.decode("utf-8").splitlines()]
+        except UnicodeDecodeError as error:
+            return _undecodable(error)
+        plain = (li for li in lines if li and li[0] != "#" and not (li[0] == "[" and li[-1] == "]"))
+        bad = [line for line in plain if "=" not in line]
+        return f"the line {bad[0]!r} has no '='" if bad else self.trouble or None
+
+    @property
+    def fatal_cause(self) -> str:
+        return (
+            f"entry_points.txt: {self.line_without_equals}; Python's own importlib.metadata fails on it, "
+            "so it is shown the package without entry points"
+        )
 
     def fault(self, cause: str, *, lost: bool = False) -> Fault:
         return Fault(self.package, self.version, self.folder, cause, lost)
@@ -230,8 +256,10 @@ class _Metadata:
     def entries(self, faults: list[Fault]) -> Iterator[Entry]:
         """The components that the package offers; what is wrong is added to `faults`."""
         try:
+            if self.trouble:
+                raise ValueError(self.trouble)
             sections, causes = _parsed(self.raw)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             faults.append(self.fault(f"entry_points.txt is unreadable: {error}", lost=True))
             return
         faults += [self.fault(cause) for cause in causes]
@@ -239,11 +267,11 @@ class _Metadata:
             return
         faults += [self.fault(cause) for cause in self._wrong_headers()]
         for group, points in sections.items():
-            if not group.startswith(PARENT):
+            if not group.strip().startswith(PARENT):
                 continue
             kind = group.removeprefix(PARENT)
             if kind not in KINDS:
-                hint = did_you_mean(kind, KINDS).replace("'", f"'{PARENT}", 1)
+                hint = did_you_mean(group.strip().removeprefix(PARENT), KINDS).replace("'", f"'{PARENT}", 1)
                 faults.append(self.fault(f"[{group}] is no group of i2ikit{hint}"))
                 continue
             for point in points:
@@ -260,49 +288,75 @@ class _Metadata:
             yield f"METADATA is unreadable: {_undecodable(error)}"
             return
         headers = _headers(self.head)
-        missing = [key for key in ("Name", "Version") if not headers.get(key)]
+        missing = [key for key in ("Name", "Version") if not headers.get(key.lower())]
         if missing:
             yield f"METADATA has no {' and no '.join(missing)}"
-        elif normalised(headers["Name"]) != self.package:
-            yield f"METADATA names another package: {headers['Name']}"
+        elif normalised(headers["name"]) != self.package:
+            yield f"METADATA names another package: {headers['name']}"
 
 
 def _headers(head: bytes) -> dict[str, str]:
-    """Lines such as `Name: x`, up to the first empty one."""
-    lines = head.decode("utf-8", "replace").partition("\n\n")[0].splitlines()
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    """Lines such as `Name: x`, up to the first empty one, by their names in small letters."""
+    text = _with_plain_ends(head.decode("utf-8", "replace"))
+    lines = text.partition("\n\n")[0].split("\n")
+    return {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _on_path(faults: list[Fault]) -> Iterator[_Metadata]:
-    """Metadata of every package, as an import would choose: the first on the path hides later ones."""
-    seen: dict[str, _Metadata] = {}
-    for folder in dict.fromkeys(os.path.realpath(entry or ".") for entry in map(str, sys.path)):
-        for metadata in _in_folder(folder, faults):
-            first = seen.setdefault(metadata.package, metadata)
-            if first is metadata:
-                yield metadata
-            elif (first.concerns_us or metadata.concerns_us) and first.version != metadata.version:
-                cause = f"is on the path twice; {first.version} is used, in {first.folder}"
-                faults.append(metadata.fault(cause))
+def _with_plain_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _in_folder(folder: str, faults: list[Fault]) -> Iterator[_Metadata]:
-    """Metadata of every package in one folder, or wheel, on the path; the highest version first."""
-    try:
-        root = zipfile.Path(folder) if os.path.isfile(folder) and zipfile.is_zipfile(folder) else Path(folder)
-        inner: list[Path | zipfile.Path] = sorted(root.iterdir(), key=lambda path: path.name)
-    except (OSError, zipfile.BadZipFile):
-        return  # imports pass over it too
-    found = []
+def _everything_on_path() -> Iterator[_Metadata]:
+    """All metadata on the path, in its order; in one folder the highest version first."""
+    folders = []
+    for entry in map(str, sys.path):
+        with contextlib.suppress(ValueError, OSError):  # a NUL, say; imports pass over it too
+            folders.append(os.path.realpath(entry or "."))
+    for folder in dict.fromkeys(folders):
+        with contextlib.suppress(ValueError, OSError, zipfile.BadZipFile):
+            yield from sorted(_in_folder(folder), key=lambda metadata: _newness(metadata.stem), reverse=True)
+
+
+def _in_folder(folder: str) -> Iterator[_Metadata]:
+    is_zip = os.path.isfile(folder) and zipfile.is_zipfile(folder)
+    root: Path | zipfile.Path = zipfile.Path(folder) if is_zip else Path(folder)
+    egg = os.path.basename(folder).lower().endswith(".egg")
+    inner: list[Path | zipfile.Path] = sorted(root.iterdir(), key=lambda path: path.name)
     for path in inner:
-        if path.name.startswith("~") and path.is_dir():
-            cause = "was left over when pip was interrupted; delete the folder"
-            name = re.sub(r"\.(dist|egg)-info$", "", path.name)
-            package, _, version = name.partition("-")
-            faults.append(Fault(package, version, path, cause))
-        elif path.name.endswith((".dist-info", ".egg-info")) and path.is_dir():
-            found.append(_Metadata(path))
-    yield from sorted(found, key=lambda metadata: _newness(metadata.stem), reverse=True)
+        stem, _, ending = path.name.rpartition(".")
+        if ending.lower() in ("dist-info", "egg-info") and path.is_dir():
+            yield _read(path, stem)
+        elif egg and path.name.upper() == "EGG-INFO":
+            yield _read(path, os.path.basename(folder)[: -len(".egg")])
+
+
+def _read(folder: Path | zipfile.Path, stem: str) -> _Metadata:
+    raw, head, trouble = b"", b"", ""
+    try:
+        raw = _content(folder / "entry_points.txt")
+        head = _content(folder / "METADATA") or _content(folder / "PKG-INFO")
+    except Exception as error:  # a file that may not be read, a wheel that is damaged, ...
+        trouble = f"{type(error).__name__}: {error}"
+    return _Metadata(folder, stem, raw, head, trouble)
+
+
+def _content(file: Path | zipfile.Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""
+
+
+def _counting(everything: Sequence[_Metadata], faults: list[Fault]) -> Iterator[_Metadata]:
+    """Each package once: the first on the path hides later ones, as it does for imports."""
+    seen: dict[str, _Metadata] = {}
+    for metadata in everything:
+        if metadata.left_over:
+            faults.append(metadata.fault("was left over when pip was interrupted; delete the folder"))
+            continue
+        first = seen.setdefault(metadata.package, metadata)
+        if first is metadata:
+            yield metadata
+        elif (first.concerns_us or metadata.concerns_us) and first.version != metadata.version:
+            cause = f"is on the path twice; {first.version} is used, in {first.folder}"
+            faults.append(metadata.fault(cause))
 
 
 def _newness(stem: str) -> list[tuple[bool, int, str]]:
@@ -328,7 +382,7 @@ def _parsed(raw: bytes) -> tuple[dict[str, list[entrypoints.EntryPoint]], list[s
     # A default section would be part of every group: "" is one that no file can have.
     parser = entrypoints.CaseSensitiveConfigParser(delimiters=("=",), interpolation=None, default_section="")
     try:
-        parser.read_string(text)
+        parser.read_string(_with_plain_ends(text))
     except configparser.Error as error:
         raise ValueError(_unparsable(error)) from error
     if "DEFAULT" in parser:
@@ -341,7 +395,7 @@ def _points(group: str, lines: Mapping[str, str], causes: list[str]) -> Iterator
     """The entry points of one group; those that cannot be parsed are left out."""
     for name, target in lines.items():
         compact = re.sub(r"\s*:\s*", ":", target)
-        what = f"entry_points.txt, [{group}] {name} = {target}"
+        what = " ".join(f"entry_points.txt, [{group}] {name} = {target}".split())
         if compact != target:
             causes.append(f"{what}: there should be no space around the colon")
         if "/" in name and group.startswith(PARENT):
@@ -368,6 +422,6 @@ def _unparsable(error: configparser.Error) -> str:
             return f"line {error.lineno}: the group [{error.section}] is there twice"
         case configparser.ParsingError():
             number, line = error.errors[0]
-            return f"line {number} ({line.replace(chr(92) + 'n', '')}) has no '='"
+            return f"line {number} ({line.replace(chr(92) + 'n', '')}) is no `name = module:object`"
         case _:
             return " ".join(str(error).split())

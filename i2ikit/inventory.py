@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from i2ikit.discovery import ALLOWLIST, CORE, KINDS, Entry, Fault, recipe_files, survey
-from i2ikit.errors import ComponentError, did_you_mean
-from i2ikit.registry import lacking, registries
+from i2ikit.discovery import ALLOWLIST, CORE, KINDS, Entry, Fault, package_recipes, recipe_files, survey
+from i2ikit.errors import did_you_mean
+from i2ikit.loading import key, load_failures
+from i2ikit.registry import registries
 from i2ikit.summaries import recipe_summary, summary
 
-__all__ = ["Complaint", "Offer", "complaints", "load_failure", "offers", "recipes"]
+__all__ = ["Complaint", "Offer", "complaints", "offers", "recipes"]
 
 
 @dataclass(frozen=True)
@@ -47,21 +46,19 @@ class Complaint:
 def offers(
     kinds: Sequence[str] = tuple(KINDS), *, load: bool = False, told: Callable[[str], object] = str
 ) -> list[Offer]:
-    """The components of these kinds; imports them only to `load`.
+    """The components of these kinds; loaded, in another process, only if asked for.
 
     Args:
         told: is called with what is being loaded.
     """
-    return [_offer(entry, load, told) for kind in kinds for entry in registries[kind].entries()]
+    entries = [entry for kind in kinds for entry in registries[kind].entries()]
+    failures = load_failures(entries, told) if load else {}
+    return [_offer(entry, failures.get(key(entry), "")) for entry in entries]
 
 
-def _offer(entry: Entry, load: bool, told: Callable[[str], object]) -> Offer:
-    told(f"{KINDS[entry.kind]} '{entry.name}' of {entry.origin}")
-    failure = load_failure(entry) if load else ""
-    return Offer(
-        entry.kind, entry.name, summary(entry.target), entry.package, entry.version, entry.target,
-        _conflict(entry), failure,
-    )  # fmt: skip
+def _offer(entry: Entry, failure: str) -> Offer:
+    said, conflict = summary(entry.target), _conflict(entry)
+    return Offer(entry.kind, entry.name, said, entry.package, entry.version, entry.target, conflict, failure)
 
 
 def recipes() -> list[Offer]:
@@ -73,22 +70,6 @@ def recipes() -> list[Offer]:
         text = recipe_summary(file)
         found.append(Offer("recipes", name, text, package, versions.get(package, ""), str(file)))
     return found
-
-
-def load_failure(entry: Entry) -> str:
-    """Why a component cannot be used; "" if it can. What its module prints goes to stderr."""
-    from i2ikit.data import DATA
-    from i2ikit.metrics.subject import METRIC
-    from i2ikit.translator import METHOD
-
-    asked = {slot.kind: slot.like for slot in (DATA, METRIC, METHOD)}.get(entry.kind)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            component = registries[entry.kind].load_entry(entry)
-    except ComponentError as error:
-        return str(error)
-    missing = lacking(component, asked) if asked else ""
-    return f"{KINDS[entry.kind]} '{entry.name}' ({entry.target}) is none: {missing}" if missing else ""
 
 
 def _conflict(entry: Entry) -> str:
@@ -124,4 +105,6 @@ def _where(fault: Fault) -> str:
 def _unknown_in_allowlist() -> Iterator[tuple[str, str]]:
     known = {*survey().packages}
     for package in sorted((survey().allowed or frozenset()) - known):
+        if package_recipes(package, package.replace("-", "_")):
+            continue
         yield package, f"is named by {ALLOWLIST}, but offers nothing here{did_you_mean(package, known)}"

@@ -38,7 +38,8 @@ def list_(
 ) -> None:
     """List the components and recipes that can be named, and the packages they come from.
 
-    Names and summaries are read from files: nothing is imported, unless with --load.
+    Names and summaries are read from files: nothing is imported, unless with --load. A name marked ! is
+    offered by another package too, one marked x cannot be loaded.
     """
     from i2ikit.discovery import KINDS, kind_named
     from i2ikit.inventory import complaints, offers, recipes
@@ -46,8 +47,8 @@ def list_(
     wants_recipes = kind in (None, "recipes", "recipe")
     kinds = [] if kind and wants_recipes else [kind_named(kind)] if kind else list(KINDS)
     with Console(stderr=True).status("Reading packages") as status:
-        told = status.update if load else str
-        found = [*offers(kinds, load=load, told=told), *(recipes() if wants_recipes else [])]
+        found = offers(kinds, load=load, told=lambda text: status.update(f"Loading {escape(text)}"))
+        found += recipes() if wants_recipes else []
         wrong = complaints(found)
     if as_json:
         table = {"offers": [*map(dataclasses.asdict, found)], "problems": [*map(dataclasses.asdict, wrong)]}

@@ -112,6 +112,9 @@ class TrainingOptions(BaseModel):
 class TopLevel(BaseModel):
     """What stands above the sections.
 
+    `extends` names another recipe (one that ships, `package/name`, or a file beside this one), over which
+    this one is laid: only what differs has to be written.
+
     Args:
         seed: initial weights, order of the images, augmentation and noise depend on it, and on nothing else.
     """
@@ -155,7 +158,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: in
     """Read and check a recipe.
 
     Args:
-        source: a path, or the name of a recipe that ships with i2ikit.
+        source: a path, the name of a recipe that ships with i2ikit, or `package/name`.
         overrides: `key.path=VALUE` each; VALUE is TOML, else a string.
         processes: how many will share out each batch.
 

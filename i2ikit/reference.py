@@ -7,6 +7,7 @@ writes a page for each kind of component and one for the keys of recipes.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -25,6 +26,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from i2ikit.discovery import CORE, KINDS, Entry
+from i2ikit.errors import ComponentError
 from i2ikit.recipe import OptimizerOptions, TopLevel, TrainingOptions
 from i2ikit.registry import LossWeights, Slot, Spec, fits, registries, schema_of
 
@@ -59,7 +61,7 @@ class Description:
     """All that is known of a component.
 
     Args:
-        signature: its constructor, as Python writes it, without types.
+        signature: its constructor, with types and defaults.
         text: its docstring without the arguments.
         wired: what its owner passes.
         options: what a recipe may say.
@@ -163,16 +165,20 @@ def type_text(hint: Any) -> str:
     if origin is Annotated:
         return _annotated_text(arguments[0], arguments[1:])
     if origin is Literal:
-        return " or ".join(json.dumps(value) for value in arguments)
+        return " or ".join(map(_literal, arguments))
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_text(a) for a in arguments if a is not type(None))
     if origin is tuple:
         return f"[{', '.join('...' if a is ... else type_text(a) for a in arguments)}]"
-    if origin is not None and arguments and issubclass(origin, Mapping):
+    if inspect.isclass(origin) and arguments and issubclass(origin, Mapping):
         return f"table of {type_text(arguments[-1])}"
-    if origin is not None and arguments and inspect.isclass(origin) and issubclass(origin, Sequence):
+    if inspect.isclass(origin) and arguments and issubclass(origin, Sequence):
         return f"list of {type_text(arguments[0])}"
     return hint.__name__ if inspect.isclass(hint) else str(hint).removeprefix("typing.")
+
+
+def _literal(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | int) else repr(value)
 
 
 def _annotated_text(base: Any, metadata: Sequence[Any]) -> str:
@@ -219,11 +225,12 @@ def toml_value(value: Any) -> str:
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{', '.join(map(toml_value, value))}]"
-    return json.dumps(str(value), ensure_ascii=False)
+    # TOML's escapes are JSON's, but it wants one for DEL too.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _key(name: str) -> str:
-    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else toml_value(name)
 
 
 # Places and snippets
@@ -232,11 +239,12 @@ def _key(name: str) -> str:
 def _places(entry: Entry, component: type) -> dict[str, list[str]]:
     """Where our own methods, and those of the component's package, have room for it."""
     methods = registries["translators"]
-    near = [method for method in methods.entries() if method.package in (CORE, entry.package)]
-    found = {
-        method.name: list(_slots(methods.load_entry(method), "translator", entry.kind, component))
-        for method in near
-    }
+    found = {}
+    for method in methods.entries():
+        if method.package in (CORE, entry.package):
+            with contextlib.suppress(ComponentError):  # another component's fault is not this one's
+                owner = methods.load_entry(method)
+                found[methods.shortest_name(method)] = [*_slots(owner, "translator", entry.kind, component)]
     return {method: places for method, places in found.items() if places}
 
 
@@ -263,13 +271,14 @@ def _snippet(
     places: Mapping[str, Sequence[str]],
 ) -> str:
     """A table of the recipe with every default; what has none is a comment."""
+    name = registries[entry.kind].shortest_name(entry)
     if entry.kind == "metrics":
-        changes = [f"{entry.name}.{o.name}={_bare(o.default)}" for o in options if o.default]
+        changes = [f"{name}.{o.name}={_bare(o.default)}" for o in options if o.default]
         settings = [f"--set {shlex.quote(change)}" for change in changes]
-        return " \\\n  ".join([f"i2ikit eval --metric {entry.name}", *settings])
+        return " \\\n  ".join([f"i2ikit eval --metric {shlex.quote(name)}", *settings])
     first = next(((place, f"  # of {method}") for method, found in places.items() for place in found), None)
     place, of = first or (SECTIONS.get(entry.kind, f"translator.{KINDS[entry.kind]}"), "")
-    lines = [f"[{place}]{of}", f'name = "{entry.name}"']
+    lines = [f"[{place}]{of}", f"name = {toml_value(name)}"]
     tables = []
     for option in options:
         if option.type == WEIGHTS:
@@ -291,26 +300,19 @@ def _bare(value: str) -> str:
 
 
 def _signature(component: type) -> str:
-    parameters = inspect.signature(component).parameters.values()
-    plain = [p.replace(annotation=p.empty, default=_plain_default(p.default)) for p in parameters]
-    return f"{component.__name__}{inspect.Signature(plain)}"
-
-
-class _Written:
-    """A default that is shown as a text."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def _plain_default(default: Any) -> Any:
-    """Components by name, and long tables in short."""
-    if isinstance(default, Spec):
-        return _Written(toml_value(default))
-    return _Written("{...}") if isinstance(default, Mapping) and default else default
+    """A constructor with types and defaults as recipes know them, long tables in short."""
+    hints = schema_of(component).hints
+    said: list[str] = []
+    for parameter in inspect.signature(component).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in said:
+            said.append("*")
+        text = f"{parameter.name}: {type_text(hints.get(parameter.name, Any))}"
+        if parameter.default is not parameter.empty:
+            default = parameter.default
+            short = "none" if default is None else toml_value(default)
+            text += " = " + ("{...}" if isinstance(default, Mapping) else short)
+        said.append(text)
+    return f"{component.__name__}({', '.join(said)})"
 
 
 def _source(component: type) -> str:
@@ -332,7 +334,7 @@ def pages() -> dict[str, str]:
 
 def _recipe_page() -> str:
     sections = [
-        ("The top of the file", describe_section(TopLevel), ""),
+        ("The top of the file", describe_section(TopLevel), inspect.getdoc(TopLevel)),
         ("[data]", [], "`name` is one of the [datasets](datasets.md), the other keys are its options."),
         (
             "[translator]",

@@ -11,6 +11,7 @@ Nothing here imports a component before a recipe (or a caller) names it.
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import json
@@ -118,8 +119,15 @@ class Spec:
 
     def table(self) -> dict[str, Any]:
         """As TOML would hold it: `{"name": ..., option: ...}`, with nested specs as tables."""
-        plain = {k: v.table() if isinstance(v, Spec) else v for k, v in self.options.items()}
+        plain = {k: v.table() if isinstance(v, Spec) else _as_toml(v) for k, v in self.options.items()}
         return {"name": self.name, **plain}
+
+
+def _as_toml(value: Any) -> Any:
+    """A validated value as recipes give it: a path or a member of an enumeration as its text."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    return value if in_toml(value) else str(value)
 
 
 class LossWeights:
@@ -170,8 +178,8 @@ def schema_of(component: Any) -> Schema:
             raise TypeError(f"{component.__qualname__} takes *args or **kwargs: a typo would vanish")
         if parameter.kind is not parameter.KEYWORD_ONLY:
             wired.append(parameter.name)
-        elif parameter.name == "name":
-            raise TypeError(f"{component.__qualname__} has an option 'name', which recipes use")
+        elif parameter.name in ("name", "model_config") or parameter.name.startswith("_"):
+            raise TypeError(f"{component.__qualname__} has an option '{parameter.name}', which is taken")
         elif slot is not None:
             slots[parameter.name] = slot
             if parameter.default is not parameter.empty:
@@ -185,9 +193,21 @@ def schema_of(component: Any) -> Schema:
             fields[parameter.name] = (model, model())
         else:
             default = ... if parameter.default is parameter.empty else parameter.default
+            if default is not ... and not in_toml(default):
+                kept = f"`{parameter.name}` = {default!r}"
+                raise TypeError(f"{component.__qualname__}: {kept} is no default that TOML could write")
             fields[parameter.name] = (hint, default)
     model = create_model(component.__qualname__, __config__=_STRICT, **fields)
     return Schema(tuple(wired), slots, defaults, model, hints)
+
+
+def in_toml(value: object) -> bool:
+    """Whether a recipe can say it: None (by leaving it out), and what TOML has."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and in_toml(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return all(inner is not None and in_toml(inner) for inner in value)
+    return value is None or type(value) in (bool, int, float, str)
 
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
@@ -263,6 +283,11 @@ class Registry:
             )
         raise ComponentError(f"no {self.word} named '{name}'{self._why_missing(package, bare)}")
 
+    def shortest_name(self, entry: Entry) -> str:
+        """What a recipe writes for it: its name, or `package/name` where that means another one."""
+        rivals = [e for e in self.entries() if e.name == entry.name and e.package != entry.package]
+        return entry.name if entry.package == CORE or not rivals else f"{entry.package}/{entry.name}"
+
     def _why_missing(self, package: str, name: str) -> str:
         """What to do about a name that nothing offers."""
         for entry in survey().left_out:
@@ -293,16 +318,18 @@ class Registry:
         whose = f"{self.word} '{entry.name}' comes from {entry.origin} ({entry.target}), which"
         try:
             component: Any = entry.load()
+            is_class = inspect.isclass(component)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a module may do anything, sys.exit() too
             raise ComponentError(f"{whose} failed to load: {_told(error)}") from error
-        is_class = inspect.isclass(component)
         if not is_class:
             raise ComponentError(f"{whose} is no class but of type {type(component).__name__}")
         try:
             schema_of(component)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # annotations are evaluated
             raise ComponentError(f"{whose} has a signature that cannot be used: {_told(error)}") from error
         return component
 
@@ -417,7 +444,10 @@ def _own_problems(component: Checked, owner: str, options: Mapping[str, Any], se
 
 def _told(error: BaseException) -> str:
     """An exception in one line."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # its __str__ is part of what is broken
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -74,7 +74,7 @@ def _check_name(name: str, kind: str) -> None:
         ComponentError: it does not; says why.
     """
     module = name.replace("-", "_")
-    if name != normalised(name) or not module.isidentifier() or not name.isascii():
+    if not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name) or name != normalised(name):
         proper = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789")
         hint = f", such as '{proper}'" if proper else ""
         raise ComponentError(f"'{name}' cannot name a package: use small letters, digits and hyphens{hint}")
@@ -95,9 +95,7 @@ def _class_name(name: str, word: str) -> str:
 
 def _filled(template: str, words: dict[str, str]) -> str:
     text = (TEMPLATES / template).read_text("utf-8")
-    for placeholder, word in words.items():
-        text = text.replace(placeholder, word)
-    return text
+    return re.sub("|".join(words), lambda found: words[found[0]], text)
 
 
 def _sorted_imports(text: str) -> str:

@@ -34,7 +34,8 @@ class _Hiding(DistributionFinder):
 
     def find_distributions(self, context: Any = DistributionFinder.Context()) -> Iterator[PathDistribution]:
         for folder in self.folders:
-            if context.name is None or normalised(context.name) == normalised(folder.stem.partition("-")[0]):
+            name = folder.name.rpartition(".")[0].partition("-")[0]
+            if context.name is None or normalised(context.name) == normalised(name):
                 yield _Bare(folder)
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> None:

@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["recipe_summary", "summary"]
+__all__ = ["module_spec", "recipe_summary", "summary"]
 
 Documented = ast.ClassDef | ast.FunctionDef
 MOST_IMPORTS = 8  # from a package's front to where a class is written
@@ -22,9 +22,13 @@ def summary(target: str) -> str:
     Follows `from .x import y` and `y = z`, as packages that gather their classes use them.
     """
     module, _, name = target.partition(":")
-    found = _find(module, name.split("."), MOST_IMPORTS)
-    text = ast.get_docstring(found) if found else None
-    return (text or "").strip().partition("\n")[0].strip()
+    try:
+        found = _find(module, name.split("."), MOST_IMPORTS)
+    except RecursionError:  # thousands of branches
+        return ""
+    text = (ast.get_docstring(found) if found else None) or ""
+    first = text.strip().partition("\n")[0].strip()
+    return first.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate can be written nowhere
 
 
 def recipe_summary(file: Path) -> str:
@@ -85,7 +89,7 @@ def _import(module: str, statement: ast.ImportFrom, name: str) -> tuple[str, str
     original = next(alias.name for alias in statement.names if (alias.asname or alias.name) == name)
     if not statement.level:
         return statement.module or "", original
-    spec = _spec(module)
+    spec = module_spec(module)
     is_package = spec is not None and spec.submodule_search_locations is not None
     parents = module.split(".")
     kept = parents[: len(parents) - statement.level + is_package]
@@ -95,7 +99,7 @@ def _import(module: str, statement: ast.ImportFrom, name: str) -> tuple[str, str
 @functools.cache
 def _tree(module: str) -> ast.Module | None:
     """The parsed source of a module; None where there is none, or it is no Python."""
-    spec = _spec(module)
+    spec = module_spec(module)
     loader: Any = spec.loader if spec else None
     if loader is None:
         return None
@@ -107,7 +111,7 @@ def _tree(module: str) -> ast.Module | None:
 
 
 @functools.cache
-def _spec(module: str) -> ModuleSpec | None:
+def module_spec(module: str) -> ModuleSpec | None:
     """Where a module is; unlike `importlib.util.find_spec`, without importing its parents."""
     path: Any = None
     spec: ModuleSpec | None = None

@@ -53,7 +53,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
         b"[i2ikit.norms]\nx = a:B\n[i2ikit.norms]\ny = a:C\n",
         "line 3: the group [i2ikit.norms] is there twice",
     ),
-    "no_equals": (b"[console_scripts]\njust words\n", "line 2 ('just words') has no '='"),
+    "no_equals": (b"[console_scripts]\njust words\n", "line 2 ('just words') is no `name = module:object`"),
     "marked": (b"\xef\xbb\xbf[i2ikit.norms]\nmarked-x = marked:Norm\n", "starts with a byte-order mark"),
     "latin": (b"[i2ikit.norms]\ncaf\xe9 = latin:Norm\n", "byte 18 (0xe9) is not UTF-8"),
     "percent": (

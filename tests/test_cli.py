@@ -203,7 +203,7 @@ def test_list_json_is_read_by_other_programs(tmp_path: Path) -> None:
 
 def test_show_says_what_a_component_takes_and_where_it_is(tmp_path: Path) -> None:
     said = i2ikit("show", "norm", "bn", cwd=tmp_path)
-    assert "BatchNorm(channels, *, momentum=0.1, local=False)" in said
+    assert "BatchNorm(channels: int, *, momentum: float (> 0, <= 1) = 0.1, local: bool = false)" in said
     assert "float (> 0, <= 1)" in said
     assert "weight of the newest batch in the running statistics." in said
     assert "components/norms.py:" in said

@@ -115,6 +115,83 @@ def test_a_wheel_on_the_path_is_read_too(site: Path, monkeypatch: pytest.MonkeyP
     assert offered("wheeled") == {"wheeled"}
 
 
+def test_recipes_of_a_namespace_belong_to_the_package_inside(site: Path) -> None:
+    put(site, "acme_norms", norm("acme", "acme.norms:Norm"))
+    for folder in ("acme", "acme/norms"):
+        (site / folder / "recipes").mkdir(parents=True)
+        (site / folder / "recipes" / f"{folder[-1]}.toml").write_text('extends = "munit"')
+    (site / "acme" / "norms" / "__init__.py").write_text("")
+    assert {name for name in recipe_files() if "/" in name} == {"acme-norms/s"}
+
+
+def test_headers_may_have_any_line_ends_and_letters(site: Path) -> None:
+    put(
+        site,
+        "windows",
+        norm("w", "windows:Norm"),
+        metadata="name: windows\r\nversion: 1.0\r\n\r\nName: other\r\n",
+    )
+    assert offered("windows") == {"w"}
+    assert survey().faults == ()
+
+
+FATAL = {
+    "semicolon": b"[console_scripts]\n; a comment\nfoo = a:b\n",
+    "continued": b"[console_scripts]\nfoo = a:b\n   just words\n",
+    "separator": "[i2ikit.norms]\nx = a:B\u2028foo\n".encode(),
+    "~ilted": b"[x]\njust words\n",
+    "-ilted": b"[x]\njust words\n",
+    "utf_16": "[i2ikit.norms]\nx = a:B\n".encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", FATAL)
+def test_whatever_python_itself_fails_on_is_kept_from_it(site: Path, name: str) -> None:
+    put(site, name, FATAL[name])
+    bare = [sys.executable, "-c", "import importlib.metadata as m; m.entry_points()"]
+    shielded = [
+        sys.executable,
+        "-c",
+        "import i2ikit; import importlib.metadata as m; m.entry_points(); m.version('torch')",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    assert subprocess.run(bare, env=environment, capture_output=True, check=False).returncode != 0
+    subprocess.run(shielded, env=environment, check=True)
+    assert survey().faults[0].place.name == f"{name}-1.0.dist-info"
+
+
+def test_python_is_shielded_from_versions_that_do_not_count_too(site: Path) -> None:
+    put(site, "twice", norm("x", "twice:Norm"), version="9.0")
+    old = put(site, "twice", b"[x]\njust words\n", version="1.0")
+    upper = put(site, "shout", b"[x]\njust words\n")
+    upper = upper.rename(site / "shout-1.0.DIST-INFO")
+    egg = site / "old.egg" / "EGG-INFO"
+    egg.mkdir(parents=True)
+    (egg / "entry_points.txt").write_bytes(b"[x]\njust words\n")
+    sys.path.append(str(egg.parent))
+    assert {Path(str(place)) for place in survey().fatal} == {old, upper, egg}
+    assert {Path(str(fault.place)) for fault in survey().faults} == {old, upper, egg}
+
+
+def test_a_damaged_wheel_and_impossible_folders_on_the_path_are_no_end(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(site / "bad.whl", "w") as wheel:
+        wheel.writestr("crc-1.0.dist-info/entry_points.txt", norm("x", "crc:Norm"))
+    damaged = (site / "bad.whl").read_bytes().replace(b"x = crc:Norm", b"y = crc:Norm", 1)
+    (site / "bad.whl").write_bytes(damaged)
+    for entry in (str(site / "bad.whl"), "with\0nul", str(site / "nowhere"), site / "also-nowhere"):
+        monkeypatch.setattr(sys, "path", [*sys.path, entry])
+    (fault,) = survey().faults
+    assert fault.package == "crc"
+    assert "BadZipFile" in fault.cause
+
+
+def test_a_group_in_spaces_is_named(site: Path) -> None:
+    put(site, "roomy", "[ i2ikit.norms ]\nx = roomy:Norm\n")
+    assert "[ i2ikit.norms ] is no group of i2ikit; did you mean 'i2ikit.norms'?" in survey().faults[0].cause
+
+
 def test_names_that_would_be_mistaken_for_qualified_ones_are_left_out(site: Path) -> None:
     put(site, "slashed", norm("i2ikit/in", "slashed:Norm"))
     assert offered("slashed") == set()
@@ -229,3 +306,17 @@ def test_a_method_that_is_none_is_one_clear_error(bad_site: Path, tmp_path: Path
     done = among_bad(bad_site, "run", "munit", "--set", "translator.name=hollow", cwd=tmp_path)
     assert done.returncode == 2
     assert "'hollow' is no translator, which is needed here: it does not subclass Translator" in done.stderr
+
+
+def test_show_writes_the_name_that_a_recipe_needs(bad_site: Path, tmp_path: Path) -> None:
+    assert 'name = "thief/in"' in among_bad(bad_site, "show", "norm", "thief/in", cwd=tmp_path).stdout
+    assert 'name = "in"' in among_bad(bad_site, "show", "norm", "in", cwd=tmp_path).stdout
+
+
+def test_a_terminal_in_ascii_and_odd_names_do_not_end_a_list(tmp_path: Path) -> None:
+    for name, text in (("umlaut", "Größe."), ("markup", "[/red] [bold"), ("surrogate", "\\ud800")):
+        put(tmp_path / "site", name, norm(f"{name}[red]", f"{name}:Norm"), NORM.replace("Does nothing", text))
+    done = among_bad(tmp_path / "site", "list", "norms", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "[/red] [bold, politely." in done.stdout
+    assert "markup[red]" in done.stdout

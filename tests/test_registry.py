@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -167,6 +169,57 @@ def test_whatever_a_package_offers_instead_of_a_component_is_told(
 ) -> None:
     with pytest.raises(ComponentError, match=message):
         offered(entry("x", "p", component)).load("x")
+
+
+class Grouping(nn.Module):
+    """Has a default that no recipe could say."""
+
+    def __init__(self, channels: int, *, groups: frozenset[int] = frozenset({2})) -> None:
+        super().__init__()
+
+
+class Hidden(nn.Module):
+    """Has an option that pydantic would not see."""
+
+    def __init__(self, channels: int, *, _groups: int = 2) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("component", "message"),
+    [
+        (Grouping, r"`groups` = frozenset\(\{2\}\) is no default that TOML could write"),
+        (Hidden, "has an option '_groups', which is taken"),
+    ],
+)
+def test_options_that_recipes_cannot_hold_are_refused_when_it_is_loaded(
+    offered: Callable[..., Registry], component: type, message: str
+) -> None:
+    with pytest.raises(ComponentError, match=message):
+        offered(entry("x", "p", lambda: component)).load("x")
+
+
+class Colour(enum.Enum):
+    """Something to choose from."""
+
+    red = "red"
+
+
+class Located(nn.Module):
+    """Takes a path and a member of an enumeration."""
+
+    def __init__(self, channels: int, *, file: Path, colour: Colour) -> None:
+        super().__init__()
+
+
+@pytest.mark.usefixtures("registered")
+def test_paths_and_enumerations_go_back_into_a_recipe() -> None:
+    norms.register("located", Located)
+    given = {"name": "located", "file": "a/b", "colour": "red"}
+    spec, problems = check(given, "norm", NORM)
+    assert problems == []
+    assert spec.options == {"file": Path("a/b"), "colour": Colour.red}
+    assert spec.table() == given
 
 
 class Picky(nn.Module):

@@ -64,6 +64,7 @@ def test_all_of_them_are_listed_and_nothing_is_wrong(
         ("bn", "norm 'bn' is i2ikit's own"),
         ("torch", "a package 'torch' can be imported here already"),
         ("größe", "use small letters"),
+        ("x-", "such as 'x'"),
     ],
 )
 def test_names_that_cannot_work_are_refused(tmp_path: Path, name: str, message: str) -> None:
@@ -83,6 +84,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 def test_names_of_torch_do_not_clash(tmp_path: Path) -> None:
     """The class of a plugin called `tensor` is TensorNorm."""
+    files = write_plugin("my-word", "norms", tmp_path / "placeholder")
+    assert 'my-word = "my_word:MyWordNorm"' in files[0].read_text()
     files = write_plugin("tensor", "norms", tmp_path / "new")
     assert "class TensorNorm(nn.Module)" in files[1].read_text()
     assert "class WideNorm(nn.Module)" in write_plugin("wide-norm", "norms", tmp_path / "two")[1].read_text()

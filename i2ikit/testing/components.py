@@ -34,8 +34,8 @@ __all__ = [
     "check_style_encoder",
 ]
 
-CODE = 8  # length of a style or latent code
-HEIGHT, WIDTH = 64, 96
+SIZES = ((1, 8, 64, 96), (3, 5, 96, 64))
+"""Channels of an image, length of a code, height and width: two of each, so that none can be built in."""
 
 
 def check_component(kind: str, name: str, **options: Any) -> None:
@@ -57,10 +57,11 @@ def check_component(kind: str, name: str, **options: Any) -> None:
             f"{KINDS[kind]} '{name}' is built from ({wired}); the places that i2ikit has give {known}, or "
             "ask for other methods"
         )
-    slot, test = fitting[0]
-    spec, problems = check({"name": name, **options}, name, slot)
-    require(not problems, "\n".join(map(str, problems)))
-    test(spec)
+    # A loss may fit several places; of the other kinds the strictest counts.
+    for slot, test in fitting if kind == "losses" else fitting[:1]:
+        spec, problems = check({"name": name, **options}, name, slot)
+        require(not problems, "\n".join(map(str, problems)))
+        test(spec)
 
 
 def check_norm(make: Callable[[int], Norm]) -> None:
@@ -70,57 +71,58 @@ def check_norm(make: Callable[[int], Norm]) -> None:
 
 
 def check_adaptive_norm(make: Callable[[int], AdaptiveNorm]) -> None:
-    """Check a norm whose parameters are an argument."""
-    count = make(6).param_count()
+    """Check a norm whose parameters are an argument, each of which has an effect."""
     what = _called(make)
-    require(isinstance(count, int) and count > 0, f"{what}: param_count() is {count!r}")
-    inputs = [images(6, 5, 7), torch.randn(4, count)]
-    norm: Any = check_network(partial(make, 6), inputs, [(6, 5, 7)], what)
-    with torch.no_grad():
-        other = norm(inputs[0], inputs[1] + 1)
-        require(not torch.equal(norm(*inputs), other), f"{what}: its parameters have no effect")
+    for channels in (2, 6):
+        count = make(channels).param_count()
+        require(isinstance(count, int) and count > 0, f"{what}: param_count() is {count!r}")
+        inputs = [images(channels, 5, 7), torch.randn(4, count)]
+        norm = check_network(partial(make, channels), inputs, [(channels, 5, 7)], what)
+        params = inputs[1].clone().requires_grad_()
+        torch.autograd.backward((norm(inputs[0], params) * torch.randn(4, channels, 5, 7)).sum())
+        idle = [] if params.grad is None else [n for n in range(count) if not params.grad[:, n].any()]
+        require(not idle, f"{what}: of its {count} parameters, {len(idle)} have no effect")
 
 
 def check_content_encoder(make: Callable[[int], ContentEncoding]) -> None:
     """Check an encoder to a map."""
-    what = _called(make)
-    for channels in (1, 3):
+    for channels, _, height, width in SIZES:
         encoder = make(channels)
         step = 2**encoder.num_downsample
-        shape = (encoder.out_channels, HEIGHT // step, WIDTH // step)
-        check_network(partial(make, channels), [images(channels, HEIGHT, WIDTH)], [shape], what)
+        shape = (encoder.out_channels, height // step, width // step)
+        check_network(partial(make, channels), [images(channels, height, width)], [shape], _called(make))
 
 
 def check_style_encoder(make: Callable[[int, int], VectorEncoding]) -> None:
     """Check an encoder to a vector."""
-    for channels in (1, 3):
-        given = [images(channels, HEIGHT, WIDTH)]
-        check_network(partial(make, channels, CODE), given, [(CODE,)], _called(make))
+    for channels, code, height, width in SIZES:
+        given = [images(channels, height, width)]
+        check_network(partial(make, channels, code), given, [(code,)], _called(make))
 
 
 def check_latent_encoder(make: Callable[[int, int], DistributionEncoding]) -> None:
     """Check an encoder to means and log variances."""
-    for channels in (1, 3):
-        given = [images(channels, HEIGHT, WIDTH)]
-        check_network(partial(make, channels, CODE), given, [(CODE,), (CODE,)], _called(make))
+    for channels, code, height, width in SIZES:
+        given = [images(channels, height, width)]
+        check_network(partial(make, channels, code), given, [(code,), (code,)], _called(make))
 
 
 def check_decoder(make: Callable[[int, int, int, int], Decoding]) -> None:
     """Check a decoder of content and style code."""
-    for channels, num_upsample in ((3, 2), (1, 1)):
-        inputs = [torch.randn(4, 16, 16, 24), torch.randn(4, CODE)]
-        shape = (channels, 16 * 2**num_upsample, 24 * 2**num_upsample)
-        _check_painter(partial(make, 16, channels, CODE, num_upsample), inputs, shape, _called(make))
+    for (channels, code, height, width), content, num_upsample in zip(SIZES, (16, 24), (1, 2), strict=True):
+        step = 2**num_upsample
+        inputs = [torch.randn(4, content, height // step, width // step), torch.randn(4, code)]
+        build = partial(make, content, channels, code, num_upsample)
+        _check_painter(build, inputs, (channels, height, width), _called(make))
 
 
 def check_generator(make: Callable[[int, int, int], Generating]) -> None:
     """Check a generator of image and code."""
-    multiple = make(3, 3, CODE).multiple
-    height, width = (-(-side // multiple) * multiple for side in (HEIGHT, WIDTH))
-    for given, made in ((3, 1), (1, 3)):
-        inputs = [images(given, height, width), torch.randn(4, CODE)]
-        shape = (made, height, width)
-        _check_painter(partial(make, given, made, CODE), inputs, shape, _called(make))
+    for (channels, code, *sides), given in zip(SIZES, (3, 1), strict=True):
+        multiple = make(given, channels, code).multiple
+        height, width = (-(-side // multiple) * multiple for side in sides)
+        inputs = [images(given, height, width), torch.randn(4, code)]
+        _check_painter(partial(make, given, channels, code), inputs, (channels, height, width), _called(make))
 
 
 def _check_painter(
@@ -130,33 +132,32 @@ def _check_painter(
     painter = check_network(make, inputs, [shape], what)
     with torch.no_grad():
         once = painter(*inputs)
-        require(
-            once.abs().max() <= 1, f"{what}: values reach {once.abs().max().item():.3g}; [-1, 1] is asked"
-        )
-        other = painter(inputs[0], -inputs[1])
+        most = once.abs().max().item()
+        require(most <= 1, f"{what}: values reach {most:.3g}; [-1, 1] is asked")
+        other = painter(inputs[0], torch.randn_like(inputs[1]))
         require(not torch.equal(once, other), f"{what}: the code has no effect")
 
 
 def check_discriminator(make: Callable[[int], Discriminating]) -> None:
-    """Check a discriminator: one map of scores (N, 1, h, w) for each scale."""
+    """Check a discriminator: one map of scores (N, 1, h, w) for each scale, and each sees the image."""
     what = _called(make)
-    for channels in (1, 3):
-        x = images(channels, HEIGHT, WIDTH)
-        judge: Any = check_network(partial(make, channels), [x], [], what)
-        with torch.no_grad():
-            scores = judge(x)
+    for channels, _, height, width in SIZES:
+        x = images(channels, height, width)
+        judge = check_network(partial(make, channels), [x], [], what)
+        x.requires_grad_()
+        scores = judge(x)
         listed = isinstance(scores, list | tuple)
         require(listed, f"{what}: should return a list of score maps, returns {type(scores).__name__}")
         for score in scores:
             fine = score.ndim == 4 and score.shape[:2] == (4, 1)
             require(fine, f"{what}: a score map has the shape {tuple(score.shape)}; (4, 1, h, w) is asked")
+            (gradient,) = torch.autograd.grad(score.square().sum(), x, retain_graph=True, allow_unused=True)
+            require(gradient is not None and gradient.any(), f"{what}: a score map does not see the image")
 
 
 def check_adversarial_loss(make: Callable[[], AdversarialLoss]) -> None:
     """Check both sides of a game: gradients that oppose each other, and means over samples."""
     loss, what = make(), _called(make)
-    # Between what LSGAN, hinge and cross-entropy want for fake and for real.
-    fake, real = ([0.5 + 0.1 * torch.randn(4, 1, h, w) for h, w in ((5, 7), (3, 4))] for _ in range(2))
 
     def discriminator(*scores: Tensor) -> Tensor:
         return loss.discriminator(scores[:2], scores[2:])
@@ -164,25 +165,29 @@ def check_adversarial_loss(make: Callable[[], AdversarialLoss]) -> None:
     def generator(*scores: Tensor) -> Tensor:
         return loss.generator(scores)
 
-    judged = scalar_with_gradient(discriminator, [*fake, *real], f"{what}.discriminator")
-    wanted = scalar_with_gradient(generator, fake, f"{what}.generator")
-    for n, gradient in enumerate(judged):
-        side = "fake" if n < 2 else "real"
-        require(gradient.any(), f"{what}.discriminator: no gradient reaches the {side} scores of a scale")
-    for against, towards in zip(judged[:2], wanted, strict=True):
-        opposed = (against.sum() * towards.sum()).item() < 0
-        require(opposed, f"{what}: discriminator and generator should pull the fake scores apart")
-    halves_agree(discriminator, [*fake, *real], f"{what}.discriminator")
-    halves_agree(generator, fake, f"{what}.generator")
+    apart, against = [], []
+    for centre in (0.5, 0.0, -0.5):  # scores that no usual game takes for decided
+        scores = [centre + 0.1 * torch.randn(4, 1, h, w) for h, w in 2 * [(5, 7), (3, 4)]]
+        judged = scalar_with_gradient(discriminator, scores, f"{what}.discriminator")
+        wanted = scalar_with_gradient(generator, scores[:2], f"{what}.generator")
+        pulls = [gradient.sum().item() for gradient in judged]
+        apart.append(all(fake * real < 0 for fake, real in zip(pulls[:2], pulls[2:], strict=True)))
+        wishes = [gradient.sum().item() for gradient in wanted]
+        against.append(all(pull * wish < 0 for pull, wish in zip(pulls[:2], wishes, strict=True)))
+        halves_agree(discriminator, scores, f"{what}.discriminator")
+        halves_agree(generator, scores[:2], f"{what}.generator")
+    require(any(apart), f"{what}: the discriminator should pull real and fake scores apart, at every scale")
+    require(any(against), f"{what}: the generator should pull against the discriminator, at every scale")
 
 
 def check_reconstruction_loss(make: Callable[[], ReconstructionLoss]) -> None:
     """Check a distance, on images and on codes: least where both are the same."""
     loss, what = make(), _called(make)
-    for shape in ((4, 3, 32, 48), (4, CODE)):
+    for shape in ((4, 3, 32, 48), (4, 8)):
         x, y = torch.rand(shape) * 2 - 1, torch.rand(shape) * 2 - 1
         gradient, _ = scalar_with_gradient(loss, [x, y], what)
         require(gradient.any(), f"{what}: no gradient reaches the prediction")
+        scalar_with_gradient(loss, [y, y.clone()], f"{what}, of a perfect prediction")
         nearer = loss(y, y) < loss(x, y)
         require(nearer, f"{what}: it is no smaller for a perfect prediction than for a random one")
         halves_agree(loss, [x, y], what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -99,8 +100,8 @@ def check_dataset(make: Callable[[], Dataset]) -> None:
     splits = ("test",) if isinstance(data, Streamed) else SPLITS
     for split, domain in itertools.product(splits, "ab"):
         where = f"{split}, domain {domain}"
-        count = data.count(split, domain)
-        require(isinstance(count, int) and count >= 1, f"{where}: count() is {count!r}; 1 or more is asked")
+        count = operator.index(data.count(split, domain))
+        require(count >= 1, f"{where}: count() is {count}; 1 or more is asked")
         for index in {0, count // 2, count - 1}:
             _check_image(data, split, domain, index, spec)
         require(data.name(split, domain, 0), f"{where}: an image has no name")
@@ -152,7 +153,11 @@ def check_metric(make: Callable[[], Metric], size: int = 64) -> None:
     require(isinstance(found, Measured), f"measure() should return Measured, returns {type(found).__name__}")
     require(found.values, "measure() returns no values")
     for name, value in found.values.items():
-        number = isinstance(value, int | float) and math.isfinite(value)
+        number = isinstance(value, int | float) and value is not True and math.isfinite(value)
         require(number, f"'{name}' is {value!r}, where a finite number is expected")
     require(found.values == again.values, "measured twice, with one seed, it gives other numbers")
-    json.dumps(dict(found.facts), allow_nan=False)
+    require(not subject.translator.training, "it leaves the translator in training mode")
+    try:
+        json.dumps(dict(found.facts), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"its facts are no JSON: {error}") from error

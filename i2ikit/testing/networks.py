@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["check_network", "halves_agree", "images", "per_sample", "require", "scalar_with_gradient"]
+__all__ = ["check_network", "halves_agree", "images", "require", "scalar_with_gradient"]
 
 Shape = tuple[int, ...]
 SAMPLES = 4
@@ -35,7 +35,7 @@ def check_network(
         what: its name, for messages.
 
     Returns:
-        A new one, in eval mode.
+        One in eval mode, with random numbers instead of initial zeros.
 
     Raises:
         AssertionError: says what is wrong.
@@ -43,31 +43,47 @@ def check_network(
     torch.manual_seed(0)
     network = _module(make, what)
     _check_shapes(_outputs(network, inputs, what), len(inputs[0]), shapes, what)
+    _wake(network)
     _check_gradients(network.train(), inputs, what)
     _check_single(_module(make, what).train(), inputs, what)
     network.eval()
     with torch.no_grad():
         once, again = _outputs(network, inputs, what), _outputs(network, inputs, what)
         require(_same(once, again), f"{what}: in eval mode the same input gives another output")
-        alone = [torch.cat(parts) for parts in zip(*per_sample(network, inputs, what), strict=True)]
+        alone = [torch.cat(parts) for parts in zip(*_per_sample(network, inputs, what), strict=True)]
         together = all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(once, alone, strict=True))
         require(together, f"{what}: in eval mode a sample's output depends on the rest of its batch")
         _check_saving(network, make, inputs, what)
         _check_precisions(network, inputs, what)
-    return _module(make, what).eval()
+    return network.eval()
 
 
 def _module(make: Callable[[], object], what: str) -> nn.Module:
-    network = make()
+    try:
+        network = make()
+    except Exception as error:
+        raise AssertionError(f"{what}: it cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise AssertionError(f"{what}: should be a torch.nn.Module, is {type(network).__name__}")
     return network
 
 
+def _wake(network: nn.Module) -> None:
+    """Random numbers for what starts as zeros, as gains and last layers may: zeros hide gradients."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+
+
 def _outputs(network: nn.Module, inputs: Sequence[Tensor], what: str) -> list[Tensor]:
     """The tensors that a network returns; one tensor is a list of one."""
-    found = network(*inputs)
-    outputs = [found] if isinstance(found, Tensor) else list(found)
+    try:
+        found = network(*inputs)
+    except Exception as error:
+        shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
+        raise AssertionError(f"{what}: it fails on {shapes}: {type(error).__name__}: {error}") from error
+    outputs = list(found) if isinstance(found, list | tuple) else [found]
     tensors = all(isinstance(output, Tensor) for output in outputs)
     require(outputs and tensors, f"{what}: should return tensors, returns {type(found).__name__}")
     return outputs
@@ -88,16 +104,18 @@ def _check_shapes(outputs: Sequence[Tensor], samples: int, shapes: Sequence[Shap
 
 def _check_gradients(network: nn.Module, inputs: Sequence[Tensor], what: str) -> None:
     given = [x.clone().requires_grad_() for x in inputs]
-    outputs = _outputs(network, given, what)
+    outputs = [y for y in _outputs(network, given, what) if y.requires_grad]
+    require(outputs, f"{what}: no gradient reaches input 1")
     # A random direction: the plain sum of what an instance norm returns is constant.
     torch.autograd.backward([(y * torch.randn_like(y)).sum() for y in outputs])
     for n, x in enumerate(given, 1):
         require(x.grad is not None, f"{what}: no gradient reaches input {n}")
         require(_alive(x.grad), f"{what}: the gradient of input {n} is zero or not finite")
     for name, parameter in network.named_parameters():
-        require(parameter.grad is not None, f"{what}: no gradient reaches the parameter '{name}'")
-        finite = parameter.grad is not None and bool(parameter.grad.isfinite().all())
-        require(finite, f"{what}: the gradient of the parameter '{name}' is not finite")
+        if parameter.requires_grad:
+            require(parameter.grad is not None, f"{what}: no gradient reaches the parameter '{name}'")
+            finite = parameter.grad is not None and bool(parameter.grad.isfinite().all())
+            require(finite, f"{what}: the gradient of the parameter '{name}' is not finite")
 
 
 def _alive(gradient: Tensor | None) -> bool:
@@ -109,13 +127,13 @@ def _check_single(network: nn.Module, inputs: Sequence[Tensor], what: str) -> No
     for given in ([x[:1] for x in inputs], [torch.ones_like(x) for x in inputs]):
         given = [x.clone().requires_grad_() for x in given]
         outputs = _outputs(network, given, what)
-        torch.autograd.backward([y.square().sum() for y in outputs])
+        torch.autograd.backward([y.square().sum() for y in outputs if y.requires_grad])
         finite = all(t.isfinite().all() for t in [*outputs, *(x.grad for x in given if x.grad is not None)])
         kind = "a single sample" if len(given[0]) == 1 else "constant samples"
         require(finite, f"{what}: with {kind}, outputs or gradients are not finite")
 
 
-def per_sample(network: nn.Module, inputs: Sequence[Tensor], what: str) -> list[list[Tensor]]:
+def _per_sample(network: nn.Module, inputs: Sequence[Tensor], what: str) -> list[list[Tensor]]:
     """What a network returns for each sample alone."""
     return [_outputs(network, [x[n : n + 1] for x in inputs], what) for n in range(len(inputs[0]))]
 
@@ -137,10 +155,14 @@ def _check_precisions(network: nn.Module, inputs: Sequence[Tensor], what: str) -
     with torch.autocast("cpu", torch.bfloat16):
         outputs = _outputs(network, inputs, what)
     require(all(y.isfinite().all() for y in outputs), f"{what}: under bf16 autocast, an output is not finite")
-    outputs = _outputs(network.double(), [x.double() for x in inputs], what)
-    kept = all(y.dtype == torch.float64 for y in outputs)
-    require(kept, f"{what}: float64 in, {outputs[0].dtype} out; compute in at least the input's precision")
+    single = _outputs(network, inputs, what)
+    double = _outputs(network.double(), [x.double() for x in inputs], what)
     network.float()
+    for x, y in zip(single, double, strict=True):
+        kept = y.dtype == torch.float64
+        require(kept, f"{what}: float64 in, {y.dtype} out; compute in at least the input's precision")
+        off = (x - y).abs().max().item() / max(y.abs().max().item(), 1e-6)
+        require(off < 1e-3, f"{what}: in fp32 it is off by {off:.1g} of what it is in float64")
 
 
 def scalar_with_gradient(loss: Callable[..., Tensor], given: Sequence[Tensor], what: str) -> list[Tensor]:

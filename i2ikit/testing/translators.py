@@ -65,7 +65,8 @@ def check_translator(
         options: as a recipe's [translator] gives them; small networks make a quick test.
         size: side of the training images, in pixels.
         batch_size: images per domain; in two processes half as many for each.
-        two_processes: also start two. The package must be installed for that.
+        two_processes: also start two, and compare the gradients of a step with those of one. The package
+            must be installed for that, and dropout off: its draws depend on the share.
 
     Raises:
         AssertionError: says what is wrong.
@@ -73,12 +74,12 @@ def check_translator(
     spec = _spec(name, options or {}, size, batch_size)
     translator = _built(spec, size)
     _check_declarations(translator, name)
-    _check_phases(translator, name, size, batch_size)
-    _check_zero_weights(spec, name, size, batch_size)
     for channels in ((3, 3), (1, 3)):
+        _check_phases(_built(spec, size, channels), name, _batch(size, batch_size, channels))
         _check_translations(_built(spec, size, channels).eval(), name, channels)
-    _check_saving(spec, name, size)
-    train_two_steps(_built(spec, size), size, batch_size, "bf16")
+    _check_zero_weights(spec, name, _batch(size, batch_size))
+    trained = train_two_steps(translator, _batch(size, batch_size), "bf16").translator
+    _check_saving(trained.eval(), _built(spec, size, seed=2).eval(), name, _batch(size, 1)["a"])
     if two_processes:
         _check_two_processes(spec, name, size, batch_size)
 
@@ -92,11 +93,10 @@ def check_recipe(source: str | Path, *overrides: str) -> None:
     """
     recipe = load_recipe(source, overrides)
     options = recipe.data.options
-    channels = {d: options.get(f"channels_{d}", 3) for d in "ab"}
-    size = options.get("size", 64)
-    translator = recipe.translator(ImageSpec(channels, size))
-    training = recipe.training
-    train_two_steps(translator, size, training.batch_size, training.precision, recipe.optimizers)
+    channels = options.get("channels_a", 3), options.get("channels_b", 3)
+    training, size = recipe.training, options.get("size", 64)
+    batch = _batch(size, training.batch_size, channels)
+    train_two_steps(_built(recipe.translator, size, channels), batch, training.precision, recipe.optimizers)
 
 
 def _spec(name: str, options: Mapping[str, Any], size: int, batch_size: int) -> Spec:
@@ -124,29 +124,42 @@ def _check_declarations(translator: Translator, name: str) -> None:
     for role, network in translator.networks.items():
         trained = any(network is net for phase in phases for net in phase.trains)
         require(trained, f"{name}: no phase trains the network '{role}'")
+    declared = {id(p) for network in translator.networks.values() for p in network.parameters()}
+    strays = [key for key, p in translator.named_parameters() if id(p) not in declared]
+    require(not strays, f"{name}: parameters that are in none of the networks: {', '.join(strays)}")
+    valid = translator.targets and {*translator.targets} <= {"a", "b"}
+    require(valid, f'{name}: targets are {translator.targets}; "a", "b" or both are asked')
     for phase in phases:
         known = all(any(net is n for n in translator.networks.values()) for net in phase.trains)
         require(known, f"{name}: phase '{phase.name}' trains a module that is none of the networks")
 
 
-def _batch(size: int, count: int, dtype: torch.dtype = torch.float32) -> Batch:
+def _batch(
+    size: int, count: int, channels: tuple[int, int] = (3, 3), dtype: torch.dtype = torch.float32
+) -> Batch:
     generator = torch.Generator().manual_seed(1)
-    shape = (count, 3, size, size)
-    return {d: (torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1).to(dtype) for d in "ab"}
+    batch = {}
+    for domain, number in zip("ab", channels, strict=True):
+        images = torch.rand((count, number, size, size), generator=generator, dtype=torch.float64)
+        batch[domain] = (images * 2 - 1).to(dtype)
+    return batch
 
 
 def _run_phase(
     translator: Translator, phase: Phase, batch: Batch, handed: Handed
 ) -> tuple[Losses, dict[str, Tensor]]:
     draws = normal_draws(0, 0, phase.name, phase.draws, range(len(batch["a"])))
-    losses, new = phase.losses(batch, draws, handed)
+    try:
+        losses, new = phase.losses(batch, draws, handed)
+    except Exception as error:
+        raise AssertionError(f"phase '{phase.name}' fails: {type(error).__name__}: {error}") from error
     return losses, {**handed, **new}
 
 
-def _check_phases(translator: Translator, name: str, size: int, count: int) -> None:
+def _check_phases(translator: Translator, name: str, batch: Batch) -> None:
     """Losses, and that gradients reach exactly what each phase trains."""
     translator.train()
-    batch, handed = _batch(size, count), dict[str, Tensor]()
+    handed: dict[str, Tensor] = {}
     moved: set[int] = set()
     for phase in translator.phases():
         where = f"{name}, phase '{phase.name}'"
@@ -162,13 +175,10 @@ def _check_phases(translator: Translator, name: str, size: int, count: int) -> N
             trained = any(network is t for t in phase.trains)
             _check_reach(network, trained, f"{where}: the network '{role}'")
         moved |= {id(p) for p in translator.parameters() if p.grad is not None and p.grad.any()}
-    still = [key for key, p in translator.named_parameters() if id(p) not in moved and _is_weight(key)]
+    named = [(key, p) for key, p in translator.named_parameters() if p.requires_grad]
+    still = [key for key, p in named if id(p) not in moved and p.any() and not key.endswith("bias")]
+    # Biases before a norm have no gradient by nature, nor has much that starts behind zeros.
     require(not still, f"{name}: no phase moves the parameters {', '.join(still)}")
-
-
-def _is_weight(name: str) -> bool:
-    """Biases before a norm have no gradient by nature."""
-    return not name.endswith("bias")
 
 
 def _check_losses(losses: Losses, weights: Mapping[str, float], where: str) -> None:
@@ -176,6 +186,7 @@ def _check_losses(losses: Losses, weights: Mapping[str, float], where: str) -> N
     for key, loss in losses.items():
         require(isinstance(loss, Tensor) and loss.shape == (), f"{where}: loss '{key}' is no scalar tensor")
         require(loss.isfinite(), f"{where}: loss '{key}' is {loss.item()}")
+        require(loss.requires_grad, f"{where}: loss '{key}' has no gradient; is it detached?")
     names = {key.partition("/")[0] for key in losses}
     wanted = {key for key, weight in weights.items() if weight}
     require(names <= wanted, f"{where}: losses without a weight: {', '.join(sorted(names - wanted))}")
@@ -187,11 +198,12 @@ def _check_reach(network: torch.nn.Module, trained: bool, what: str) -> None:
     if not trained:
         require(not found, f"{what} gets a gradient, but is not trained there")
         return
-    require(any(g.any() for g in found), f"{what} is trained there, but gets no gradient")
+    frozen_whole = not any(p.requires_grad for p in network.parameters())
+    require(frozen_whole or any(g.any() for g in found), f"{what} is trained there, but gets no gradient")
     require(all(g.isfinite().all() for g in found), f"{what} gets a gradient that is not finite")
 
 
-def _check_zero_weights(spec: Spec, name: str, size: int, count: int) -> None:
+def _check_zero_weights(spec: Spec, name: str, batch: Batch) -> None:
     """A loss of weight 0 is not computed, and the others are as they were."""
     weights = spec.options.get("weights")
     if weights is None:
@@ -200,15 +212,13 @@ def _check_zero_weights(spec: Spec, name: str, size: int, count: int) -> None:
         used = [loss for loss, weight in of_phase.items() if weight]
         for loss in used if len(used) > 1 else []:
             changed = {**weights, phase: {**of_phase, loss: 0.0}}
-            translator = _built(
-                Spec(spec.kind, spec.name, {**spec.options, "weights": changed}), size
-            ).train()
-            batch, handed = _batch(size, count), dict[str, Tensor]()
+            without = Spec(spec.kind, spec.name, {**spec.options, "weights": changed})
+            translator = _built(without, batch["a"].shape[-1]).train()
+            handed: dict[str, Tensor] = {}
             for each in translator.phases():
                 losses, handed = _run_phase(translator, each, batch, handed)
-                if each.name == phase:
-                    _check_losses(losses, changed[phase], f"{name}, phase '{phase}' with {loss} = 0")
-                    break
+                where = f"{name}, phase '{each.name}' with {phase}.{loss} = 0"
+                _check_losses(losses, changed[each.name], where)
 
 
 def _check_translations(translator: Translator, name: str, channels: tuple[int, int]) -> None:
@@ -234,13 +244,21 @@ def _check_translation(
         require(torch.equal(y, translator.translate(x, styles, to)), f"{where} differs from call to call")
         alone = torch.cat([translator.translate(x[n : n + 1], styles[n : n + 1], to) for n in range(2)])
         require(torch.allclose(y, alone, atol=1e-3), f"{where} depends on the rest of the batch")
+        swapped = translator.translate(x.flip(0), styles, to)
+        require(not torch.equal(y, swapped), f"{where} is the same for another image")
+        real = torch.rand(expected) * 2 - 1
         if isinstance(translator, Reconstructing):
-            real = torch.rand(expected) * 2 - 1
             again = translator.reconstruct(real, to)
-            require(again.shape == real.shape, f"{name}: a reconstruction has another shape than its image")
+            fine = again.shape == real.shape and bool(again.isfinite().all())
+            require(fine, f"{name}: a reconstruction is not finite, or of another shape than its image")
         if isinstance(translator, StyleEncoding):
-            codes = translator.encode_style(torch.rand(expected) * 2 - 1, to)
+            codes = translator.encode_style(real, to)
             require(codes.shape == styles.shape, f"{name}: encode_style gives {tuple(codes.shape)}")
+            alone = torch.cat([translator.encode_style(real[n : n + 1], to) for n in range(2)])
+            own = torch.allclose(codes, alone, atol=1e-3, rtol=1e-3)
+            require(
+                own, f"{name}: encode_style gives an image another code from call to call, or by its batch"
+            )
 
 
 def _check_styles(translator: Translator, name: str, channels: Mapping[str, int]) -> None:
@@ -255,25 +273,24 @@ def _check_styles(translator: Translator, name: str, channels: Mapping[str, int]
     require(not torch.equal(one, two), f"{name}: the style has no effect on a translation")
 
 
-def _check_saving(spec: Spec, name: str, size: int) -> None:
-    one, two = (_built(spec, size, seed=seed).eval() for seed in (1, 2))
-    to = one.targets[0]
-    x, style = _batch(size, 1)["a"], one.sample_style(1)
+def _check_saving(trained: Translator, fresh: Translator, name: str, x: Tensor) -> None:
+    to = trained.targets[0]
+    device = next(trained.parameters()).device
+    fresh, x, style = fresh.to(device), x.to(device), trained.sample_style(1).to(device)
     with torch.no_grad():
-        before = one.translate(x, style, to)
-        two.load_state_dict(one.state_dict())
-        same = torch.equal(before, two.translate(x, style, to))
-    require(same, f"{name}: saved and loaded, it translates otherwise")
+        before = trained.translate(x, style, to)
+        fresh.load_state_dict(trained.state_dict())
+        same = torch.equal(before, fresh.translate(x, style, to))
+    require(same, f"{name}: trained, saved and loaded, it translates otherwise")
 
 
 def train_two_steps(
     translator: Translator,
-    size: int,
-    batch_size: int,
+    images: Batch,
     precision: Precision,
     optimizers: Mapping[str, OptimizerOptions] | None = None,
 ) -> TrainingState:
-    """Two steps of training on random images, of the translator's channels.
+    """Two steps of training on the same images.
 
     Raises:
         AssertionError: a loss or a gradient is not finite.
@@ -282,11 +299,9 @@ def train_two_steps(
     with tempfile.TemporaryDirectory() as folder:
         state = build(translator, options, new_accelerator(precision, Path(folder)), 2)
     device = state.accelerator.device
-    batch = {d: x.to(device) for d, x in _batch(size, batch_size).items()}
+    micro = MicroBatch({d: x.to(device) for d, x in images.items()}, range(len(images["a"])))
     for t in range(2):
-        losses = train_step(
-            state, t, [MicroBatch(batch, range(batch_size))], functools.partial(_draw, t, device)
-        )
+        losses = train_step(state, t, [micro], functools.partial(_draw, t, device))
         for key, loss in losses.items():
             require(loss.isfinite(), f"step {t}: loss '{key}' is {loss.item()} in {precision}")
         require(state.skips == 0, f"step {t}: gradients are not finite in {precision}")
@@ -335,7 +350,7 @@ def _check_two_processes(spec: Spec, name: str, size: int, batch_size: int) -> N
         require(
             difference <= SAME,
             f"{name}: {key} of two processes differs from that of one by {difference:.2g} of its size; "
-            "is a loss no mean over samples, or does a layer look at its whole batch?",
+            "is a loss no mean over samples, does a layer look at its whole batch, or draw (dropout)?",
         )
 
 
@@ -348,7 +363,7 @@ def one_step(spec: Spec, size: int, batch_size: int) -> dict[str, Tensor]:
         device = state.accelerator.device
         (share,) = shares(batch_size, translator.batch_parts, 1, group.count)
         places = share[group.rank]
-        images = {d: x[places].to(device) for d, x in _batch(size, batch_size, torch.float64).items()}
+        images = {d: x[places].to(device) for d, x in _batch(size, batch_size, dtype=torch.float64).items()}
         micro = MicroBatch(images, places, len(places) * group.count / batch_size)
 
         def draw(phase: Phase, at: Sequence[int]) -> Draws:

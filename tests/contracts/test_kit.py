@@ -19,18 +19,21 @@ from i2ikit.registry import encoders, norms, translators
 from i2ikit.templates.datasets import MyPlugin as Circles
 from i2ikit.templates.translators import MyPlugin as Small
 from i2ikit.testing import (
+    check_adaptive_norm,
     check_adversarial_loss,
     check_component,
     check_content_encoder,
     check_dataset,
     check_decoder,
     check_discriminator,
+    check_latent_encoder,
     check_metric,
     check_norm,
     check_reconstruction_loss,
     check_translator,
 )
-from i2ikit.translator import Batch, Draws, Handed, Losses, Phase
+from i2ikit.testing.translators import _check_declarations
+from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase
 from tests.packages import put
 
 Made = Callable[[Tensor], Tensor]
@@ -108,6 +111,69 @@ def test_state_and_parameters_are_checked(norm: Any, message: str) -> None:
         check_norm(norm)
 
 
+class ReZero(nn.Module):
+    """Starts as the identity, and has a parameter that is not trained."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(()))
+        self.fixed = nn.Parameter(torch.ones(()), requires_grad=False)
+        self.conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fixed + self.gain * self.conv(x)
+
+
+class AllZero(nn.Module):
+    """Starts as zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * x
+
+
+@pytest.mark.parametrize("norm", [ReZero, AllZero])
+def test_zeros_to_start_with_and_frozen_parameters_are_no_fault(norm: Any) -> None:
+    check_norm(norm)
+
+
+class HalfUsed(nn.Module):
+    """An adaptive norm that has no use for its scales."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def param_count(self) -> int:
+        return 2 * self.channels
+
+    def forward(self, x: Tensor, params: Tensor) -> Tensor:
+        return x + params[:, : self.channels, None, None]
+
+
+class FixedVariance(nn.Module):
+    """A latent encoder whose log variance is 0, as UNIT's."""
+
+    def __init__(self, in_channels: int, latent_dim: int, built_in: int | None = None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_channels, built_in or latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = self.linear(x.mean((2, 3)))
+        return mean, torch.zeros_like(mean)
+
+
+def test_sizes_are_not_built_in_and_every_parameter_counts() -> None:
+    check_latent_encoder(FixedVariance)
+    with pytest.raises(AssertionError, match=r"has the shape \(4, 8\), where \(4, 5\) is expected"):
+        check_latent_encoder(lambda channels, latent: FixedVariance(channels, latent, 8))
+    with pytest.raises(AssertionError, match="of its 4 parameters, 2 have no effect"):
+        check_adaptive_norm(HalfUsed)
+
+
 class Single(nn.Module):
     """A discriminator that returns a tensor, no list."""
 
@@ -129,11 +195,21 @@ class TwoColumns(Single):
         return [self.conv(x)]
 
 
+class Blind(Single):
+    """A discriminator of two scales, one of which does not look."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        score = self.conv(x)
+        return [score, score.new_ones(len(x), 1, 2, 2) * self.conv.bias[0]]
+
+
 def test_discriminators_return_lists_of_single_maps() -> None:
     with pytest.raises(AssertionError, match="should return a list of score maps, returns Tensor"):
         check_discriminator(Single)
     with pytest.raises(AssertionError, match=r"has the shape \(4, 2, 16, 24\)"):
         check_discriminator(TwoColumns)
+    with pytest.raises(AssertionError, match="a score map does not see the image"):
+        check_discriminator(Blind)
 
 
 class Loud(nn.Module):
@@ -197,9 +273,30 @@ class Game:
         return -self.sign * torch.stack([self.reduce(f) for f in fake]).sum()
 
 
+class Symmetric:
+    """Least squares with -1 for fake, 1 for real, and 0 as what the generator wants."""
+
+    def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        pairs = zip(fake, real, strict=True)
+        return torch.stack([(f + 1).square().mean() + (r - 1).square().mean() for f, r in pairs]).sum()
+
+    def generator(self, fake: Sequence[Tensor]) -> Tensor:
+        return torch.stack([f.square().mean() for f in fake]).sum()
+
+
+class OneSided(Symmetric):
+    """Pulls both the same way."""
+
+    def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        return torch.stack([f.mean() + r.mean() for f, r in zip(fake, real, strict=True)]).sum()
+
+
 def test_adversarial_losses_are_means_and_a_game_of_two_sides() -> None:
     check_adversarial_loss(Game)
-    with pytest.raises(AssertionError, match="should pull the fake scores apart"):
+    check_adversarial_loss(Symmetric)
+    with pytest.raises(AssertionError, match="the discriminator should pull real and fake scores apart"):
+        check_adversarial_loss(OneSided)
+    with pytest.raises(AssertionError, match="the generator should pull against the discriminator"):
         check_adversarial_loss(lambda: Game(sign=-1))
     with pytest.raises(AssertionError, match="a loss must be a mean over its samples"):
         check_adversarial_loss(lambda: Game(torch.sum))
@@ -213,6 +310,10 @@ def test_adversarial_losses_are_means_and_a_game_of_two_sides() -> None:
         (lambda x, y: (x - y).abs(), "should return a scalar tensor"),
         (lambda x, y: (x.detach() - y).abs().mean(), "no gradient reaches the prediction"),
         (lambda x, y: (x - y).log().mean(), "is nan"),
+        (
+            lambda x, y: (x - y).square().flatten(1).mean(1).sqrt().mean(),
+            "perfect prediction: its gradient is",
+        ),
     ],
 )
 def test_reconstruction_losses_are_distances(loss: Any, message: str) -> None:
@@ -380,6 +481,62 @@ class OwnGenerator(Flawed):
         return torch.randn(n, self.style_dim)
 
 
+class DetachedLoss(Flawed):
+    """Has a loss that moves nothing."""
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        losses, handed = super().generator_losses(batch, draws, handed)
+        return {k: v.detach() if k.startswith("cycle") else v for k, v in losses.items()}, handed
+
+
+class Unseeing(Flawed):
+    """Ignores its input."""
+
+    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+        return super().translate(x * 0, style, to)
+
+
+class Stray(Flawed):
+    """Has a parameter outside its networks."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.gain = nn.Parameter(torch.ones(()))
+
+
+class Moody(Flawed):
+    """Hears another style each time."""
+
+    def encode_style(self, x: Tensor, domain: str) -> Tensor:
+        return torch.randn(len(x), self.style_dim)
+
+
+class Forgetting(Flawed):
+    """Remembers of its training what it does not save."""
+
+    seen = 0
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        self.seen += 1
+        return super().generator_losses(batch, draws, handed)
+
+    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+        return super().translate(x, style, to) / (1 + self.seen)
+
+
+class NoWhere(Flawed):
+    """Translates into a domain that there is not."""
+
+    targets = ("c",)
+
+
+class Failing(Flawed):
+    """Fails in its phase."""
+
+    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        raise KeyError("s_a")
+
+
 TINY = {"width": 4, "discriminator": {"width": 4}}
 
 
@@ -388,13 +545,19 @@ TINY = {"width": 4, "discriminator": {"width": 4}}
     ("method", "message"),
     [
         (Unweighted, "phase 'generator': losses without a weight: surprise"),
-        (Eager, "phase 'generator' with cycle_recon = 0: losses without a weight: cycle_recon"),
+        (Eager, "phase 'generator' with generator.cycle_recon = 0: losses without a weight: cycle_recon"),
         (NotANumber, "loss 'adversarial/a' is (inf|nan)"),
         (Attached, "it hands on 'a' with its graph; detach it"),
         (Untrained, "no phase trains the network 'generators'"),
         (Deaf, "the style has no effect on a translation|no phase moves"),
         (Wide, r"has values up to .*; \[-1, 1\] is asked"),
         (Cropping, r"has the shape \(2, 3, 60, 28\), not \(2, 3, 61, 30\)"),
+        (DetachedLoss, "loss 'cycle_recon/a' has no gradient; is it detached"),
+        (Unseeing, "is the same for another image"),
+        (Moody, "encode_style gives an image another code from call to call"),
+        (Forgetting, "trained, saved and loaded, it translates otherwise"),
+        (NoWhere, r"targets are \('c',\); \"a\", \"b\" or both are asked"),
+        (Failing, "phase 'generator' fails: KeyError: 's_a'"),
         (OwnGenerator, "sample_style does not follow its generator"),
     ],
 )
@@ -402,6 +565,11 @@ def test_a_method_that_breaks_a_promise_is_found_out(method: type[Small], messag
     translators.register("flawed", method)
     with pytest.raises(AssertionError, match=message):
         check_translator("flawed", TINY, two_processes=False)
+
+
+def test_parameters_belong_to_networks() -> None:
+    with pytest.raises(AssertionError, match="parameters that are in none of the networks: gain"):
+        _check_declarations(Stray(ImageSpec({"a": 3, "b": 3}, 64), width=4), "stray")
 
 
 @pytest.mark.usefixtures("scratch")

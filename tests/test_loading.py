@@ -1,0 +1,65 @@
+"""Imports that do their worst are told from those that work, and the process goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from i2ikit import loading
+from i2ikit.discovery import survey
+from i2ikit.loading import load_failures
+from i2ikit.registry import norms
+from tests.packages import NORM, norm, put
+
+WORST = {
+    "leaves": ("import os; os._exit(0)\n", "which ended the process with exit code 0 when it was loaded"),
+    "kills": ("import os; os.kill(os.getpid(), 9)\n", "which ended the process with exit code -9"),
+    "writes": ("import os; os.write(1, b'RAW'); print('more')\n" + NORM, ""),
+    "annotates": (
+        "from __future__ import annotations\nimport sys\n"
+        + NORM.replace("channels: int", "channels: sys.exit(4)"),
+        "has a signature that cannot be used: SystemExit: 4",
+    ),
+    "mumbles": (
+        "class E(Exception):\n    def __str__(self):\n        raise ValueError\nraise E\n",
+        "failed to load: E",
+    ),
+    "keeps_going": (NORM, ""),
+}
+
+
+def test_each_has_its_answer_and_none_is_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, (source, _) in WORST.items():
+        put(tmp_path, name, norm(name, f"{name}:Norm"), source)
+    with seen(tmp_path, monkeypatch):
+        entries = [entry for entry in norms.entries() if entry.name in WORST]
+        told: list[str] = []
+        found = {key[2]: cause for key, cause in load_failures(entries, told.append).items()}
+    assert len(told) == len(WORST)
+    assert set(found) == {name for name, (_, cause) in WORST.items() if cause}
+    for name, cause in found.items():
+        assert WORST[name][1] in cause
+        assert f"norm '{name}' comes from {name} 1.0 ({name}:Norm)" in cause
+
+
+def test_an_import_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "sleeps", norm("sleeps", "sleeps:Norm"), "import time; time.sleep(600)\n")
+    monkeypatch.setattr(loading, "PATIENCE_S", 15.0)
+    with seen(tmp_path, monkeypatch):
+        (cause,) = load_failures([norms.entry("sleeps")]).values()
+    assert "which took more than 15 s when it was loaded" in cause
+
+
+class seen:  # noqa: N801
+    """Within: packages in a folder are known, in processes that are started too."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    def __enter__(self) -> None:
+        survey.cache_clear()
+
+    def __exit__(self, *error: object) -> None:
+        survey.cache_clear()
