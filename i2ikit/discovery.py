@@ -173,7 +173,8 @@ def recipe_files() -> dict[str, Path]:
     A package's recipes are the TOML files in a folder `recipes` inside its import package.
     """
     beside = Path(__file__).parent
-    ours = [file for folder in (beside, beside.parent) for file in _recipes_in(folder)]
+    checkout = [beside.parent] if (beside.parent / "pyproject.toml").is_file() else []
+    ours = [file for folder in (beside, *checkout) for file in _recipes_in(folder)]
     files = {file.stem: file for file in ours}
     for entry in survey().entries:
         if entry.package != CORE:
@@ -216,12 +217,23 @@ class _Metadata:
 
     @property
     def package(self) -> str:
-        return normalised(self.stem.partition("-")[0]) if not self.left_over else self.stem.rpartition("-")[0]
+        return (
+            self.stem[: self._name_length] if self.left_over else normalised(self.stem[: self._name_length])
+        )
 
     @property
     def version(self) -> str:
-        named = self.stem.rpartition("-")[2] if self.left_over else self.stem.partition("-")[2]
-        return re.sub(r"-py\d.*", "", named) or _headers(self.head).get("version", "")
+        named = re.sub(r"-py\d.*", "", self.stem[self._name_length + 1 :])
+        return named or _headers(self.head).get("version", "")
+
+    @property
+    def _name_length(self) -> int:
+        """How much of the stem is the name: what METADATA says, else up to the hyphen before a digit."""
+        name = _headers(self.head).get("name", "")
+        if name and normalised(self.stem[: len(name) + 1].rstrip("-")) == normalised(name):
+            return len(name)
+        found = re.search(r"-\d", self.stem)
+        return found.start() if found else len(self.stem)
 
     @property
     def left_over(self) -> bool:
@@ -328,6 +340,8 @@ def _in_folder(folder: str) -> Iterator[_Metadata]:
             yield _read(path, stem)
         elif egg and path.name.upper() == "EGG-INFO":
             yield _read(path, os.path.basename(folder)[: -len(".egg")])
+        elif path.name.startswith("~") and path.is_dir():
+            yield _read(path, path.name)
 
 
 def _read(folder: Path | zipfile.Path, stem: str) -> _Metadata:

@@ -196,6 +196,10 @@ def schema_of(component: Any) -> Schema:
             if default is not ... and not in_toml(default):
                 kept = f"`{parameter.name}` = {default!r}"
                 raise TypeError(f"{component.__qualname__}: {kept} is no default that TOML could write")
+            if inspect.isclass(hint) and issubclass(hint, BaseModel):
+                raise TypeError(
+                    f"{component.__qualname__}: `{parameter.name}` is a table; take its keys as options"
+                )
             fields[parameter.name] = (hint, default)
     model = create_model(component.__qualname__, __config__=_STRICT, **fields)
     return Schema(tuple(wired), slots, defaults, model, hints)

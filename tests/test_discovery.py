@@ -187,6 +187,36 @@ def test_a_damaged_wheel_and_impossible_folders_on_the_path_are_no_end(
     assert "BadZipFile" in fault.cause
 
 
+@pytest.mark.parametrize(
+    ("folder", "metadata", "package", "version"),
+    [
+        ("my_own-1.0", "Name: my-own\nVersion: 1.0\n", "my-own", "1.0"),
+        ("my-own-1.0", "Name: my-own\nVersion: 1.0\n", "my-own", "1.0"),
+        ("my-own-1.0", "", "my-own", "1.0"),
+        ("own-3d-1.0", "Name: own-3d\nVersion: 1.0\n", "own-3d", "1.0"),
+        ("My.Own", "Name: My.Own\nVersion: 2.0\n", "my-own", "2.0"),
+        ("own-1.0-py3.11", "", "own", "1.0"),
+        ("own", "", "own", ""),
+    ],
+)
+def test_name_and_version_are_understood_however_the_folder_is_called(
+    site: Path, folder: str, metadata: str, package: str, version: str
+) -> None:
+    place = site / f"{folder}.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text(metadata)
+    (place / "entry_points.txt").write_text(norm("x", "own:Norm"))
+    (found,) = [entry for entry in survey().entries if entry.name == "x"]
+    assert (found.package, found.version) == (package, version)
+
+
+def test_any_folder_that_an_interrupted_pip_left_is_named(site: Path) -> None:
+    for name in ("~wn", "~wn-1.0.dist-info", "~wn.egg-info"):
+        (site / name).mkdir()
+    assert {fault.package for fault in survey().faults} == {"~wn"}
+    assert len(survey().faults) == 3
+
+
 def test_a_group_in_spaces_is_named(site: Path) -> None:
     put(site, "roomy", "[ i2ikit.norms ]\nx = roomy:Norm\n")
     assert "[ i2ikit.norms ] is no group of i2ikit; did you mean 'i2ikit.norms'?" in survey().faults[0].cause

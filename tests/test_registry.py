@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
 from torch import nn
 
 from i2ikit import registry as registry_module
@@ -185,11 +185,25 @@ class Hidden(nn.Module):
         super().__init__()
 
 
+class Sizes(BaseModel):
+    """Options in one piece."""
+
+    groups: int = 2
+
+
+class Bundled(nn.Module):
+    """Takes its options as an object."""
+
+    def __init__(self, channels: int, *, sizes: Sizes) -> None:
+        super().__init__()
+
+
 @pytest.mark.parametrize(
     ("component", "message"),
     [
         (Grouping, r"`groups` = frozenset\(\{2\}\) is no default that TOML could write"),
         (Hidden, "has an option '_groups', which is taken"),
+        (Bundled, "`sizes` is a table; take its keys as options"),
     ],
 )
 def test_options_that_recipes_cannot_hold_are_refused_when_it_is_loaded(
