@@ -192,17 +192,25 @@ def schema_of(component: Any) -> Schema:
             model = _weights_model(parameter.default)
             fields[parameter.name] = (model, model())
         else:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            if default is not ... and not in_toml(default):
-                kept = f"`{parameter.name}` = {default!r}"
-                raise TypeError(f"{component.__qualname__}: {kept} is no default that TOML could write")
-            if inspect.isclass(hint) and issubclass(hint, BaseModel):
-                raise TypeError(
-                    f"{component.__qualname__}: `{parameter.name}` is a table; take its keys as options"
-                )
-            fields[parameter.name] = (hint, default)
+            fields[parameter.name] = _plain_field(component.__qualname__, parameter, hint)
     model = create_model(component.__qualname__, __config__=_STRICT, **fields)
     return Schema(tuple(wired), slots, defaults, model, hints)
+
+
+def _plain_field(owner: str, parameter: inspect.Parameter, hint: Any) -> tuple[Any, Any]:
+    """Type and default of an option that holds no component, as pydantic takes them.
+
+    Raises:
+        TypeError: no recipe could say the default, or the option is a table of options itself.
+    """
+    if inspect.isclass(hint) and issubclass(hint, BaseModel):
+        raise TypeError(f"{owner}: `{parameter.name}` is a table; take its keys as options")
+    if parameter.default is parameter.empty:
+        return hint, ...
+    if not in_toml(parameter.default):
+        kept = f"`{parameter.name}` = {parameter.default!r}"
+        raise TypeError(f"{owner}: {kept} is no default that TOML could write")
+    return hint, parameter.default
 
 
 def in_toml(value: object) -> bool:
