@@ -182,8 +182,10 @@ def schema_of(component: Any) -> Schema:
             raise TypeError(f"{component.__qualname__} has an option '{parameter.name}', which is taken")
         elif slot is not None:
             slots[parameter.name] = slot
-            if parameter.default is not parameter.empty:
+            if isinstance(parameter.default, Spec):
                 defaults[parameter.name] = parameter.default
+            elif parameter.default is not parameter.empty:
+                raise TypeError(f"{component.__qualname__}: the default of `{parameter.name}` is no Spec")
         elif any(isinstance(m, LossWeights) for m in getattr(hint, "__metadata__", ())):
             if not isinstance(parameter.default, Mapping):
                 raise TypeError(

@@ -191,6 +191,13 @@ class Sizes(BaseModel):
     groups: int = 2
 
 
+class Worded(nn.Module):
+    """Names its default component instead of giving a Spec."""
+
+    def __init__(self, channels: int, *, norm: NormSpec = "in") -> None:  # type: ignore[assignment]
+        super().__init__()
+
+
 class Bundled(nn.Module):
     """Takes its options as an object."""
 
@@ -203,6 +210,7 @@ class Bundled(nn.Module):
     [
         (Grouping, r"`groups` = frozenset\(\{2\}\) is no default that TOML could write"),
         (Hidden, "has an option '_groups', which is taken"),
+        (Worded, "the default of `norm` is no Spec"),
         (Bundled, "`sizes` is a table; take its keys as options"),
     ],
 )
