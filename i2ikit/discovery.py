@@ -224,12 +224,19 @@ class _Metadata:
     @property
     def version(self) -> str:
         named = re.sub(r"-py\d.*", "", self.stem[self._name_length + 1 :])
-        return named or _headers(self.head).get("version", "")
+        return named or self.headers.get("version", "")
 
-    @property
+    @functools.cached_property
+    def headers(self) -> dict[str, str]:
+        """Lines such as `Name: x`, up to the first empty one, by their names in small letters."""
+        text = _with_plain_ends(self.head.decode("utf-8", "replace").partition("\n\n")[0])
+        lines = text.partition("\n\n")[0].split("\n")
+        return {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+    @functools.cached_property
     def _name_length(self) -> int:
         """How much of the stem is the name: what METADATA says, else up to the hyphen before a digit."""
-        name = _headers(self.head).get("name", "")
+        name = self.headers.get("name", "")
         if name and normalised(self.stem[: len(name) + 1].rstrip("-")) == normalised(name):
             return len(name)
         found = re.search(r"-\d", self.stem)
@@ -299,19 +306,11 @@ class _Metadata:
         except UnicodeDecodeError as error:
             yield f"METADATA is unreadable: {_undecodable(error)}"
             return
-        headers = _headers(self.head)
-        missing = [key for key in ("Name", "Version") if not headers.get(key.lower())]
+        missing = [key for key in ("Name", "Version") if not self.headers.get(key.lower())]
         if missing:
             yield f"METADATA has no {' and no '.join(missing)}"
-        elif normalised(headers["name"]) != self.package:
-            yield f"METADATA names another package: {headers['name']}"
-
-
-def _headers(head: bytes) -> dict[str, str]:
-    """Lines such as `Name: x`, up to the first empty one, by their names in small letters."""
-    text = _with_plain_ends(head.decode("utf-8", "replace"))
-    lines = text.partition("\n\n")[0].split("\n")
-    return {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        elif normalised(self.headers["name"]) != self.package:
+            yield f"METADATA names another package: {self.headers['name']}"
 
 
 def _with_plain_ends(text: str) -> str:

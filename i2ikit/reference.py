@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import os
 import re
 import shlex
 import sys
@@ -399,7 +398,7 @@ def main(folder: Path) -> None:
     written = pages()
     for file in folder.glob("*.md"):
         if file.name not in written:
-            os.remove(file)
+            file.unlink()
     for name, text in written.items():
         (folder / name).write_text(text, "utf-8")
 
