@@ -98,9 +98,6 @@ class Fault:
         """`"package 1.2.3"`."""
         return f"{self.package} {self.version}".strip()
 
-    def __str__(self) -> str:
-        return f"{self.origin}: {self.cause} ({self.place})"
-
 
 @dataclass(frozen=True)
 class Survey:

@@ -311,8 +311,9 @@ class Registry:
         if not known:
             command = "run `pip install .` (or `pip install -e .`) in the checkout"
             return f": no {self.kind} are installed; {command}"
-        notes = [f"; note that {fault}" for fault in survey().faults if fault.lost]
-        return f"{did_you_mean(name, known)} (known: {', '.join(known)}){''.join(notes)}"
+        lost = ", ".join(fault.origin for fault in survey().faults if fault.lost)
+        note = f"; what {lost} may offer cannot be read (`i2ikit doctor` says why)" if lost else ""
+        return f"{did_you_mean(name, known)} (known: {', '.join(known)}){note}"
 
     def load(self, name: str) -> Any:
         """The class behind `name`, imported now.
