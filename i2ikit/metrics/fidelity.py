@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,10 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from i2ikit.cache import progress_over
-from i2ikit.components.perceptual import vgg16_features
+from i2ikit.components.trunks import TRUNKS, TrunkName, trunk_features
 from i2ikit.errors import DataError, WeightsError
 from i2ikit.metrics.subject import Count, Measured, Subject
-from i2ikit.pretrained import INCEPTION, VGG16, Weights, load_weights
+from i2ikit.pretrained import INCEPTION, Weights, load_weights
 
 __all__ = ["FID", "KID"]
 
@@ -73,9 +74,11 @@ class FID:
 class KID:
     """Kernel Inception distance between translations and held-out real images; lower is better.
 
-    `kid`: mean over random subsets; `kid_std`: its standard deviation over them. Unbiased, so small
-    sets can be compared; values just below 0 happen when the sets are alike. With another network
-    than Inception it is the same distance on another scale, called `kernel_distance`.
+    `kid`: mean over random subsets; `kid_std`: its standard deviation over them; `kid_se`: standard
+    error of the distance for other images of the same kinds (jackknife: each image of both sets is left
+    out once). Unbiased, so small sets can be compared; values just below 0 happen when the sets are
+    alike. With another network than Inception it is the same distance on another scale, called
+    `kernel_distance`.
 
     Source: Bińkowski et al. (arXiv 1801.01401).
 
@@ -84,8 +87,9 @@ class KID:
         num_styles: translations per input.
         num_subsets: how often it is measured.
         subset_size: images of each set in a subset (all of the smaller set, if that has fewer).
-        network: "inception", or "vgg16" where Inception cannot be had or for images far from photos:
-            means over the maps of its last convolution, 512 features.
+        network: "inception", or "vgg16" or "alexnet" where Inception cannot be had or for images far
+            from photos: means over the maps of the last convolution, 512 or 256 features. A translator that
+            was trained with one of them in its discriminator must be judged by the other.
         weights: file of the network's weights; found or fetched when not given.
 
     Raises:
@@ -99,7 +103,7 @@ class KID:
         num_styles: Annotated[int, Field(ge=1, le=1000)] = 1,
         num_subsets: Count = 100,
         subset_size: Annotated[int, Field(ge=2)] = 100,
-        network: Literal["inception", "vgg16"] = "inception",
+        network: Literal["inception", "vgg16", "alexnet"] = "inception",
         weights: str | None = None,
     ) -> None:
         self.num_inputs = num_inputs
@@ -108,11 +112,15 @@ class KID:
         self.subset_size = subset_size
         self.network = network
         self.file = weights
-        self.weights = load_weights(INCEPTION if network == "inception" else VGG16, weights)
+        self.weights = load_weights(INCEPTION if network == "inception" else TRUNKS[network].network, weights)
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
-        network = _inception(self.weights, subject.device) if self.network == "inception" else self._vgg16
+        network: Callable[[Tensor], tuple[Tensor, ...]]
+        if self.network == "inception":
+            network = _inception(self.weights, subject.device)
+        else:
+            network = functools.partial(_deepest_means, self.network, self.file)
         features = _Features(subject, network, self.weights, self.num_inputs, self.num_styles)
         size = min(self.subset_size, len(features.made), len(features.real))
         if size < 2:
@@ -129,12 +137,53 @@ class KID:
         values = {
             name: found["kernel_inception_distance_mean"],
             f"{name}_std": found["kernel_inception_distance_std"],
+            f"{name}_se": kernel_distance_error(features.made, features.real),
         }
-        notes = [] if self.network == "inception" else ["Features of VGG-16: not comparable with KID."]
+        notes = (
+            [] if self.network == "inception" else [f"Features of {self.network}: not comparable with KID."]
+        )
         return Measured(values, {**features.facts, "subset_size": size}, notes)
 
-    def _vgg16(self, pixels: Tensor) -> tuple[Tensor]:
-        return (vgg16_features(pixels / 127.5 - 1, self.file).mean((2, 3)),)
+
+def kernel_distance_error(x: Tensor, y: Tensor) -> float:
+    """Standard error of the kernel distance between two sets of features, (M, F) and (N, F).
+
+    Jackknife: the distance is computed anew without each sample in turn, and the variances of both
+    sets add up. For a set of n samples, variance = (n - 1) / n * SUM (d_i - mean(d))**2. nan for sets of
+    fewer than three.
+
+    Source: Efron & Stein (1981), The jackknife estimate of variance; the kernel of KID.
+    """
+    x, y = x.double(), y.double()
+    if min(len(x), len(y)) < 3:
+        return math.nan
+    within_x, within_y, across = _kernel(x, x), _kernel(y, y), _kernel(x, y)
+    without_x = _left_out(within_x) - 2 * _left_out(across, rows_only=True)
+    without_y = _left_out(within_y) - 2 * _left_out(across.T, rows_only=True)
+    variances = [(len(d) - 1) * d.var(correction=0) for d in (without_x, without_y)]
+    return float(sum(variances)) ** 0.5
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    """KID's polynomial kernel of all pairs: (M, F), (N, F) -> (M, N)."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def _left_out(kernel: Tensor, *, rows_only: bool = False) -> Tensor:
+    """Mean of a kernel without sample i, for each i; of a set with itself without its diagonal, too."""
+    n = len(kernel)
+    rows = kernel.sum(1)
+    if rows_only:
+        return (kernel.sum() - rows) / ((n - 1) * kernel.shape[1])
+    diagonal = kernel.diagonal()
+    pairs = kernel.sum() - diagonal.sum() - 2 * (rows - diagonal)
+    return pairs / ((n - 1) * (n - 2))
+
+
+def _deepest_means(name: TrunkName, weights: str | None, pixels: Tensor) -> tuple[Tensor]:
+    """Features of 8-bit images: (N, 3, H, W) -> ((N, F),)."""
+    (features,) = trunk_features(name, pixels / 127.5 - 1, (len(TRUNKS[name].taps) - 1,), weights)
+    return (features.mean((2, 3)),)
 
 
 class _Features:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from i2ikit.errors import DataError
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, compared_with_real, counted
 
-__all__ = ["L1Diversity", "LineContrast", "difference", "pairwise_difference"]
+__all__ = ["L1Diversity", "LineContrast", "difference", "is_line", "pairwise_difference"]
 
 
 class L1Diversity:
@@ -110,8 +110,13 @@ def _has_lines(x: Tensor) -> bool:
     return all(part.any() for part in _line_and_ring(x))
 
 
+def is_line(x: Tensor) -> Tensor:
+    """Where an image is dark, luminance (ITU-R 601, 0..1) below 0.5: (C, H, W) in [-1, 1] -> (H, W)."""
+    return _luminance(x) < 0.5
+
+
 def _line_and_ring(x: Tensor) -> tuple[Tensor, Tensor]:
-    line = _luminance(x) < 0.5
+    line = is_line(x)
     return line, _grown(line, 2) & ~_grown(line, 1)
 
 

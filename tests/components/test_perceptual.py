@@ -80,5 +80,5 @@ def test_copies_share_the_network(loss) -> None:
 
 def test_weights_of_another_network_are_refused(tmp_path) -> None:
     save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "half.safetensors")
-    with pytest.raises(WeightsError, match="does not hold the weights of VGG-16"):
+    with pytest.raises(WeightsError, match="does not hold the weights of 'vgg16'"):
         VGGPerceptual(weights=str(tmp_path / "half.safetensors"))

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-from torchvision.models import vgg16
+from torchvision.models import alexnet, vgg16
 
 from i2ikit.errors import DataError, WeightsError
 from i2ikit.metrics import fidelity
@@ -118,19 +118,60 @@ def test_weights_of_another_network_are_refused(tmp_path, outlines, subject) -> 
 
 
 @torch.no_grad()
-def test_with_vgg_16_it_is_the_same_distance_of_other_features(large_outlines, subject, vgg_file) -> None:
-    metric = KID(num_subsets=3, subset_size=5, network="vgg16", weights=vgg_file)
+@pytest.mark.parametrize(("name", "layers"), [("vgg16", 30), ("alexnet", 12)])
+def test_with_another_network_it_is_the_same_distance_of_other_features(
+    name: str, layers: int, large_outlines, subject, vgg_file, alexnet_file
+) -> None:
+    file = vgg_file if name == "vgg16" else alexnet_file
+    metric = KID(num_subsets=3, subset_size=5, network=name, weights=file)
     found = metric.measure(subject(large_outlines))
-    assert list(found.values) == ["kernel_distance", "kernel_distance_std"]
-    assert "not comparable with KID" in found.notes[0]
+    assert list(found.values) == ["kernel_distance", "kernel_distance_std", "kernel_distance_se"]
+    assert f"{name}: not comparable with KID" in found.notes[0]
     x = torch.rand(2, 3, 36, 36) * 2 - 1
     pixels = ((x + 1) * 127.5).round().to(torch.uint8)
-    network = vgg16(weights=None).features
-    network.load_state_dict({k.removeprefix("features."): v for k, v in load_file(vgg_file).items()})
+    network = {"vgg16": vgg16, "alexnet": alexnet}[name](weights=None).features
+    network.load_state_dict({k.removeprefix("features."): v for k, v in load_file(file).items()})
     colours = (torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
     mean, std = (c[:, None, None] for c in colours)
-    expected = network[:-1]((pixels / 255 - mean) / std).mean((2, 3))
-    torch.testing.assert_close(metric._vgg16(pixels)[0], expected)
+    expected = network[:layers]((pixels / 255 - mean) / std).mean((2, 3))
+    torch.testing.assert_close(fidelity._deepest_means(name, file, pixels)[0], expected)
+
+
+def test_the_standard_error_is_the_jackknife_of_the_distance() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(9, 4)), rng.normal(0.5, 1, size=(7, 4))
+
+    def distance(x: np.ndarray, y: np.ndarray) -> float:
+        def mean(a: np.ndarray, b: np.ndarray, same: bool) -> float:
+            pairs = [
+                (a[i] @ b[j] / 4 + 1) ** 3 for i in range(len(a)) for j in range(len(b)) if i != j or not same
+            ]
+            return float(np.mean(pairs))
+
+        return mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
+
+    variance = 0.0
+    for without in (
+        [distance(np.delete(x, i, 0), y) for i in range(9)],
+        [distance(x, np.delete(y, i, 0)) for i in range(7)],
+    ):
+        n = len(without)
+        variance += (n - 1) / n * ((np.array(without) - np.mean(without)) ** 2).sum()
+    found = fidelity.kernel_distance_error(torch.from_numpy(x), torch.from_numpy(y))
+    assert found == pytest.approx(variance**0.5, rel=1e-9)
+
+
+def test_the_standard_error_is_the_spread_of_distances_of_other_samples() -> None:
+    """200 pairs of samples: their distances spread as much as the mean standard error says, to a fifth."""
+    torch.manual_seed(3)
+    distances, errors = [], []
+    for _ in range(200):
+        x, y = torch.randn(60, 4).double(), torch.randn(80, 4).double() + 0.5
+        kernels = [fidelity._kernel(a, b) for a, b in ((x, x), (y, y), (x, y))]
+        within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in kernels[:2]]
+        distances.append(float(sum(within) - 2 * kernels[2].mean()))
+        errors.append(fidelity.kernel_distance_error(x, y))
+    assert np.mean(errors) == pytest.approx(np.std(distances), rel=0.2)
 
 
 def test_one_translation_has_no_kernel_distance(outlines, subject, small_network, monkeypatch) -> None:

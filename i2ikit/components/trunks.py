@@ -1,0 +1,105 @@
+"""Trunks: the convolutions of classifiers that others trained, frozen, as feature extractors.
+
+A trunk is not a submodule of what uses it: it is loaded at its first use and shared by the process. So it is
+neither initialised nor trained, has no EMA copy, and is never saved with a run: a run folder can be used for
+inference on a machine without the trunk's weights.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from i2ikit.errors import WeightsError
+from i2ikit.pretrained import ALEXNET, VGG16, Network, load_weights
+
+__all__ = ["TRUNKS", "Trunk", "TrunkName", "load_trunk", "trunk_features"]
+
+TrunkName = Literal["alexnet", "vgg16"]
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """What can be known of a trunk without its weights.
+
+    Args:
+        network: where the weights are found.
+        taps: places in torchvision's `features` of the ReLUs that can be read, from shallow to deep.
+        channels: of the features at each tap.
+        least_side: side in pixels that an image needs, so that the deepest tap has one.
+    """
+
+    network: Network
+    taps: tuple[int, ...]
+    channels: tuple[int, ...]
+    least_side: int
+
+
+TRUNKS: dict[TrunkName, Trunk] = {
+    "alexnet": Trunk(ALEXNET, (1, 4, 7, 9, 11), (64, 192, 384, 256, 256), 31),
+    "vgg16": Trunk(VGG16, (3, 8, 15, 22, 29), (64, 128, 256, 512, 512), 16),
+}
+
+
+def trunk_features(
+    name: TrunkName, x: Tensor, taps: Sequence[int], weights: str | None = None
+) -> list[Tensor]:
+    """Features of images at some taps of a frozen trunk; gradients flow to the images.
+
+    Shapes: (N, 1 or 3, H, W) -> (N, channels, h, w) for each tap. Grey is repeated three times.
+    Values: [-1, 1] in; after a ReLU out.
+
+    Args:
+        taps: indices into `TRUNKS[name].taps`, ascending.
+        weights: file of the trunk's weights; found or fetched when not given.
+
+    Raises:
+        WeightsError: the weights cannot be had.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    layers = _layers(name, weights, x.device, dtype)
+    mean, std = (torch.tensor(c, device=x.device, dtype=dtype)[:, None, None] for c in (MEAN, STD))
+    y = ((x.to(dtype).expand(-1, 3, -1, -1) + 1) / 2 - mean) / std
+    found = []
+    start = 0
+    for tap in taps:
+        end = TRUNKS[name].taps[tap] + 1
+        y = layers[start:end](y)
+        found.append(y)
+        start = end
+    return found
+
+
+def load_trunk(name: TrunkName, weights: str | None = None) -> None:
+    """Make sure, before it is used, that a trunk can be had; its weights are found or fetched now.
+
+    Raises:
+        WeightsError: the weights cannot be had.
+    """
+    _layers(name, weights, torch.device("cpu"), torch.float32)
+
+
+@functools.cache
+def _layers(name: TrunkName, weights: str | None, device: torch.device, dtype: torch.dtype) -> nn.Sequential:
+    """The frozen layers up to the deepest tap, once for each device and precision."""
+    import torchvision  # takes a second, which only users of a trunk should pay
+
+    trunk = TRUNKS[name]
+    loaded = load_weights(trunk.network, weights)
+    with torch.device("meta"):
+        built = {"alexnet": torchvision.models.alexnet, "vgg16": torchvision.models.vgg16}[name]()
+    layers: nn.Sequential = built.features[: trunk.taps[-1] + 1]
+    tensors = {key.removeprefix(trunk.network.part): tensor for key, tensor in loaded.tensors.items()}
+    try:
+        layers.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{loaded.source} does not hold the weights of '{name}': {error}") from error
+    return layers.to(device, dtype).eval().requires_grad_(False)
