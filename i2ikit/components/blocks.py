@@ -5,11 +5,14 @@ Order inside a block: reflection padding, convolution with bias, norm, activatio
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from i2ikit.registry import Spec
 
@@ -23,6 +26,7 @@ __all__ = [
     "initialise_kaiming",
     "initialise_normal",
     "initialise_xavier",
+    "keep_weights",
     "with_padding",
 ]
 
@@ -134,8 +138,28 @@ class AdaptiveResidual(nn.Module):
         return x + self.norm_second(self.conv_second(y), second)
 
 
+_KEPT: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+SPECTRAL_ITERATIONS = 15
+"""As many as torch does when it makes a layer spectrally normalised."""
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def keep_weights(module: M) -> M:
+    """The module, whose weights (loaded ones, say) no `initialise_...` changes from now on.
+
+    Frozen parameters need no mark: they are never initialised.
+    """
+    _KEPT.add(module)
+    return module
+
+
 def initialise_kaiming(module: nn.Module) -> None:
-    """Kaiming normal, fan in, gain sqrt(2), for every convolution and linear layer; biases 0."""
+    """Kaiming normal, fan in, gain sqrt(2), for every convolution and linear layer; biases 0.
+
+    This and the others leave frozen parameters and `keep_weights` modules as they are, and reach the
+    parameters behind a computed weight (spectral norm).
+    """
     _initialise(module, lambda weight: nn.init.kaiming_normal_(weight, a=0, mode="fan_in"))
 
 
@@ -150,11 +174,45 @@ def initialise_xavier(module: nn.Module, gain: float) -> None:
 
 
 def _initialise(module: nn.Module, start: Callable[[Tensor], Tensor]) -> None:
+    """Start every convolution and linear layer anew, but those that are frozen or were kept."""
+    kept = {part for whole in module.modules() if whole in _KEPT for part in whole.modules()}
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            start(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and layer not in kept:
+            _start_layer(layer, start)
+
+
+@torch.no_grad()
+def _start_layer(
+    layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, start: Callable[[Tensor], Tensor]
+) -> None:
+    own = dict(layer.named_parameters(recurse=False))
+    if parametrize.is_parametrized(layer, "weight"):
+        behind = layer.get_submodule("parametrizations.weight")
+        if any(p.requires_grad for p in behind.parameters()):
+            # The weight itself is computed: a change in place would be lost.
+            layer.weight = start(torch.empty_like(layer.weight))
+            _settle(layer)
+    elif "weight" in own or "weight_orig" in own:  # the latter: torch.nn.utils.spectral_norm
+        weight = own.get("weight", own.get("weight_orig"))
+        assert weight is not None
+        if weight.requires_grad:
+            start(weight)
+    else:
+        raise TypeError(
+            f"{type(layer).__name__} has no parameter 'weight' to initialise (it has {', '.join(own)}); use "
+            "torch.nn.utils.parametrizations, or keep_weights(layer)"
+        )
+    if "bias" in own and own["bias"].requires_grad:
+        own["bias"].zero_()
+
+
+def _settle(layer: nn.Module) -> None:
+    """Let spectral norm find the norm of the new weight: each look in training mode is one iteration."""
+    was_training = layer.training
+    layer.train()
+    for _ in range(SPECTRAL_ITERATIONS):
+        _ = layer.weight
+    layer.train(was_training)
 
 
 def with_padding(network: Callable[[Tensor], Tensor], x: Tensor, multiple: int) -> Tensor:

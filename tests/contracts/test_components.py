@@ -25,8 +25,8 @@ def registered(*kinds: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("kind", "name"), registered(*NETWORKS))
-def test_every_network_keeps_its_contract(kind: str, name: str) -> None:
-    check_component(kind, name)
+def test_every_network_keeps_its_contract(kind: str, name: str, alexnet_file: str) -> None:
+    check_component(kind, name, **({"weights": alexnet_file} if name == "projected" else {}))
 
 
 @pytest.mark.parametrize("name", registries["losses"].names())

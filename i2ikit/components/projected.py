@@ -1,0 +1,103 @@
+"""A discriminator that looks at images through a trunk that others trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from i2ikit.components.discriminators import DiscriminatorSpec
+from i2ikit.components.encoders import Width
+from i2ikit.components.trunks import TRUNKS, TrunkName, load_trunk, trunk_features
+from i2ikit.errors import ShapeError, WeightsError
+from i2ikit.registry import Setting, Spec
+
+__all__ = ["ProjectedDiscriminator"]
+
+
+class ProjectedDiscriminator(nn.Module):
+    """Small heads on the features of a frozen, pretrained trunk, beside a discriminator without one.
+
+    The trunk knows edges, textures and parts of objects, so that a few hundred steps on a few thousand
+    images are enough for the heads to tell what is wrong with a picture. Each tap of the trunk has a
+    head: a fixed random 1x1 projection, then a 3x3 and a 1x1 convolution with spectral norm.
+
+    Shapes: (N, 1 or 3, H, W) -> num_taps maps (N, 1, h, w), shallow to deep, then the maps of `beside`
+    Values: input in [-1, 1]; scores unbounded (no sigmoid).
+
+    Args:
+        trunk: "alexnet" or "vgg16".
+        num_taps: how many of the trunk's taps are looked at, from the shallowest on.
+        side: smaller images are enlarged so that their shorter side has as many pixels.
+        width: channels of a projection.
+        beside: a discriminator that sees the image itself.
+        weights: file of the trunk's weights; found or fetched when not given. They are used in training
+            only, neither trained nor saved.
+
+    Raises:
+        ShapeError: images of other than 1 or 3 channels.
+        WeightsError: at the first use, if the trunk's weights cannot be had.
+    Source: Projected GAN (arXiv 2111.01007), section 3, with the random projections across channels but
+        not those across scales; its EfficientNet is an AlexNet here, its hinge loss the recipe's loss.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        trunk: TrunkName = "alexnet",
+        num_taps: Annotated[int, Field(ge=1, le=5)] = 4,
+        side: Annotated[int, Field(ge=16, le=1024)] = 128,
+        width: Width = 64,
+        beside: DiscriminatorSpec = Spec("discriminators", "multiscale-patch"),
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        if in_channels not in (1, 3):
+            raise ShapeError(f"projected discriminator: images need 1 or 3 channels, not {in_channels}")
+        self.trunk: TrunkName = trunk
+        self.taps = range(num_taps)
+        self.side = side
+        self.weights = weights
+        self.heads = nn.ModuleList(_head(TRUNKS[trunk].channels[tap], width) for tap in self.taps)
+        self.beside: nn.Module = beside(in_channels)
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """An enlarged side that the trunk cannot see; weights that cannot be had."""
+        least = TRUNKS[options["trunk"]].least_side
+        if options["side"] < least:
+            yield f"side = {options['side']} is too small for the trunk '{options['trunk']}': {least} or more"
+        try:
+            load_trunk(options["trunk"], options["weights"])
+        except WeightsError as error:
+            yield f"the trunk '{options['trunk']}' needs its weights: {error}"
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Score maps of x (N, in_channels, H, W): of the heads, then of the discriminator beside them."""
+        features = trunk_features(self.trunk, self._enlarged(x), self.taps, self.weights)
+        scores = [head(y) for head, y in zip(self.heads, features, strict=True)]
+        return [*scores, *self.beside(x)]
+
+    def _enlarged(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        factor = self.side / min(height, width)
+        if factor <= 1:
+            return x
+        return F.interpolate(x, (round(height * factor), round(width * factor)), mode="bilinear")
+
+
+def _head(in_channels: int, width: int) -> nn.Module:
+    projection = nn.Conv2d(in_channels, width, 1, bias=False).requires_grad_(False)
+    torch.nn.init.normal_(projection.weight, 0.0, in_channels**-0.5)
+    return nn.Sequential(
+        projection,
+        spectral_norm(nn.Conv2d(width, width, 3, 1, 1)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(width, 1, 1)),
+    )
