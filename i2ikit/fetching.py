@@ -81,13 +81,17 @@ def _sdist_link(finder: PackageFinder, package: str, version: str) -> Link:
 def _download(finder: PackageFinder, link: Link, folder: Path, sha256: str | None = None) -> Path:
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    if not console.is_terminal:
-        console.print(f"Fetching {escape(link.redacted)}", highlight=False, soft_wrap=True)
+    announced = console.is_terminal  # where the bar says it
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(f"Fetching {link.filename}", total=None)
 
             def report(link: Link, completed: int, total: int | None) -> None:
+                nonlocal announced
+                if not announced:
+                    size = f" ({total / 1e6:.1f} MB)" if total else ""
+                    console.print(f"Fetching {escape(link.redacted)}{size}", highlight=False, soft_wrap=True)
+                    announced = True
                 progress.update(task, completed=completed, total=total)
 
             return finder.download(link, folder, {"sha256": [sha256]} if sha256 else None, report)

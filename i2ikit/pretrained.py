@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.markup import escape
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -107,6 +109,9 @@ def load_weights(network: Network, path: str | Path | None = None) -> Weights:
     )
     tried = []
     for place, find in places:
+        if find is _from_download:  # from here on it takes time, once
+            said = f"The weights of {network.name} are fetched once and kept in {cache_dir()}."
+            Console(stderr=True).print(escape(said), highlight=False, soft_wrap=True)
         try:
             return find(network)
         except (_AbsentError, FetchError) as error:

@@ -72,6 +72,12 @@ def test_an_sdist_comes_from_the_index_that_pip_is_configured_for(server, tmp_pa
     assert fetch(tmp_path / "to") == CONTENT
 
 
+def test_it_says_what_is_fetched_and_how_large_it_is(server, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple")
+    fetch(tmp_path / "to")
+    assert f"Fetching {server}/files/some-1.0.tar.gz (0.0 MB)" in capsys.readouterr().err
+
+
 def test_redirects_are_followed(server, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", f"{server}/moved/simple")
     assert fetch(tmp_path / "to") == CONTENT

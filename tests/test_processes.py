@@ -334,7 +334,7 @@ def test_the_documented_traffic_is_what_the_networks_hold() -> None:
             translator = recipe.translator(ImageSpec({"a": 3, "b": 3}, size))
         for phase in translator.phases():
             counts = {
-                role: sum(p.numel() for p in network.parameters())
+                role: sum(p.numel() for p in network.parameters() if p.requires_grad)
                 for role, network in translator.networks.items()
                 if any(network is trained for trained in phase.trains)
             }

@@ -456,11 +456,17 @@ def test_a_step_in_micro_batches_is_that_of_the_whole_batch(folders: Path, tmp_p
             assert line == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 4])
-def test_resuming_is_bit_exact(folders: Path, tmp_path: Path, one_thread: None, stop: int) -> None:
-    """In mid-epoch too: 6 pictures, batches of 2, 5 steps."""
+@pytest.mark.parametrize(("stop", "discriminator"), [(1, None), (2, None), (4, None), (2, "projected")])
+def test_resuming_is_bit_exact(
+    folders: Path, tmp_path: Path, one_thread: None, stop: int, discriminator: str | None, alexnet_file: str
+) -> None:
+    """In mid-epoch too: 6 pictures, batches of 2, 5 steps; spectral norm goes on where it was."""
     whole = ("training.steps=5", "training.checkpoint_every=1", "training.keep=9", "optimizer.decay=linear")
-    overrides = (*whole, "optimizer.decay_steps=2", "translator.style_encoder.norm=bn")
+    overrides = [*whole, "optimizer.decay_steps=2", "translator.style_encoder.norm=bn"]
+    if discriminator:
+        overrides.append(
+            f"translator.discriminator={{name='{discriminator}', weights='{alexnet_file}', width=4}}"
+        )
     recipe = tiny_recipe(folders, *overrides)
     run(recipe, tmp_path / "whole")
     run(recipe, tmp_path / "parts")
