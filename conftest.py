@@ -22,7 +22,7 @@ NOT_RUN = (
     *("pip install", "git clone", "cd ", "tensorboard", "make ", "python -m pytest", "bash "),
     "i2ikit run bicyclegan --set data.name=side-by-side",
     "i2ikit compare runs/table",
-    "i2ikit eval runs/bn --metric lpips-to-target",
+    "i2ikit eval runs/new-s0",
     "torchrun --nnodes",
     "accelerate launch",
     "python -m tests",

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
+from torchvision.models import AlexNet
 
 from i2ikit.components.norms import BatchNorm
 from i2ikit.data import shares
@@ -44,6 +46,7 @@ SMALL = {
     ),
     "bicyclegan": (
         *NARROW["bicyclegan"],
+        "translator.encoder.norm=in",
         "translator.generator.num_downsample=4",
         "translator.encoder.num_blocks=3",
         "translator.discriminator.num_layers=2",
@@ -89,6 +92,11 @@ def cases() -> Iterator[Case]:
         f"translator.weights.generator.{name}=0" for name in ("image_recon", "style_recon", "cycle_recon")
     )
     yield Case("munit", silent, 3, torch.float64)
+    # Spectral norm takes a step at each look, of which each process has as many.
+    beside = "{name='multiscale-patch', width=4, num_layers=2, num_scales=2}"
+    through = f"{{name='projected', width=4, side=32, beside={beside}, weights='TRUNK'}}"
+    yield Case("munit", (f"translator.discriminator={through}",), 3, torch.float64)
+    yield Case("bicyclegan", ("translator.encoder.norm=bn",), 3, torch.float64)
     yield Case("unit", (), 3, torch.float64)
     yield Case("cyclegan-noise", (), 3, torch.float64)
 
@@ -97,7 +105,8 @@ def new_state(case: Case, seed: int, folder: Path) -> TrainingState:
     """The method in its narrow form, with initial weights that depend on the seed alone."""
     data = ("data.name=folders", f'data.root="{folders(folder)}"', f"data.size={SIDE}", "data.paired=true")
     options = (f"seed={seed}", "training.precision=fp32", "training.batch_size=8", "optimizer.decay=none")
-    recipe = load_recipe(case.recipe, [*data, *options, *SMALL[case.recipe], *case.overrides])
+    own = [text.replace("TRUNK", str(trunk(folder))) for text in case.overrides]
+    recipe = load_recipe(case.recipe, [*data, *options, *SMALL[case.recipe], *own])
     translator = new_translator(recipe, ImageSpec({"a": 3, "b": 3}, SIDE)).to(case.dtype)
     return build(translator, recipe.optimizers, new_accelerator("fp32", folder), steps=100)
 
@@ -105,6 +114,15 @@ def new_state(case: Case, seed: int, folder: Path) -> TrainingState:
 def folders(folder: Path) -> Path:
     """Some images: a recipe is not valid without."""
     return folder / "data" if (folder / "data").exists() else make_folders(folder / "data")
+
+
+def trunk(folder: Path) -> Path:
+    """A file of random weights of AlexNet, the same in every process."""
+    file = folder / "alexnet.safetensors"
+    if not file.exists():
+        torch.manual_seed(1)
+        save_file({f"features.{k}": v for k, v in AlexNet().features.state_dict().items()}, file)
+    return file
 
 
 def step(state: TrainingState, case: Case, seed: int, t: int, group: Processes) -> dict[str, float]:

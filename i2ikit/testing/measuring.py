@@ -47,6 +47,8 @@ class Drawings:
             x[:, top : size - left, left : size - top] = colour
         for row in (slice(top, top + 2), slice(size - left - 2, size - left)):
             x[:, row, left : size - top] = -1
+        for column in (slice(left, left + 2), slice(size - top - 2, size - top)):
+            x[:, top : size - left, column] = -1
         return x
 
     def name(self, split: str, domain: str, index: int) -> str:
