@@ -141,7 +141,7 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 def _load(run: Path) -> _Run:
     translator = load_translator(run)
-    recipe = load_recipe(run / RESOLVED)
+    recipe = load_recipe(run / RESOLVED, processes=None)
     data: Dataset = recipe.data()
     parameters = sum(
         p.numel() for role in translator.generative for p in translator.networks[role].parameters()

@@ -154,13 +154,14 @@ class Recipe:
         return tomli_w.dumps(_without_none(table), multiline_strings=False)
 
 
-def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: int = 1) -> Recipe:
+def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: int | None = 1) -> Recipe:
     """Read and check a recipe.
 
     Args:
         source: a path, the name of a recipe that ships with i2ikit, or `package/name`.
         overrides: `key.path=VALUE` each; VALUE is TOML, else a string.
-        processes: how many will share out each batch.
+        processes: how many will share out each batch; None: nothing will be trained here, so that what
+            only training needs (a GPU for fp16, say) is not checked.
 
     Raises:
         RecipeError: with every problem, each with its path and the nearest valid spelling.
@@ -296,20 +297,22 @@ def override(table: dict[str, Any], text: str) -> Problem | None:
     return None
 
 
-def _check(table: dict[str, Any], name: str, processes: int) -> tuple[Recipe | None, list[Problem]]:
+def _check(
+    table: dict[str, Any], name: str, processes: int | None
+) -> tuple[Recipe | None, list[Problem]]:
     sections = ("data", "translator", "optimizer")
     # [versions] of a resolved.toml is a record, not a choice.
     top = {key: value for key, value in table.items() if key not in (*sections, "versions")}
     rest, problems = validated(TopLevel, top, "", "a recipe", sections)
-    setting = _batch_setting(table, processes)
+    setting = None if processes is None else _batch_setting(table, processes)
     data, found = _section(table, "data", DATA, setting)
     problems += found
-    setting = setting if found else _image_setting(data, setting)
+    setting = setting if found or setting is None else _image_setting(data, setting)
     translator, found = _section(table, "translator", METHOD, setting)
     problems += found
     optimizers, found = _check_optimizers(table.get("optimizer", {}), translator)
     problems += found
-    if rest:
+    if rest and processes is not None:
         problems += _check_machine(TrainingOptions(**rest["training"]), translator, processes)
     if problems:
         return None, problems

@@ -401,7 +401,7 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
         return {name: noise.to(state.accelerator.device) for name, noise in draws.items()}
 
     step = first
-    if first == 0:
+    if first == 0 and options.sample_every:
         _look(run, step, log)
     places = [place for share in mine for place in share]
     batches = training_batches(

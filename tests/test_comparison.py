@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,20 @@ def test_other_weights_are_measured_anew(tmp_path: Path) -> None:
     assert after.rows[0][1] != before.rows[0][1]
     assert after.rows[1] == before.rows[1]
     assert "These runs were trained on different numbers of images." in after.notes
+
+
+def test_a_run_that_could_not_be_trained_here_is_compared(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fp16 needs a GPU to train; its weights do not. So does a batch for many processes."""
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(runs[0], elsewhere)
+    resolved = elsewhere / RESOLVED
+    text = resolved.read_text().replace('precision = "fp32"', 'precision = "fp16"')
+    resolved.write_text(re.sub("accumulation = .*", "accumulation = 8", text))
+    assert 'precision = "fp16"' in resolved.read_text()
+    compare([elsewhere, runs[1]], to=None, seed=0)
 
 
 def test_runs_on_different_data_are_said_to_be(runs: list[Path], tmp_path: Path) -> None:

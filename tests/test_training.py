@@ -389,6 +389,13 @@ def test_a_run_leaves_everything_that_the_docs_promise(folders: Path, tmp_path: 
     assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2]
 
 
+def test_no_pictures_before_the_end_where_the_recipe_wants_none(folders: Path, tmp_path: Path) -> None:
+    """`sample_every = 0` means at the end only, so not at the start either."""
+    run(tiny_recipe(folders, "training.sample_every=0"), tmp_path / "run")
+    pictures = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
+    assert pictures == ["step-000002-b2a.png", "step-000002.png"]
+
+
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(
     folders: Path, tmp_path: Path, one_thread: None
 ) -> None:
