@@ -1,0 +1,1 @@
+"""A run folder of an earlier version, and what made it."""
