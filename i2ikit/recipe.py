@@ -297,9 +297,7 @@ def override(table: dict[str, Any], text: str) -> Problem | None:
     return None
 
 
-def _check(
-    table: dict[str, Any], name: str, processes: int | None
-) -> tuple[Recipe | None, list[Problem]]:
+def _check(table: dict[str, Any], name: str, processes: int | None) -> tuple[Recipe | None, list[Problem]]:
     sections = ("data", "translator", "optimizer")
     # [versions] of a resolved.toml is a record, not a choice.
     top = {key: value for key, value in table.items() if key not in (*sections, "versions")}
