@@ -27,9 +27,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 import i2ikit
-from i2ikit.data import DATA
-from i2ikit.discovery import ALLOWLIST, CORE, normalised, package_recipes, recipe_files, survey
+from i2ikit.data.all import DATA
 from i2ikit.errors import ComponentError, Problem, RecipeError, did_you_mean
+from i2ikit.packages.survey import ALLOWLIST, CORE, normalised, package_recipes, recipe_files, survey
 from i2ikit.registry import Setting, Slot, Spec, check, datasets, registries, translators, validated
 from i2ikit.translator import METHOD, Translator
 

@@ -22,8 +22,8 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from i2ikit.discovery import ALLOWLIST, CORE, KINDS, Entry, normalised, survey
 from i2ikit.errors import ComponentError, I2IKitError, Problem, did_you_mean
+from i2ikit.packages.survey import ALLOWLIST, CORE, KINDS, Entry, normalised, survey
 
 __all__ = [
     "Checked",

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torchvision.models import AlexNet, vgg
 
 from i2ikit.errors import WeightsError
-from i2ikit.pretrained import Network, Weights, load_weights
+from i2ikit.pretrained.weights import Network, Weights, load_weights
 from i2ikit.recipe import Recipe, load_recipe
 
 

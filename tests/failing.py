@@ -14,7 +14,8 @@ import signal
 import sys
 import time
 
-from i2ikit import cli, processes, training
+from i2ikit import processes, training
+from i2ikit.cli import main as cli
 from i2ikit.errors import DataError
 
 REAL_STEP = training.train_step

@@ -12,7 +12,7 @@ from PIL import Image
 
 from i2ikit import comparison
 from i2ikit.checkpoints import save_weights
-from i2ikit.cli import _guarded, app
+from i2ikit.cli.main import _guarded, app
 from i2ikit.comparison import check_page, compare, write_page
 from i2ikit.errors import RunError
 from i2ikit.recipe import load_recipe

@@ -28,7 +28,7 @@ def test_the_wheel_holds_package_plugins_and_recipes_and_nothing_else(wheel: Pat
     assert {t for t in tops if not t.endswith(".dist-info")} == {"i2ikit", *plugins}
     assert {"i2ikit/recipes/munit.toml", "i2ikit/recipes/munit-paper.toml", "i2ikit/py.typed"} <= set(names)
     templates = {path.name for path in (REPOSITORY / "i2ikit" / "templates").glob("*.*")}
-    assert {f"i2ikit/templates/{name}" for name in templates} <= set(names)
+    assert {f"i2ikit/packages/templates/{name}" for name in templates} <= set(names)
 
 
 def test_the_installed_wheel_works_outside_a_checkout(wheel: Path, tmp_path: Path) -> None:

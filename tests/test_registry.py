@@ -15,8 +15,8 @@ from torch import nn
 
 from i2ikit import registry as registry_module
 from i2ikit.components.norms import InstanceNorm, NormSpec
-from i2ikit.discovery import KINDS, Entry, Survey
 from i2ikit.errors import ComponentError
+from i2ikit.packages.survey import KINDS, Entry, Survey
 from i2ikit.registry import Registry, Setting, Slot, Spec, check, encoders, norms, registries
 
 NORM = Slot("norms", ("channels",))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from i2ikit.data import Folders
+from i2ikit.data.all import Folders
 from i2ikit.registry import check
 from i2ikit.sampling import sample_grid, sheet
 from i2ikit.translator import METHOD

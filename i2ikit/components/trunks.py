@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from i2ikit.errors import WeightsError
-from i2ikit.pretrained import ALEXNET, VGG16, Network, load_weights
+from i2ikit.pretrained.weights import ALEXNET, VGG16, Network, load_weights
 
 __all__ = ["TRUNKS", "Trunk", "TrunkName", "load_trunk", "trunk_features"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from i2ikit.metrics.perceptual import NETWORKS, Trunk, Versions, cautions, distances, origin, too_small
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, compared_with_real
-from i2ikit.pretrained import load_weights
+from i2ikit.pretrained.weights import load_weights
 from i2ikit.registry import Setting
 from i2ikit.sampling import sheet
 from i2ikit.translator import other

@@ -16,11 +16,11 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from i2ikit.cache import progress_over
 from i2ikit.components.trunks import TRUNKS, TrunkName, trunk_features
 from i2ikit.errors import DataError, WeightsError
 from i2ikit.metrics.subject import Count, Measured, Subject
-from i2ikit.pretrained import INCEPTION, Weights, load_weights
+from i2ikit.pretrained.cache import progress_over
+from i2ikit.pretrained.weights import INCEPTION, Weights, load_weights
 
 __all__ = ["FID", "KID"]
 

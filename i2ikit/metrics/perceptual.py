@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from i2ikit.errors import DataError, WeightsError
-from i2ikit.pretrained import ALEXNET, SQUEEZENET, VGG16, Weights
+from i2ikit.pretrained.weights import ALEXNET, SQUEEZENET, VGG16, Weights
 from i2ikit.registry import Setting
 
 __all__ = [

@@ -15,10 +15,10 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from i2ikit.cache import progress_over
-from i2ikit.data import Dataset
+from i2ikit.data.all import Dataset
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError, I2IKitError, WeightsError
+from i2ikit.pretrained.cache import progress_over
 from i2ikit.registry import Slot
 from i2ikit.sampling import distinct_test_indices, random_styles
 from i2ikit.translator import Translator, other

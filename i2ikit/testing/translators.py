@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from i2ikit.data import shares
+from i2ikit.data.all import shares
 from i2ikit.draws import normal_draws
 from i2ikit.processes import processes
 from i2ikit.recipe import OptimizerOptions, Precision, load_recipe

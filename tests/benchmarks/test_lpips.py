@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from i2ikit.metrics.perceptual import NETWORKS, PerceptualDistance
-from i2ikit.pretrained import load_weights
+from i2ikit.pretrained.weights import load_weights
 
 SAMPLES = 20
 PAIRS = torch.triu_indices(SAMPLES, SAMPLES, 1).tolist()

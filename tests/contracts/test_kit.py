@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.backends import mkldnn
 from torch.nn import functional as F
 
-from i2ikit.discovery import survey
 from i2ikit.metrics.subject import Measured, Subject
+from i2ikit.packages.survey import survey
+from i2ikit.packages.templates.datasets import MyPlugin as Circles
+from i2ikit.packages.templates.translators import MyPlugin as Small
 from i2ikit.registry import encoders, norms, translators
-from i2ikit.templates.datasets import MyPlugin as Circles
-from i2ikit.templates.translators import MyPlugin as Small
 from i2ikit.testing import (
     check_adaptive_norm,
     check_adversarial_loss,
@@ -36,7 +36,7 @@ from i2ikit.testing import (
 )
 from i2ikit.testing.translators import _check_declarations
 from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase
-from tests.packages import put
+from tests.fake_packages import put
 
 Made = Callable[[Tensor], Tensor]
 
@@ -598,7 +598,7 @@ def test_a_method_that_only_this_process_knows_cannot_run_in_two() -> None:
 
 
 BATCHY = '''
-from i2ikit.templates.translators import MyPlugin
+from i2ikit.packages.templates.translators import MyPlugin
 
 class Batchy(MyPlugin):
     """Divides by what the whole batch has: two processes do otherwise than one."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2ikit.discovery import recipe_files
+from i2ikit.packages.survey import recipe_files
 from i2ikit.recipe import load_recipe
 from i2ikit.registry import (
     Spec,

@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from i2ikit.data import Folders
+from i2ikit.data.all import Folders
 from i2ikit.metrics.diversity import LPIPSDiversity
 from i2ikit.metrics.perceptual import NETWORKS, PerceptualDistance
 from i2ikit.metrics.subject import METRIC
-from i2ikit.pretrained import load_weights
+from i2ikit.pretrained.weights import load_weights
 from i2ikit.registry import Setting, check
 from tests.metrics.conftest import outline_folders
 

@@ -17,7 +17,7 @@ from i2ikit.errors import DataError, WeightsError
 from i2ikit.metrics import fidelity
 from i2ikit.metrics.fidelity import FID, KID
 from i2ikit.metrics.subject import Subject
-from i2ikit.pretrained import INCEPTION
+from i2ikit.pretrained.weights import INCEPTION
 
 
 class FourFeatures(nn.Module):

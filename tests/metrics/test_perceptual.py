@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from i2ikit.errors import DataError, WeightsError
 from i2ikit.metrics.perceptual import LEAST_SIDE, NETWORKS, PerceptualDistance
-from i2ikit.pretrained import load_weights
+from i2ikit.pretrained.weights import load_weights
 
 BUILDERS = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
 COMBINATIONS = [(trunk, version) for trunk in BUILDERS for version in ("0.0", "0.1")]

@@ -8,7 +8,7 @@ import torch
 from i2ikit.errors import DataError
 from i2ikit.metrics.perceptual import NETWORKS, PerceptualDistance
 from i2ikit.metrics.target import LPIPSToTarget
-from i2ikit.pretrained import load_weights
+from i2ikit.pretrained.weights import load_weights
 
 
 @torch.no_grad()

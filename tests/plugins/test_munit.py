@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2ikit import pretrained
 from i2ikit.draws import normal_draws
 from i2ikit.errors import FetchError, RecipeError
+from i2ikit.pretrained import weights as pretrained
 from i2ikit.training import new_translator
 from i2ikit.translator import ImageSpec
 from tests.conftest import tiny_recipe

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from i2ikit import cli
-from i2ikit.discovery import KINDS
+from i2ikit.cli import main as cli
+from i2ikit.packages.survey import KINDS
 from tests.conftest import TINY, tiny_recipe
 
 
@@ -230,7 +230,7 @@ def test_new_plugin_says_what_it_wrote_and_what_to_type_next(tmp_path: Path) -> 
 def test_help_and_list_do_not_import_torch(arguments: list[str]) -> None:
     code = (
         "import sys; sys.argv = ['i2ikit', *sys.argv[1:]]\n"
-        "from i2ikit.cli import main\n"
+        "from i2ikit.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as e: assert not e.code\n"
         "assert 'torch' not in sys.modules"

@@ -1,6 +1,6 @@
 """Whether components can be loaded, tried in a process of its own: an import may do anything, such as end it.
 
-    python -m i2ikit.loading < KEYS
+    python -m i2ikit.packages.import_check < KEYS
 
 is that process: it answers each `[kind, package, name]` of a JSON list with a line.
 """
@@ -15,8 +15,8 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from i2ikit.discovery import KINDS, Entry
 from i2ikit.errors import ComponentError
+from i2ikit.packages.survey import KINDS, Entry
 from i2ikit.registry import lacking, registries
 
 __all__ = ["Failures", "key", "load_failures"]
@@ -61,7 +61,7 @@ class _Child:
     """A process that loads one component after the other."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
-        command = [sys.executable, "-m", "i2ikit.loading"]
+        command = [sys.executable, "-m", "i2ikit.packages.import_check"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._talk, args=(json.dumps(keys),), daemon=True).start()
@@ -102,7 +102,7 @@ class _Child:
 
 def failure(kind: str, package: str, name: str) -> str:
     """Why a component cannot be used; "" if it can."""
-    from i2ikit.data import DATA
+    from i2ikit.data.all import DATA
     from i2ikit.metrics.subject import METRIC
     from i2ikit.translator import METHOD
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from i2ikit import pretrained
 from i2ikit.errors import FetchError, WeightsError
-from i2ikit.pretrained import ALEXNET, VGG16, Network, load_weights
+from i2ikit.pretrained import weights as pretrained
+from i2ikit.pretrained.weights import ALEXNET, VGG16, Network, load_weights
 
 KERNELS = {ALEXNET: ((11, 3, 64), (5, 64, 192)), VGG16: ((3, 3, 64), (3, 64, 64))}
 

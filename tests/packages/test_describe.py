@@ -13,14 +13,14 @@ from pydantic import Field
 from torch import nn
 
 from i2ikit.components.norms import NormSpec
-from i2ikit.data import DATA
+from i2ikit.data.all import DATA
 from i2ikit.metrics.subject import METRIC
+from i2ikit.packages.describe import argument_notes, describe, pages, toml_value, type_text, without_arguments
 from i2ikit.recipe import override
-from i2ikit.reference import argument_notes, describe, pages, toml_value, type_text, without_arguments
 from i2ikit.registry import Slot, Spec, check, norms, registries, schema_of
 from i2ikit.translator import METHOD
 
-PAGES = Path(__file__).parents[1] / "docs" / "reference"
+PAGES = Path(__file__).parents[2] / "docs" / "reference"
 
 
 def test_the_pages_in_docs_are_what_signatures_say() -> None:

@@ -20,8 +20,8 @@ from rich.table import Table
 import i2ikit
 
 if TYPE_CHECKING:
-    from i2ikit.inventory import Complaint, Offer
-    from i2ikit.reference import Option
+    from i2ikit.packages.describe import Option
+    from i2ikit.packages.inventory import Complaint, Offer
 
 __all__ = ["doctor", "list_", "new_plugin", "show"]
 
@@ -41,8 +41,8 @@ def list_(
     Names and summaries are read from files: nothing is imported, unless with --load. A name marked ! is
     offered by another package too, one marked x cannot be loaded.
     """
-    from i2ikit.discovery import KINDS, kind_named
-    from i2ikit.inventory import complaints, offers, recipes
+    from i2ikit.packages.inventory import complaints, offers, recipes
+    from i2ikit.packages.survey import KINDS, kind_named
 
     wants_recipes = kind in (None, "recipes", "recipe")
     kinds = [] if kind and wants_recipes else [kind_named(kind)] if kind else list(KINDS)
@@ -86,8 +86,8 @@ def _wide() -> Console:
 
 def show(kind: KindOption, name: Annotated[str, typer.Argument(help="As `i2ikit list` shows it.")]) -> None:
     """Show a component: what it does, its options, where its source is, and TOML to paste."""
-    from i2ikit.discovery import kind_named
-    from i2ikit.reference import describe
+    from i2ikit.packages.describe import describe
+    from i2ikit.packages.survey import kind_named
 
     found = describe(kind_named(kind), name)
 
@@ -131,7 +131,7 @@ def doctor() -> None:
     """Import every component and say what is wrong with which package; exit code 1 if anything is."""
     import torch
 
-    from i2ikit.inventory import complaints, offers
+    from i2ikit.packages.inventory import complaints, offers
 
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, {device}"
@@ -159,8 +159,8 @@ def new_plugin(
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="./NAME if not given.")] = None,
 ) -> None:
     """Write a small package that offers a component of yours, with a recipe and a test."""
-    from i2ikit.discovery import kind_named
-    from i2ikit.scaffold import write_plugin
+    from i2ikit.packages.scaffold import write_plugin
+    from i2ikit.packages.survey import kind_named
 
     folder = out or Path(name)
     written = write_plugin(name, kind_named(kind), folder)

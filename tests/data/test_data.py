@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from i2ikit.data import (
+from i2ikit.data.all import (
     Dataset,
     Folders,
     SideBySide,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from i2ikit.discovery import Survey, recipe_files, survey
+from i2ikit.packages.survey import Survey, recipe_files, survey
 from i2ikit.registry import registries
 from tests.conftest import TINY, make_folders
-from tests.packages import BROKEN, DAMAGED, METADATA, NORM, norm, put, put_broken, put_damaged
+from tests.fake_packages import BROKEN, DAMAGED, METADATA, NORM, norm, put, put_broken, put_damaged
 
 
 @pytest.fixture

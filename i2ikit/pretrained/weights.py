@@ -26,9 +26,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from i2ikit.cache import cache_dir, kept
 from i2ikit.errors import FetchError, WeightsError
-from i2ikit.fetching import fetch_sdist, fetch_url
+from i2ikit.pretrained.cache import cache_dir, kept
+from i2ikit.pretrained.fetching import fetch_sdist, fetch_url
 
 __all__ = ["ALEXNET", "INCEPTION", "SQUEEZENET", "VGG16", "Network", "Weights", "load_weights"]
 

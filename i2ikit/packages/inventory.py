@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from i2ikit.discovery import ALLOWLIST, CORE, KINDS, Entry, Fault, package_recipes, recipe_files, survey
 from i2ikit.errors import did_you_mean
-from i2ikit.loading import key, load_failures
+from i2ikit.packages.import_check import key, load_failures
+from i2ikit.packages.summaries import recipe_summary, summary
+from i2ikit.packages.survey import ALLOWLIST, CORE, KINDS, Entry, Fault, package_recipes, recipe_files, survey
 from i2ikit.registry import registries
-from i2ikit.summaries import recipe_summary, summary
 
 __all__ = ["Complaint", "Offer", "complaints", "offers", "recipes"]
 

@@ -16,11 +16,11 @@ import torch
 import webdataset
 from PIL import Image
 
-from i2ikit import shards
-from i2ikit.data import shares, training_batches
+from i2ikit.data import shards
+from i2ikit.data.all import shares, training_batches
+from i2ikit.data.shards import Shards
 from i2ikit.errors import DataError, RecipeError
 from i2ikit.recipe import Recipe
-from i2ikit.shards import Shards
 from tests.conftest import tiny_recipe
 from tests.test_training import metrics, run
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from i2ikit.errors import FetchError
-from i2ikit.fetching import fetch_sdist, fetch_url
+from i2ikit.pretrained.fetching import fetch_sdist, fetch_url
 
 CONTENT = b"a source distribution"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -22,11 +22,11 @@ from rich.markup import escape
 from rich.table import Table
 
 import i2ikit
+from i2ikit.cli.packages import doctor, list_, new_plugin, show
 from i2ikit.errors import I2IKitError, ProcessError, RunError
-from i2ikit.plugin_commands import doctor, list_, new_plugin, show
 
 if TYPE_CHECKING:
-    from i2ikit.data import Dataset
+    from i2ikit.data.all import Dataset
     from i2ikit.metrics.subject import Measured
     from i2ikit.processes import Processes
     from i2ikit.recipe import Recipe

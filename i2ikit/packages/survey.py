@@ -23,7 +23,7 @@ from pathlib import Path
 import entrypoints
 
 from i2ikit.errors import ComponentError, did_you_mean
-from i2ikit.summaries import module_spec
+from i2ikit.packages.summaries import module_spec
 
 __all__ = [
     "ALLOWLIST",
@@ -169,7 +169,7 @@ def recipe_files() -> dict[str, Path]:
 
     A package's recipes are the TOML files in a folder `recipes` inside its import package.
     """
-    beside = Path(__file__).parent
+    beside = Path(__file__).parents[1]
     checkout = [beside.parent] if (beside.parent / "pyproject.toml").is_file() else []
     ours = [file for folder in (beside, *checkout) for file in _recipes_in(folder)]
     files = {file.stem: file for file in ours}

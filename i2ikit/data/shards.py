@@ -21,8 +21,7 @@ from pydantic import Field
 from torch import Tensor
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
-from i2ikit.cache import progress_over
-from i2ikit.data import (
+from i2ikit.data.all import (
     IMAGE_ENDINGS,
     SPLITS,
     LoadSide,
@@ -34,6 +33,7 @@ from i2ikit.data import (
 )
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
+from i2ikit.pretrained.cache import progress_over
 from i2ikit.registry import Setting
 from i2ikit.translator import ImageSpec
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from i2ikit.discovery import survey
-from i2ikit.summaries import recipe_summary, summary
+from i2ikit.packages.summaries import recipe_summary, summary
+from i2ikit.packages.survey import survey
 
 FAILS = 'raise RuntimeError("imported")\n'
 

@@ -1,6 +1,6 @@
 """What a component or a section of a recipe takes, from its signature: the pages of `docs/reference/`.
 
-    python -m i2ikit.reference docs/reference
+    python -m i2ikit.packages.describe docs/reference
 
 writes a page for each kind of component and one for the keys of recipes.
 """
@@ -24,8 +24,8 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from i2ikit.discovery import CORE, KINDS, Entry
 from i2ikit.errors import ComponentError
+from i2ikit.packages.survey import CORE, KINDS, Entry
 from i2ikit.recipe import OptimizerOptions, TopLevel, TrainingOptions
 from i2ikit.registry import LossWeights, Slot, Spec, fits, registries, schema_of
 

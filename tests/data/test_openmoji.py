@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2ikit.data import Dataset
+from i2ikit.data.all import Dataset
+from i2ikit.data.openmoji import OpenMoji, held_out
 from i2ikit.draws import counted_generator
-from i2ikit.openmoji import OpenMoji, held_out
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from i2ikit import loading
-from i2ikit.discovery import survey
-from i2ikit.loading import load_failures
+from i2ikit.packages import import_check as loading
+from i2ikit.packages.import_check import load_failures
+from i2ikit.packages.survey import survey
 from i2ikit.registry import norms
-from tests.packages import NORM, norm, put
+from tests.fake_packages import NORM, norm, put
 
 WORST = {
     "leaves": ("import os; os._exit(0)\n", "which ended the process with exit code 0 when it was loaded"),

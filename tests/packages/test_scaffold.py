@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from i2ikit.discovery import KINDS
 from i2ikit.errors import ComponentError
-from i2ikit.scaffold import write_plugin
+from i2ikit.packages.scaffold import write_plugin
+from i2ikit.packages.survey import KINDS
 from tests.conftest import PIP_INSTALL
 
 

@@ -1,0 +1,1 @@
+"""Datasets, and batches in counted order."""

@@ -1,0 +1,1 @@
+"""Networks that others trained, and how their weights are had."""
