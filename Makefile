@@ -21,4 +21,4 @@ docs:
 	python -m pytest README.md docs
 
 reference:
-	python -m i2ikit.packages.describe docs/reference
+	python -m i2ikit.packages.reference docs/reference

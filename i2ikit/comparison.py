@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from i2ikit.checkpoints import load_translator, trained_steps
-from i2ikit.data.all import Dataset
+from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
 from i2ikit.metrics.subject import Subject

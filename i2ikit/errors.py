@@ -31,6 +31,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "did_you_mean",
+    "in_one_line",
 ]
 
 
@@ -112,3 +113,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     near = near or [other for other in known if sorted(other) == sorted(word)]  # `rl` for `lr`
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception in one line."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # its __str__ is part of what is broken
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
+from i2ikit.checking import check
 from i2ikit.checkpoints import load_translator, trained_images, trained_steps
 from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
 from i2ikit.metrics.subject import METRIC, Measured, Metric, Share, Subject
 from i2ikit.processes import processes
 from i2ikit.recipe import load_data_spec, override
-from i2ikit.registry import Setting, Spec, check
+from i2ikit.registry import Setting, Spec
 from i2ikit.runs import RESOLVED, WEIGHTS
 from i2ikit.translator import chosen_target, direction
 

@@ -27,10 +27,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 import i2ikit
-from i2ikit.data.all import DATA
+from i2ikit.checking import check, validated
+from i2ikit.data.dataset import DATA
 from i2ikit.errors import ComponentError, Problem, RecipeError, did_you_mean
-from i2ikit.packages.survey import ALLOWLIST, CORE, normalised, package_recipes, recipe_files, survey
-from i2ikit.registry import Setting, Slot, Spec, check, datasets, registries, translators, validated
+from i2ikit.packages.entry import CORE, normalised
+from i2ikit.packages.recipes import package_recipes, recipe_files
+from i2ikit.packages.survey import ALLOWLIST, survey
+from i2ikit.registry import Setting, Slot, Spec, datasets, registries, translators
 from i2ikit.translator import METHOD, Translator
 
 __all__ = [

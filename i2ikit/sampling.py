@@ -12,7 +12,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from i2ikit.data.all import Dataset, to_picture
+from i2ikit.data.dataset import Dataset
+from i2ikit.data.images import to_picture
 from i2ikit.draws import counted_generator
 from i2ikit.translator import Reconstructing, StyleEncoding, Translator, other
 

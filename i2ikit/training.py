@@ -25,7 +25,8 @@ from rich.console import Console
 from torch import Tensor
 
 from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint, save_weights
-from i2ikit.data.all import Dataset, shares, training_batches
+from i2ikit.data.batches import shares, training_batches
+from i2ikit.data.dataset import Dataset
 from i2ikit.draws import counted_seed, normal_draws
 from i2ikit.errors import TrainingError
 from i2ikit.processes import Processes, processes

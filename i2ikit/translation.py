@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from i2ikit.checkpoints import load_translator, trained_images
-from i2ikit.data.all import load_image, to_picture
+from i2ikit.data.images import load_image, to_picture
 from i2ikit.errors import RunError
 from i2ikit.sampling import random_styles, sheet
 from i2ikit.translator import StyleEncoding, chosen_target, other

@@ -21,7 +21,7 @@ from torch import Tensor
 from torchvision.models import AlexNet
 
 from i2ikit.components.norms import BatchNorm
-from i2ikit.data.all import shares
+from i2ikit.data.batches import shares
 from i2ikit.draws import normal_draws
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import load_recipe

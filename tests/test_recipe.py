@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 
 from i2ikit.errors import RecipeError
-from i2ikit.packages.survey import recipe_files
+from i2ikit.packages.recipes import recipe_files
 from i2ikit.recipe import find_recipe, load_recipe
 
 RECIPES = sorted(path for name, path in recipe_files().items() if "/" not in name)

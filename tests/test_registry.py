@@ -14,10 +14,12 @@ from pydantic import BaseModel, Field
 from torch import nn
 
 from i2ikit import registry as registry_module
+from i2ikit.checking import check
 from i2ikit.components.norms import InstanceNorm, NormSpec
 from i2ikit.errors import ComponentError
-from i2ikit.packages.survey import KINDS, Entry, Survey
-from i2ikit.registry import Registry, Setting, Slot, Spec, check, encoders, norms, registries
+from i2ikit.packages.entry import KINDS, Entry
+from i2ikit.packages.survey import Survey
+from i2ikit.registry import Registry, Setting, Slot, Spec, encoders, norms, registries
 
 NORM = Slot("norms", ("channels",))
 ENCODER = Slot("encoders", ("in_channels",))

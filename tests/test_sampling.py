@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from i2ikit.data.all import Folders
-from i2ikit.registry import check
+from i2ikit.checking import check
+from i2ikit.data.folders import Folders
 from i2ikit.sampling import sample_grid, sheet
 from i2ikit.translator import METHOD
 from tests.metrics.conftest import Painter, outline_folders

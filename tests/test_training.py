@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from i2ikit.checkpoints import load_checkpoint, load_translator, newest_checkpoint, save_checkpoint
-from i2ikit.data.all import training_batches
+from i2ikit.data.batches import training_batches
 from i2ikit.draws import normal_draws
 from i2ikit.errors import RunError, TrainingError
 from i2ikit.metrics.style import DiversityProbe

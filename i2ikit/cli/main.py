@@ -26,7 +26,7 @@ from i2ikit.cli.packages import doctor, list_, new_plugin, show
 from i2ikit.errors import I2IKitError, ProcessError, RunError
 
 if TYPE_CHECKING:
-    from i2ikit.data.all import Dataset
+    from i2ikit.data.dataset import Dataset
     from i2ikit.metrics.subject import Measured
     from i2ikit.processes import Processes
     from i2ikit.recipe import Recipe

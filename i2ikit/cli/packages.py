@@ -41,8 +41,8 @@ def list_(
     Names and summaries are read from files: nothing is imported, unless with --load. A name marked ! is
     offered by another package too, one marked x cannot be loaded.
     """
+    from i2ikit.packages.entry import KINDS, kind_named
     from i2ikit.packages.inventory import complaints, offers, recipes
-    from i2ikit.packages.survey import KINDS, kind_named
 
     wants_recipes = kind in (None, "recipes", "recipe")
     kinds = [] if kind and wants_recipes else [kind_named(kind)] if kind else list(KINDS)
@@ -87,7 +87,7 @@ def _wide() -> Console:
 def show(kind: KindOption, name: Annotated[str, typer.Argument(help="As `i2ikit list` shows it.")]) -> None:
     """Show a component: what it does, its options, where its source is, and TOML to paste."""
     from i2ikit.packages.describe import describe
-    from i2ikit.packages.survey import kind_named
+    from i2ikit.packages.entry import kind_named
 
     found = describe(kind_named(kind), name)
 
@@ -159,8 +159,8 @@ def new_plugin(
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="./NAME if not given.")] = None,
 ) -> None:
     """Write a small package that offers a component of yours, with a recipe and a test."""
+    from i2ikit.packages.entry import kind_named
     from i2ikit.packages.scaffold import write_plugin
-    from i2ikit.packages.survey import kind_named
 
     folder = out or Path(name)
     written = write_plugin(name, kind_named(kind), folder)

@@ -28,7 +28,8 @@ from PIL import Image, ImageOps
 from pydantic import Field
 from torch import Tensor
 
-from i2ikit.data.all import Split, read_image, to_tensor
+from i2ikit.data.dataset import Split
+from i2ikit.data.images import read_image, to_tensor
 from i2ikit.pretrained.cache import cache_dir, kept, progress_over
 from i2ikit.translator import ImageSpec
 

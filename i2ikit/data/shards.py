@@ -21,16 +21,8 @@ from pydantic import Field
 from torch import Tensor
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
-from i2ikit.data.all import (
-    IMAGE_ENDINGS,
-    SPLITS,
-    LoadSide,
-    Side,
-    Split,
-    prepared,
-    read_image,
-    too_large_a_crop,
-)
+from i2ikit.data.dataset import SPLITS, Split
+from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, prepared, read_image, too_large_a_crop
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
 from i2ikit.pretrained.cache import progress_over

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2ikit.data.all import Dataset
+from i2ikit.data.dataset import Dataset
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
 from i2ikit.metrics.pixels import difference, pairwise_difference

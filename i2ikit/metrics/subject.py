@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from i2ikit.data.all import Dataset
+from i2ikit.data.dataset import Dataset
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError, I2IKitError, WeightsError
 from i2ikit.pretrained.cache import progress_over

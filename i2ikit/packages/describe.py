@@ -1,9 +1,4 @@
-"""What a component or a section of a recipe takes, from its signature: the pages of `docs/reference/`.
-
-    python -m i2ikit.packages.describe docs/reference
-
-writes a page for each kind of component and one for the keys of recipes.
-"""
+"""What a component, or a section of a recipe, takes: read from its signature and docstring."""
 
 from __future__ import annotations
 
@@ -12,24 +7,22 @@ import inspect
 import json
 import re
 import shlex
-import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from i2ikit.checking import fits
 from i2ikit.errors import ComponentError
-from i2ikit.packages.survey import CORE, KINDS, Entry
-from i2ikit.recipe import OptimizerOptions, TopLevel, TrainingOptions
-from i2ikit.registry import LossWeights, Slot, Spec, fits, registries, schema_of
+from i2ikit.packages.entry import CORE, KINDS, Entry
+from i2ikit.registry import LossWeights, Slot, Spec, registries, schema_of
 
-__all__ = ["Description", "Option", "describe", "describe_section", "main", "pages"]
+__all__ = ["Description", "Option", "describe", "describe_section", "without_arguments"]
 
 SECTIONS = {"translators": "translator", "datasets": "data"}
 """Kinds that have a section of the recipe to themselves."""
@@ -126,9 +119,6 @@ def describe_section(model: type[BaseModel]) -> list[Option]:
     ]  # fmt: skip
 
 
-# Docstrings
-
-
 def argument_notes(text: str) -> dict[str, str]:
     """What the section `Args:` says of each name; `a, b: ...` speaks of both."""
     notes: dict[str, str] = {}
@@ -153,9 +143,6 @@ def without_arguments(text: str) -> str:
 def _arguments(text: str) -> str:
     found = re.search(r"^Args:\n((?: {4,}.*\n?|\n(?= {4}))+)", text, re.MULTILINE)
     return found[1] if found else ""
-
-
-# Types and values
 
 
 def type_text(hint: Any) -> str:
@@ -230,9 +217,6 @@ def toml_value(value: Any) -> str:
 
 def _key(name: str) -> str:
     return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else toml_value(name)
-
-
-# Places and snippets
 
 
 def _places(entry: Entry, component: type) -> dict[str, list[str]]:
@@ -320,88 +304,3 @@ def _source(component: type) -> str:
         return f"{file}:{inspect.getsourcelines(component)[1]}"
     except (OSError, TypeError):
         return f"{component.__module__}.{component.__qualname__}"
-
-
-# Pages
-
-
-def pages() -> dict[str, str]:
-    """Every page of the reference, by its file name."""
-    kinds = {f"{kind}.md": _kind_page(kind) for kind in KINDS}
-    return {"recipe.md": _recipe_page(), **kinds}
-
-
-def _recipe_page() -> str:
-    sections = [
-        ("The top of the file", describe_section(TopLevel), inspect.getdoc(TopLevel)),
-        ("[data]", [], "`name` is one of the [datasets](datasets.md), the other keys are its options."),
-        (
-            "[translator]",
-            [],
-            "`name` is one of the [translators](translators.md), the other keys are its options.",
-        ),
-        ("[optimizer]", describe_section(OptimizerOptions), inspect.getdoc(OptimizerOptions)),
-        ("[training]", describe_section(TrainingOptions), inspect.getdoc(TrainingOptions)),
-    ]
-    parts = [
-        NOTICE,
-        "# Keys of a recipe\n",
-        "[docs/recipes.md](../recipes.md) explains how recipes are used.\n",
-    ]
-    for title, options, text in sections:
-        parts += [f"## {title}\n", *([without_arguments(text), ""] if text else []), *_table(options)]
-    return "\n".join(parts)
-
-
-NOTICE = "<!-- Written by `make reference` from signatures and docstrings: change those, not this. -->\n"
-
-
-def _kind_page(kind: str) -> str:
-    names = [entry.name for entry in registries[kind].entries() if entry.package == CORE]
-    parts = [NOTICE, f"# {kind.capitalize()}\n"]
-    for name in names:
-        parts += _component(describe(kind, name))
-    return "\n".join(parts)
-
-
-def _component(found: Description) -> Iterator[str]:
-    yield f"## {found.entry.name}\n"
-    yield f"`{found.signature}`\n"
-    yield f"```text\n{found.text}\n```\n"
-    if found.wired:
-        yield "Passed by its owner: " + ", ".join(f"`{w.name}` ({w.type})" for w in found.wired) + ".\n"
-    yield from _table(found.options)
-    if found.places:
-        of = [f"{method} ({', '.join(f'`{p}`' for p in places)})" for method, places in found.places.items()]
-        yield f"Fits: {', '.join(of)}.\n"
-    language = "sh" if found.entry.kind == "metrics" else "toml"
-    yield f"```{language}\n{found.snippet}\n```\n"
-    yield f"Source: `{found.entry.target}`\n"
-
-
-def _table(options: Sequence[Option]) -> Iterator[str]:
-    if not options:
-        return
-    yield "| option | type | default | meaning |\n|---|---|---|---|"
-    for option in options:
-        long = option.default.startswith("{ ") and len(option.default) > 60
-        shown = "see below" if long else f"`{option.default}`" if option.default else "none"
-        default = "required" if option.required else shown
-        cells = (f"`{option.name}`", option.type, default, option.meaning)
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-    yield ""
-
-
-def main(folder: Path) -> None:
-    """Write all pages, and remove those of kinds that are gone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = pages()
-    for file in folder.glob("*.md"):
-        if file.name not in written:
-            file.unlink()
-    for name, text in written.items():
-        (folder / name).write_text(text, "utf-8")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

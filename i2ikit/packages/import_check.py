@@ -15,9 +15,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
+from i2ikit.checking import lacking
 from i2ikit.errors import ComponentError
-from i2ikit.packages.survey import KINDS, Entry
-from i2ikit.registry import lacking, registries
+from i2ikit.packages.entry import KINDS, Entry
+from i2ikit.registry import registries
 
 __all__ = ["Failures", "key", "load_failures"]
 
@@ -102,7 +103,7 @@ class _Child:
 
 def failure(kind: str, package: str, name: str) -> str:
     """Why a component cannot be used; "" if it can."""
-    from i2ikit.data.all import DATA
+    from i2ikit.data.dataset import DATA
     from i2ikit.metrics.subject import METRIC
     from i2ikit.translator import METHOD
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from i2ikit.errors import did_you_mean
+from i2ikit.packages.entry import CORE, KINDS, Entry, Fault
 from i2ikit.packages.import_check import key, load_failures
+from i2ikit.packages.recipes import package_recipes, recipe_files
 from i2ikit.packages.summaries import recipe_summary, summary
-from i2ikit.packages.survey import ALLOWLIST, CORE, KINDS, Entry, Fault, package_recipes, recipe_files, survey
+from i2ikit.packages.survey import ALLOWLIST, survey
 from i2ikit.registry import registries
 
 __all__ = ["Complaint", "Offer", "complaints", "offers", "recipes"]

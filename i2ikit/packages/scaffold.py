@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from i2ikit.errors import ComponentError
-from i2ikit.packages.survey import CORE, KINDS, normalised
+from i2ikit.packages.entry import CORE, KINDS, normalised
 from i2ikit.registry import registries
 
 __all__ = ["write_plugin"]

@@ -14,7 +14,7 @@ from importlib.metadata import DistributionFinder, PathDistribution
 from pathlib import Path
 from typing import Any
 
-from i2ikit.packages.survey import normalised
+from i2ikit.packages.entry import normalised
 
 __all__ = ["hide_entry_points"]
 

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from i2ikit.checking import check, fits
 from i2ikit.components.decoders import Decoding, Generating
 from i2ikit.components.discriminators import Discriminating
 from i2ikit.components.encoders import ContentEncoding, DistributionEncoding, VectorEncoding
 from i2ikit.components.losses import AdversarialLoss, ImageLoss, ReconstructionLoss
 from i2ikit.components.norms import AdaptiveNorm, Norm
-from i2ikit.packages.survey import KINDS
-from i2ikit.registry import Slot, check, fits, registries, schema_of
+from i2ikit.packages.entry import KINDS
+from i2ikit.registry import Slot, registries, schema_of
 from i2ikit.testing.measuring import check_dataset, check_metric
 from i2ikit.testing.networks import check_network, halves_agree, images, require, scalar_with_gradient
 

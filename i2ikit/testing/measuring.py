@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from i2ikit.data.all import SPLITS, Dataset, Streamed
+from i2ikit.data.dataset import SPLITS, Dataset, Streamed
 from i2ikit.draws import counted_generator
 from i2ikit.metrics.subject import Measured, Metric, Subject
 from i2ikit.testing.networks import require

@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from i2ikit.data.all import shares
+from i2ikit.checking import check
+from i2ikit.data.batches import shares
 from i2ikit.draws import normal_draws
 from i2ikit.processes import processes
 from i2ikit.recipe import OptimizerOptions, Precision, load_recipe
-from i2ikit.registry import Setting, Spec, check, registries
+from i2ikit.registry import Setting, Spec, registries
 from i2ikit.testing.networks import require
 from i2ikit.training import MicroBatch, TrainingState, build, new_accelerator, train_step
 from i2ikit.translator import (

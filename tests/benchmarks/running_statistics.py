@@ -19,7 +19,7 @@ from torch import Tensor
 
 from i2ikit.checkpoints import load_translator
 from i2ikit.components.norms import BatchNorm
-from i2ikit.data.all import Split
+from i2ikit.data.dataset import Split
 from i2ikit.recipe import load_data_spec
 from i2ikit.runs import RESOLVED
 from i2ikit.translator import Translator

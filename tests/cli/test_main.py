@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from i2ikit.cli import main as cli
-from i2ikit.packages.survey import KINDS
+from i2ikit.packages.entry import KINDS
 from tests.conftest import TINY, tiny_recipe
 
 

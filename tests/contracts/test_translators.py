@@ -10,18 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2ikit.packages.survey import recipe_files
+from i2ikit.packages.recipes import recipe_files
 from i2ikit.recipe import load_recipe
-from i2ikit.registry import (
-    Spec,
-    decoders,
-    discriminators,
-    encoders,
-    losses,
-    norms,
-    registries,
-    translators,
-)
+from i2ikit.registry import Spec, decoders, discriminators, encoders, losses, norms, registries, translators
 from i2ikit.testing import check_recipe, check_translator
 from i2ikit.training import MicroBatch, build, new_accelerator, train_step
 from i2ikit.translator import Draws, ImageSpec, Phase

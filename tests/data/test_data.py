@@ -9,17 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from i2ikit.data.all import (
-    Dataset,
-    Folders,
-    SideBySide,
-    image_files,
-    load_image,
-    read_image,
-    shares,
-    to_picture,
-    training_batches,
-)
+from i2ikit.data.batches import shares, training_batches
+from i2ikit.data.dataset import Dataset
+from i2ikit.data.folders import Folders, SideBySide, image_files
+from i2ikit.data.images import load_image, read_image, to_picture
 from i2ikit.draws import counted_generator, counted_seed, normal_draws
 from i2ikit.errors import DataError
 from i2ikit.registry import Setting

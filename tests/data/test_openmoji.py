@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2ikit.data.all import Dataset
+from i2ikit.data.dataset import Dataset
 from i2ikit.data.openmoji import OpenMoji, held_out
 from i2ikit.draws import counted_generator
 

@@ -17,7 +17,7 @@ import webdataset
 from PIL import Image
 
 from i2ikit.data import shards
-from i2ikit.data.all import shares, training_batches
+from i2ikit.data.batches import shares, training_batches
 from i2ikit.data.shards import Shards
 from i2ikit.errors import DataError, RecipeError
 from i2ikit.recipe import Recipe

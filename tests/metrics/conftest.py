@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from i2ikit.data.all import Folders
+from i2ikit.data.folders import Folders
 from i2ikit.metrics.subject import Subject
 from i2ikit.translator import Phase, Translator
 

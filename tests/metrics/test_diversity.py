@@ -7,12 +7,13 @@ import json
 import pytest
 import torch
 
-from i2ikit.data.all import Folders
+from i2ikit.checking import check
+from i2ikit.data.folders import Folders
 from i2ikit.metrics.diversity import LPIPSDiversity
 from i2ikit.metrics.perceptual import NETWORKS, PerceptualDistance
 from i2ikit.metrics.subject import METRIC
 from i2ikit.pretrained.weights import load_weights
-from i2ikit.registry import Setting, check
+from i2ikit.registry import Setting
 from tests.metrics.conftest import outline_folders
 
 PAIRS = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from i2ikit.data.all import Folders
+from i2ikit.data.folders import Folders
 from i2ikit.errors import DataError
 from i2ikit.metrics.pixels import L1Diversity, LineContrast
 from i2ikit.metrics.style import StyleHealth

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from i2ikit.data.all import Folders
+from i2ikit.data.folders import Folders
 from i2ikit.errors import DataError
 from i2ikit.metrics.regions import RegionColour, regions_of
 from i2ikit.metrics.subject import Subject

@@ -12,12 +12,14 @@ import pytest
 from pydantic import Field
 from torch import nn
 
+from i2ikit.checking import check
 from i2ikit.components.norms import NormSpec
-from i2ikit.data.all import DATA
+from i2ikit.data.dataset import DATA
 from i2ikit.metrics.subject import METRIC
-from i2ikit.packages.describe import argument_notes, describe, pages, toml_value, type_text, without_arguments
+from i2ikit.packages.describe import argument_notes, describe, toml_value, type_text, without_arguments
+from i2ikit.packages.reference import pages
 from i2ikit.recipe import override
-from i2ikit.registry import Slot, Spec, check, norms, registries, schema_of
+from i2ikit.registry import Slot, Spec, norms, registries, schema_of
 from i2ikit.translator import METHOD
 
 PAGES = Path(__file__).parents[2] / "docs" / "reference"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from i2ikit.errors import ComponentError
+from i2ikit.packages.entry import KINDS
 from i2ikit.packages.scaffold import write_plugin
-from i2ikit.packages.survey import KINDS
 from tests.conftest import PIP_INSTALL
 
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from i2ikit.data.all import Split
+from i2ikit.data.dataset import Split
 from i2ikit.translator import ImageSpec
 
 __all__ = ["MyPlugin"]

@@ -1,0 +1,184 @@
+"""What a recipe may say about a component: each option checked, each problem worded."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ValidationError
+
+from i2ikit.errors import ComponentError, Problem, did_you_mean, in_one_line
+from i2ikit.packages.entry import KINDS
+from i2ikit.registry import Setting, Slot, Spec, registries, schema_of
+
+__all__ = ["Checked", "check", "fits", "lacking", "validated"]
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A component that knows more about its options than their types do."""
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """One sentence for each impossible choice, with the values and what would be possible."""
+        ...
+
+
+def check(given: object, path: str, slot: Slot, setting: Setting | None = None) -> tuple[Spec, list[Problem]]:
+    """Turn what a recipe says into a `Spec` with every default filled in.
+
+    Args:
+        given: a name, a table with a `name`, or a `Spec`.
+        path: where it stands in the recipe.
+        slot: what is needed there.
+        setting: also ask each `Checked` component about its options.
+
+    Returns:
+        The spec (as far as it could be read) and every problem with it, nested ones included.
+    """
+    registry = registries[slot.kind]
+    table = given.table() if isinstance(given, Spec) else given
+    table = {"name": table} if isinstance(table, str) else table
+    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+        message = f"should be the name of the {registry.word}, or a table with a `name`"
+        if isinstance(table, Mapping) and "name" not in table:
+            meant = next((key for key in table if did_you_mean(key, ["name"])), None)
+            message += f"; is '{meant}' meant to be it?" if meant else f" ({', '.join(registry.names())})"
+        return Spec(slot.kind, "?"), [Problem(path, message)]
+    name = table["name"]
+    try:
+        component = registry.load(name)
+    except ComponentError as error:
+        return Spec(slot.kind, name), [Problem(f"{path}.name", str(error))]
+    if message := _misfit(component, f"{registry.word} '{name}'", slot):
+        return Spec(slot.kind, name), [Problem(f"{path}.name", message)]
+    return _check_options(component, slot.kind, table, path, setting)
+
+
+def _misfit(component: type, owner: str, slot: Slot) -> str:
+    """Why the component does not do what its place asks; nothing if it does."""
+    wired = schema_of(component).wired
+    if slot.like is not None and (missing := lacking(component, slot.like)):
+        return f"{owner} is no {_words(slot.like)}, which is needed here: {missing}"
+    if slot.unlike is not None and not lacking(component, slot.unlike):
+        return f"{owner} does not fit here: no {_words(slot.unlike)} does"
+    if wired != slot.wired:
+        return (
+            f"{owner} is built from ({', '.join(wired)}), but this place gives it ({', '.join(slot.wired)})"
+        )
+    return ""
+
+
+def fits(component: type, slot: Slot) -> bool:
+    """Whether a component can stand in a place."""
+    return not _misfit(component, "it", slot)
+
+
+def lacking(component: type, contract: type) -> str:
+    """What a component would need to fulfil a protocol, or be a subclass of a class; nothing if it does."""
+    if not getattr(contract, "_is_protocol", False):
+        return "" if issubclass(component, contract) else f"it does not subclass {contract.__name__}"
+    methods = [name for name, value in vars(contract).items() if inspect.isfunction(value)]
+    public = [name for name in methods if not name.startswith("_") or name == "__call__"]
+    # Not by getattr, which finds the `__call__` that every class has: its constructor.
+    missing = [name for name in public if not any(name in vars(base) for base in component.__mro__)]
+    return f"it has no method {', '.join(missing)}" if missing else ""
+
+
+def _check_options(
+    component: Any, kind: str, table: Mapping[str, Any], path: str, setting: Setting | None
+) -> tuple[Spec, list[Problem]]:
+    schema, name = schema_of(component), table["name"]
+    given = {key: value for key, value in table.items() if key != "name"}
+    owner = f"{KINDS[kind]} '{name}'"
+    plain = {key: value for key, value in given.items() if key not in schema.slots}
+    options, problems = validated(schema.model, plain, path, owner, ("name", *schema.slots))
+    for key, slot in schema.slots.items():
+        if key not in given and key not in schema.defaults:
+            problems.append(Problem(f"{path}.{key}", f"{owner} needs it"))
+            continue
+        value = _with_default(given.get(key), schema.defaults.get(key))
+        options[key], nested = check(value, f"{path}.{key}", slot, setting)
+        problems += nested
+    if setting is not None and not problems and isinstance(component, Checked):
+        problems += [Problem(path, text) for text in _own_problems(component, owner, options, setting)]
+    return Spec(kind, name, options), problems
+
+
+def _own_problems(component: Checked, owner: str, options: Mapping[str, Any], setting: Setting) -> list[str]:
+    """What the component says of its options; if it fails at that, what it fails with."""
+    try:
+        return list(component.problems(options, setting))
+    except Exception as error:
+        return [f"{owner} cannot say whether its options are possible: {in_one_line(error)}"]
+
+
+def _with_default(given: object, default: Spec | None) -> object:
+    """What a slot holds: a table without a `name` changes options of the default component."""
+    if given is None:
+        return default
+    if isinstance(given, Mapping) and "name" not in given and default is not None:
+        return {**default.table(), **given}
+    return given
+
+
+def _words(protocol: type) -> str:
+    """`AdaptiveNorm` -> `adaptive norm`."""
+    return "".join(f" {c.lower()}" if c.isupper() else c for c in protocol.__name__).strip()
+
+
+def validated(
+    model: type[BaseModel],
+    table: Mapping[str, Any],
+    path: str,
+    owner: str,
+    also_known: Iterable[str] = (),
+) -> tuple[dict[str, Any], list[Problem]]:
+    """`table` read by a pydantic model, strictly.
+
+    JSON mode is what keeps strictness usable: TOML arrays become tuples, but `true` is no number.
+
+    Args:
+        path: where the table stands in the recipe; "" is the top.
+        owner: whose options these are, as a message should say it.
+        also_known: keys that are handled elsewhere, for the nearest spelling.
+
+    Returns:
+        The values with every default (none, if there are problems), and the problems.
+    """
+    try:
+        text = json.dumps(table, default=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        return {}, [Problem(path, f"cannot be read: {error}")]
+    try:
+        read = model.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        findings = error.errors(include_url=False)
+        return {}, [_problem(finding, model, path, owner, also_known) for finding in findings]
+    values = {name: getattr(read, name) for name in model.model_fields}
+    plain = {k: v.model_dump() for k, v in values.items() if isinstance(v, BaseModel)}
+    return {**values, **plain}, []
+
+
+def _problem(
+    finding: Any, model: type[BaseModel], path: str, owner: str, also_known: Iterable[str]
+) -> Problem:
+    """What pydantic found, in our words: with the path, and the nearest valid spelling."""
+    keys = [str(key) for key in finding["loc"]]
+    where = ".".join([path, *keys] if path else keys)
+    known = [*model.model_fields, *also_known]
+    for depth, key in enumerate(keys[:-1]):
+        inner = model.model_fields[key].annotation if key in model.model_fields else None
+        if not (inspect.isclass(inner) and issubclass(inner, BaseModel)):
+            break
+        model, known = inner, [*inner.model_fields]
+        owner = f"[{'.'.join([path, *keys[: depth + 1]] if path else keys[: depth + 1])}]"
+    if finding["type"] == "extra_forbidden":
+        hint = did_you_mean(keys[-1], known) or f" (known: {', '.join(known) or 'none'})"
+        return Problem(where, f"{owner} has no option '{keys[-1]}'{hint}")
+    if finding["type"] == "missing":
+        return Problem(where, f"{owner} needs it")
+    message = finding["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return Problem(where, f"{message[0].lower()}{message[1:]}, got {finding['input']!r}")

@@ -1,0 +1,163 @@
+"""Batches in counted order, and the share of each process.
+
+The order in which training sees the images, and how each is augmented, depends on (seed, domain, epoch,
+index) alone (see `draws`): batches of one step can be made without those of the steps before.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import Dataset as TorchDataset
+
+from i2ikit.data.dataset import Dataset, Streamed
+from i2ikit.draws import counted_generator
+from i2ikit.errors import DataError
+
+__all__ = ["shares", "training_batches"]
+
+T = TypeVar("T")
+
+
+class _Positions(TorchDataset[dict[str, Tensor]]):
+    """Training images by their position in the endless counted order."""
+
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        return {domain: self._image(domain, position) for domain in "ab"}
+
+    def _image(self, domain: str, position: int) -> Tensor:
+        # Unpaired domains are shuffled on their own: an outline and its drawing must not meet.
+        stream = "pair" if self.dataset.paired else domain
+        epoch, place = divmod(position, self.dataset.count("train", domain))
+        index = _order(self.seed, stream, epoch, self.dataset.count("train", domain))[place]
+        rng = counted_generator(self.seed, "augmentation", stream, epoch, index)
+        return self.dataset.image("train", domain, index, rng)
+
+
+@functools.lru_cache(maxsize=8)
+def _order(seed: int, stream: str, epoch: int, count: int) -> list[int]:
+    """A permutation of range(count), for this epoch of this stream."""
+    return counted_generator(seed, "order", stream, epoch).permutation(count).tolist()
+
+
+def shares(batch_size: int, parts: int, accumulation: int, processes: int) -> list[list[list[int]]]:
+    """How the places of a batch are shared out: by micro-batch, by process, to places.
+
+    Each share gets the same number of places from each part of the batch, in order; shares may
+    differ in size by one such set. The images of a micro-batch are the same whatever the number of
+    processes.
+
+    Args:
+        batch_size: a multiple of `parts`, and at least parts * accumulation * processes; a batch
+            that is not shared out can have any size.
+        parts: of the batch, which play different roles (`Translator.batch_parts`).
+
+    Raises:
+        DataError: a share would be empty, or parts uneven.
+    """
+    if accumulation == processes == 1:
+        return [[list(range(batch_size))]]
+    if batch_size < parts * accumulation * processes or batch_size % parts:
+        raise DataError(
+            f"a batch of {batch_size} in {parts} part{'s' * (parts > 1)} cannot be shared out to {processes} "
+            f"processes and {accumulation} micro-batches"
+        )
+    sets = np.arange(batch_size).reshape(parts, -1)
+    micro_batches = np.array_split(sets, accumulation, axis=1)
+    return [
+        [share.ravel().tolist() for share in np.array_split(micro_batch, processes, axis=1)]
+        for micro_batch in micro_batches
+    ]
+
+
+def training_batches(
+    dataset: Dataset,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    batch_size: int,
+    places: Sequence[int],
+    num_workers: int = 0,
+) -> Iterator[dict[str, Tensor]]:
+    """The batches of steps first_step to last_step (not included).
+
+    Args:
+        batch_size: global: step t covers positions t * batch_size and on.
+        places: which of a batch's places this process reads.
+
+    Yields:
+        `{"a": (len(places), C, size, size), "b": ...}`, values in [-1, 1].
+    """
+    loader: DataLoader[dict[str, Tensor]]
+    if isinstance(dataset, Streamed):
+        num_workers = min(num_workers, len(places))
+        source = _Streams(dataset, seed, first_step, last_step, batch_size, places)
+        loader = DataLoader(
+            source, None, num_workers=num_workers, worker_init_fn=_leave_signals_to_the_main_process
+        )
+        parts = _plainly(loader)  # of each batch one from each worker, in turn
+        for step_parts in zip(*[parts] * max(1, num_workers), strict=True):
+            yield {d: torch.cat([part[d] for part in step_parts]) for d in "ab"}
+        return
+    steps = ([t * batch_size + place for place in places] for t in range(first_step, last_step))
+    loader = DataLoader(
+        _Positions(dataset, seed),
+        batch_sampler=steps,
+        num_workers=num_workers,
+        worker_init_fn=_leave_signals_to_the_main_process,
+    )
+    yield from _plainly(loader)
+
+
+def _plainly(loader: Iterable[T]) -> Iterator[T]:
+    """What a loader yields; a worker's error without the traceback that torch puts into its message."""
+    try:
+        yield from loader
+    except DataError as error:
+        message = str(error).rpartition(f"{DataError.__name__}: ")[2].strip()
+        raise DataError(message) from error
+
+
+class _Streams(IterableDataset[dict[str, Tensor]]):
+    """The images of some places in each batch; a worker's are its part of these places."""
+
+    def __init__(
+        self, dataset: Streamed, seed: int, first: int, last: int, batch_size: int, places: Sequence[int]
+    ) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.first, self.last = first, last
+        self.batch_size = batch_size
+        self.places = places
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        worker = get_worker_info()
+        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        mine = np.array_split(np.asarray(self.places), count)[number].tolist()
+        streams = [self.dataset.stream(self.seed, place, self.batch_size, self.first) for place in mine]
+        for _ in range(self.first, self.last):
+            images = [next(stream) for stream in streams]
+            yield {d: torch.stack([both[d] for both in images]) for d in "ab"}
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Ctrl-C, and torchrun's SIGTERM, go to the whole group: workers must stay until all is saved.
+
+    They do not ignore SIGTERM, by which they are ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        os.setpgrp()

@@ -1,0 +1,237 @@
+"""Datasets of image files: two folders, or files with both images side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from i2ikit.data.dataset import SPLITS, Split
+from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, prepared, read_image, too_large_a_crop
+from i2ikit.errors import DataError
+from i2ikit.registry import Setting
+from i2ikit.translator import ImageSpec, other
+
+__all__ = ["Folders", "SideBySide"]
+
+SHAPE_TOLERANCE = 1.02
+ORIENTATION = 0x0112  # EXIF; from 5 on, the picture lies on its side
+
+
+class Folders:
+    """Two folders of images of each split: trainA, trainB, testA, testB.
+
+    Training: shorter side resized to `load_size`, a random crop of size x size, a random flip.
+    Test: shorter side resized to `size`, centre crop. Transparency is put on white; EXIF rotation
+    is applied. Values: 8-bit channels to [-1, 1].
+
+    Args:
+        root: the folder that holds the four; relative to where the command is run.
+        paired: files of the same name (endings aside) show the same thing, and share their crop
+            and flip; otherwise both folders are shuffled on their own.
+        size: side in pixels of what the networks see.
+        load_size: shorter side before the random crop; `size` when not given.
+        flip: mirror every other training image.
+        channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
+
+    Raises:
+        DataError: a folder is missing or holds no image; an image cannot be read, or has no partner
+            of the same shape where it needs one (named).
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        paired: bool = False,
+        size: Side = 256,
+        load_size: LoadSide | None = None,
+        flip: bool = True,
+        channels_a: Literal[1, 3] = 3,
+        channels_b: Literal[1, 3] = 3,
+    ) -> None:
+        self.images = ImageSpec({"a": channels_a, "b": channels_b}, size)
+        self.aligned = self.paired = paired
+        self.load_size = load_size or size
+        self.flip = flip
+        self._files: dict[tuple[Split, str], list[Path]] = {}
+        for split in SPLITS:
+            for domain in "ab":
+                folder = Path(root) / f"{split}{domain.upper()}"
+                self._files[split, domain] = files = image_files(folder)
+                if not files:
+                    raise DataError(_empty(folder))
+            if paired and (unmatched := _unmatched(self._files[split, "a"], self._files[split, "b"])):
+                raise DataError(unmatched)
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """Folders that are missing or empty, files without a partner, crops larger than the image."""
+        root = Path(options["root"])
+        missing = _missing(root, [f"{split}{d}" for split in SPLITS for d in "AB"])
+        yield from missing
+        yield from too_large_a_crop(options)
+        if options["paired"] and not missing:
+            for split in SPLITS:
+                a, b = (image_files(root / f"{split}{d}") for d in "AB")
+                if unmatched := _unmatched(a, b):
+                    yield unmatched
+
+    def count(self, split: Split, domain: str) -> int:
+        """How many files."""
+        return len(self._files[split, domain])
+
+    def name(self, split: Split, domain: str, index: int) -> str:
+        """The file's name."""
+        return self._files[split, domain][index].name
+
+    def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
+        """(C, size, size) in [-1, 1]; cropped and flipped by `rng`, centre crop without one."""
+        path = self._files[split, domain][index]
+        if self.paired:
+            _check_shapes(path, self._files[split, other(domain)][index])
+        picture = read_image(path, self.images.channels[domain])
+        return prepared(picture, self.images.size, self.load_size, self.flip, rng)
+
+
+class SideBySide:
+    """Pairs as files with both images side by side, a on the left (pix2pix's layout): train/, test/.
+
+    Where there is no test/, val/ is held out. Sizes, crops and flips as in `folders`.
+
+    Args:
+        root: the folder that holds the two; relative to where the command is run.
+        paired: both halves of a file share an index, a crop and a flip; otherwise both domains are
+            shuffled on their own.
+        size: side in pixels of what the networks see.
+        load_size: shorter side of one image before the random crop; `size` when not given.
+        flip: mirror every other training image.
+        channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
+
+    Raises:
+        DataError: a folder is missing or holds no image; a file cannot be read or halved (named).
+    """
+
+    aligned = True
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        paired: bool = True,
+        size: Side = 256,
+        load_size: LoadSide | None = None,
+        flip: bool = True,
+        channels_a: Literal[1, 3] = 3,
+        channels_b: Literal[1, 3] = 3,
+    ) -> None:
+        self.images = ImageSpec({"a": channels_a, "b": channels_b}, size)
+        self.paired = paired
+        self.load_size = load_size or size
+        self.flip = flip
+        self._files: dict[Split, list[Path]] = {}
+        for split, name in _split_folders(Path(root)).items():
+            self._files[split] = image_files(Path(root) / name)
+            if not self._files[split]:
+                raise DataError(_empty(Path(root) / name))
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """Folders that are missing or empty, and crops larger than what they are cut from."""
+        root = Path(options["root"])
+        yield from _missing(root, _split_folders(root).values())
+        yield from too_large_a_crop(options)
+
+    def count(self, split: Split, domain: str) -> int:
+        """How many files."""
+        return len(self._files[split])
+
+    def name(self, split: Split, domain: str, index: int) -> str:
+        """The file's name."""
+        return self._files[split][index].name
+
+    def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
+        """(C, size, size) in [-1, 1]; cropped and flipped by `rng`, centre crop without one."""
+        path = self._files[split][index]
+        both = read_image(path, self.images.channels[domain])
+        half, odd = divmod(both.width, 2)
+        if odd:
+            raise DataError(f"{path} is {both.width} px wide: it cannot be cut into two images side by side")
+        left = 0 if domain == "a" else half
+        picture = both.crop((left, 0, left + half, both.height))
+        return prepared(picture, self.images.size, self.load_size, self.flip, rng)
+
+
+def _split_folders(root: Path) -> dict[Split, str]:
+    """Where each split is: many of pix2pix's data sets have val/ but no test/."""
+    only_val = (root / "val").is_dir() and not (root / "test").is_dir()
+    return {"train": "train", "test": "val" if only_val else "test"}
+
+
+def _missing(root: Path, folders: Iterable[str]) -> list[str]:
+    """What is wrong with the folders below a root."""
+    if not root.is_dir():
+        return [f"root = '{root}' is not a folder (looked in {Path.cwd()})"]
+    found = []
+    for folder in (root / name for name in folders):
+        if not folder.is_dir():
+            found.append(f"root = '{root}' holds no folder {folder.name}/")
+        elif not image_files(folder):
+            found.append(_empty(folder))
+    return found
+
+
+def _unmatched(a: Sequence[Path], b: Sequence[Path]) -> str | None:
+    """What is wrong if the files of two folders do not match one to one by their names."""
+    for files, partners in ((a, b), (b, a)):
+        stems = [path.stem for path in files]
+        twice = [stem for stem, times in Counter(stems).items() if times > 1]
+        if twice:
+            return f"{files[0].parent}/ holds several images named {twice[0]!r}; pairs are matched by name"
+        alone = sorted(set(stems) - {path.stem for path in partners})
+        if alone:
+            more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+            listed = ", ".join(map(repr, alone[:3]))
+            return f"no partner in {partners[0].parent}/ for {listed}{more} of {files[0].parent}/"
+    return None
+
+
+def _check_shapes(path: Path, partner: Path) -> None:
+    """Pairs may differ in resolution, not in shape: a common crop would cut different things out.
+
+    Raises:
+        DataError: names both.
+    """
+    (width, height), (other_width, other_height) = _upright_size(path), _upright_size(partner)
+    ratio = width * other_height / (height * other_width)
+    if not 1 / SHAPE_TOLERANCE < ratio < SHAPE_TOLERANCE:
+        raise DataError(
+            f"{path} ({width}x{height} px) and its partner {partner} ({other_width}x{other_height} px) "
+            "differ in shape"
+        )
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    """Width and height as a person sees them, without decoding the picture."""
+    try:
+        with Image.open(path) as opened:
+            turned = opened.getexif().get(ORIENTATION, 1) >= 5
+            return (opened.height, opened.width) if turned else opened.size
+    except Exception as error:  # as in read_image
+        raise DataError(f"{path}: not a readable image ({type(error).__name__}: {error})") from error
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Every image in a folder (not below it), sorted by name; empty if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
+
+
+def _empty(folder: Path) -> str:
+    return f"{folder}/ holds no image ({', '.join(IMAGE_ENDINGS)})"
