@@ -11,18 +11,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from i2ikit.errors import RunError
 from i2ikit.recipe import load_translator_spec
 from i2ikit.runs import RESOLVED, WEIGHTS
+from i2ikit.state import TrainingState, load_networks, network_tensors
 from i2ikit.translator import ImageSpec, Translator
 
 __all__ = [
@@ -37,11 +34,12 @@ __all__ = [
 
 FORMAT = "1"
 MANIFEST = "manifest.json"
+STATE = "state.json"
 
 
 def save_weights(ema: Translator, images: ImageSpec, step: int, folder: Path) -> None:
     """Write weights.safetensors: the EMA weights of the generative networks, in one atomic move."""
-    tensors = _tensors({role: ema.networks[role] for role in ema.generative})
+    tensors = network_tensors({role: ema.networks[role] for role in ema.generative})
     metadata = {
         "format": FORMAT,
         "step": str(step),
@@ -66,8 +64,7 @@ def load_translator(run: Path) -> Translator:
     try:
         translator: Translator = spec(trained_images(run))
         tensors = load_file(path)
-        for role in translator.generative:
-            translator.networks[role].load_state_dict(_with_prefix(tensors, f"{role}."))
+        load_networks({role: translator.networks[role] for role in translator.generative}, tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"{path} does not fit {RESOLVED}, or is damaged: {error}") from error
     return translator.eval().requires_grad_(False)
@@ -86,19 +83,8 @@ def trained_steps(run: Path) -> int:
         return int(file.metadata()["step"])
 
 
-def save_checkpoint(
-    folder: Path,
-    step: int,
-    translator: Translator,
-    ema: Translator,
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    scaler: torch.amp.GradScaler | None,
-    keep: int,
-) -> Path:
-    """Write checkpoints/step-N: networks, EMA, optimizers, step, loss scale (fp16 only).
-
-    Then prune to the newest `keep`.
-    """
+def save_checkpoint(folder: Path, step: int, state: TrainingState, keep: int) -> Path:
+    """Write checkpoints/step-N, then prune to the newest `keep`."""
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     for left_over in checkpoints.glob(".tmp-*"):
@@ -108,12 +94,10 @@ def save_checkpoint(
         return final
     staged = checkpoints / f".tmp-{final.name}"
     staged.mkdir()
-    save_file(_tensors(dict(translator.networks)), staged / "networks.safetensors")
-    save_file(_tensors({role: ema.networks[role] for role in ema.generative}), staged / "ema.safetensors")
-    save_file(_optimizer_tensors(translator, optimizers), staged / "optimizers.safetensors")
-    (staged / "state.json").write_text(
-        json.dumps({"format": FORMAT, "step": step, "scaler": scaler and scaler.state_dict()})
-    )
+    groups, plain = state.save()
+    for name, tensors in groups.items():
+        save_file(tensors, staged / f"{name}.safetensors")
+    (staged / STATE).write_text(json.dumps({"format": FORMAT, "step": step, **plain}))
     sums = {file.name: _sha256(file) for file in sorted(staged.iterdir())}
     for file in staged.iterdir():
         _sync(file)
@@ -141,73 +125,21 @@ def newest_checkpoint(run: Path) -> Path:
     raise RunError(f"{run} holds no checkpoint to resume from{reason}")
 
 
-def load_checkpoint(
-    path: Path,
-    translator: Translator,
-    ema: Translator,
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    scaler: torch.amp.GradScaler | None,
-) -> int:
+def load_checkpoint(path: Path, state: TrainingState) -> int:
     """Load a checkpoint in place; the number of steps that it has done.
 
     Raises:
         RunError: it is of another recipe, or of another version of i2ikit.
     """
-    state = json.loads((path / "state.json").read_text())
-    if state["format"] != FORMAT:
-        raise RunError(f"{path} has format {state['format']}; this i2ikit reads format {FORMAT}")
+    plain = json.loads((path / STATE).read_text())
+    if plain["format"] != FORMAT:
+        raise RunError(f"{path} has format {plain['format']}; this i2ikit reads format {FORMAT}")
     try:
-        networks = load_file(path / "networks.safetensors")
-        averaged = load_file(path / "ema.safetensors")
-        moments = load_file(path / "optimizers.safetensors")
-        for role, network in translator.networks.items():
-            network.load_state_dict(_with_prefix(networks, f"{role}."))
-        for role in ema.generative:
-            ema.networks[role].load_state_dict(_with_prefix(averaged, f"{role}."))
-        for role, optimizer in optimizers.items():
-            _load_optimizer(translator.networks[role], optimizer, _with_prefix(moments, f"{role}."))
-        if scaler is not None and state.get("scaler"):
-            scaler.load_state_dict(state["scaler"])
+        state.load({file.stem: load_file(file) for file in path.glob("*.safetensors")}, plain)
     except (KeyError, RuntimeError) as error:
         raise RunError(f"{path} does not fit the recipe: {error}") from error
-    return state["step"]
-
-
-def _tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {
-        f"{role}.{name}": tensor.detach().cpu().clone().contiguous()
-        for role, network in networks.items()
-        for name, tensor in network.state_dict().items()
-    }
-
-
-def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _optimizer_tensors(
-    translator: Translator, optimizers: Mapping[str, torch.optim.Optimizer]
-) -> dict[str, Tensor]:
-    """Adam's moments and step counts, by the names of the parameters they belong to."""
-    tensors = {}
-    for role, optimizer in optimizers.items():
-        states = optimizer.state_dict()["state"]
-        for index, (name, _) in enumerate(translator.networks[role].named_parameters()):
-            for key, value in states.get(index, {}).items():
-                tensors[f"{role}.{name}:{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    return tensors
-
-
-def _load_optimizer(
-    network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
-) -> None:
-    state: dict[int, dict[str, Any]] = {}
-    for index, (name, _) in enumerate(network.named_parameters()):
-        own = _with_prefix(tensors, f"{name}:")
-        if own:
-            state[index] = own
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    step: int = plain["step"]
+    return step
 
 
 def _verifies(path: Path) -> bool:

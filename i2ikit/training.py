@@ -33,6 +33,7 @@ from i2ikit.processes import Processes, processes
 from i2ikit.recipe import OptimizerOptions, Precision, Recipe
 from i2ikit.runlog import RunLog
 from i2ikit.sampling import save_samples
+from i2ikit.state import TrainingState
 from i2ikit.translator import (
     Batch,
     Draws,
@@ -49,7 +50,6 @@ __all__ = [
     "MicroBatch",
     "Probe",
     "Stopped",
-    "TrainingState",
     "build",
     "new_accelerator",
     "new_translator",
@@ -82,24 +82,6 @@ class MicroBatch:
 
 Draw = Callable[[Phase, Sequence[int]], Draws]
 """The noise of a phase for the images at these places."""
-
-
-@dataclass
-class TrainingState:
-    """What training changes, and what it needs at every step."""
-
-    accelerator: Accelerator
-    translator: Translator
-    ema: Translator
-    phases: tuple[Phase, ...]
-    optimizers: Mapping[str, torch.optim.Optimizer]
-    schedules: Mapping[str, OptimizerOptions]
-    steps: int
-    skips: int = 0
-
-    def roles(self, phase: Phase) -> list[str]:
-        """The roles of the networks that a phase trains."""
-        return [role for role, net in self.translator.networks.items() if any(net is t for t in phase.trains)]
 
 
 @dataclass(frozen=True)
@@ -337,7 +319,7 @@ def _train(
     first = 0
     if resume:
         path = group.on_main(lambda: newest_checkpoint(folder))
-        first = load_checkpoint(path, state.translator, state.ema, state.optimizers, accelerator.scaler)
+        first = load_checkpoint(path, state)
     run = _Run(recipe, data, folder, group, state, probe)
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         try:
@@ -464,15 +446,7 @@ def _save(run: _Run, step: int) -> None:
     state = run.state
     if run.group.is_main:
         save_weights(state.ema, run.data.images, step, run.folder)
-        save_checkpoint(
-            run.folder,
-            step,
-            state.translator,
-            state.ema,
-            state.optimizers,
-            state.accelerator.scaler,
-            run.recipe.training.keep,
-        )
+        save_checkpoint(run.folder, step, state, run.recipe.training.keep)
 
 
 def _due(step: int, every: int) -> bool:

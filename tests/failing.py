@@ -17,6 +17,7 @@ import time
 from i2ikit import processes, training
 from i2ikit.cli import main as cli
 from i2ikit.errors import DataError
+from i2ikit.state import TrainingState
 
 REAL_STEP = training.train_step
 
@@ -24,7 +25,7 @@ REAL_STEP = training.train_step
 def main(how: str, rank: str) -> None:
     """Run the command."""
 
-    def step(state: training.TrainingState, number: int, *rest: object) -> object:
+    def step(state: TrainingState, number: int, *rest: object) -> object:
         if number == 2 and os.environ["RANK"] == rank:
             if how == "error":
                 raise DataError("trainA/7.png: not a readable image")

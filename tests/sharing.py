@@ -25,8 +25,9 @@ from i2ikit.data.batches import shares
 from i2ikit.draws import normal_draws
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import load_recipe
+from i2ikit.state import TrainingState
 from i2ikit.testing.translators import gradients
-from i2ikit.training import MicroBatch, TrainingState, build, new_accelerator, new_translator, train_step
+from i2ikit.training import MicroBatch, build, new_accelerator, new_translator, train_step
 from i2ikit.translator import Draws, ImageSpec, Phase
 from tests.conftest import NARROW, TINY, make_folders
 

@@ -25,9 +25,9 @@ from i2ikit.errors import RunError, TrainingError
 from i2ikit.metrics.style import DiversityProbe
 from i2ikit.recipe import OptimizerOptions, Recipe, load_recipe
 from i2ikit.runs import RESOLVED
+from i2ikit.state import TrainingState
 from i2ikit.training import (
     MicroBatch,
-    TrainingState,
     build,
     new_accelerator,
     new_translator,
@@ -321,9 +321,10 @@ def test_the_loss_scale_is_in_the_checkpoint(folders: Path, tmp_path: Path) -> N
     state = new_state(tiny_recipe(folders))
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
     scaler.scale(torch.ones(()))  # a scaler begins with its first use
-    path = save_checkpoint(tmp_path, 1, state.translator, state.ema, state.optimizers, scaler, 1)
-    again = torch.amp.GradScaler("cpu")
-    assert load_checkpoint(path, state.translator, state.ema, state.optimizers, again) == 1
+    state.accelerator.scaler = scaler
+    path = save_checkpoint(tmp_path, 1, state, keep=1)
+    state.accelerator.scaler = again = torch.amp.GradScaler("cpu")
+    assert load_checkpoint(path, state) == 1
     assert again.state_dict() == scaler.state_dict()
 
 

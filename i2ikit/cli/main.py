@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 import i2ikit
+from i2ikit.cli.options import RunOption, console
 from i2ikit.cli.packages import doctor, list_, new_plugin, show
-from i2ikit.errors import I2IKitError, ProcessError, RunError
+from i2ikit.cli.results import compare, eval_, translate
+from i2ikit.errors import I2IKitError, ProcessError
 
 if TYPE_CHECKING:
     from i2ikit.data.dataset import Dataset
-    from i2ikit.metrics.subject import Measured
     from i2ikit.processes import Processes
     from i2ikit.recipe import Recipe
     from i2ikit.training import Stopped
@@ -40,15 +40,7 @@ app = typer.Typer(
     help="Train networks that turn one image into many plausible images of another domain.\n\n"
     "Start with [bold]i2ikit run munit[/].",
 )
-console = Console()
 _debug = False
-
-
-class Domain(StrEnum):
-    """One of the two domains."""
-
-    a = "a"
-    b = "b"
 
 
 class Precision(StrEnum):
@@ -59,15 +51,9 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
-RunOption = Annotated[
-    Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest below ./runs if not given.")
-]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; repeat it."),
-]
-ToOption = Annotated[
-    Domain | None, typer.Option(help="The domain to translate into; b if not given, where the method can.")
 ]
 
 
@@ -207,135 +193,9 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> 
     )
 
 
-@app.command()
-def translate(
-    images: Annotated[
-        list[Path],
-        typer.Argument(metavar="[RUN] IMAGE...", help="Images; before them a run folder, if not the newest."),
-    ],
-    styles: Annotated[int, typer.Option(min=1, max=1000, help="How many random styles.")] = 8,
-    style_from: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="EXEMPLAR", help="Use the style of this image instead of random ones; repeat it."
-        ),
-    ] = None,
-    to: ToOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random styles.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures; RUN/translations if not given.")
-    ] = None,
-) -> None:
-    """Translate images: one picture for each style, and a sheet with all of them."""
-    from i2ikit.runs import find_run, is_run
-    from i2ikit.translation import translate_files
-
-    named = is_run(images[0])
-    folder = find_run(images[0] if named else None)
-    files = images[1:] if named else images
-    if not files:
-        raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
-    target = out or folder / "translations"
-    sheets = translate_files(folder, files, styles, style_from or [], to, seed, target)
-    console.print(f"With the weights of {escape(str(folder))}:", highlight=False, soft_wrap=True)
-    for sheet in sheets:
-        console.print(f"  {escape(str(sheet))}", highlight=False, soft_wrap=True)
-
-
-@app.command("eval")
-def eval_(
-    run: RunOption = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(help="What to measure (`i2ikit list metrics`); repeat it. The usual ones if not given."),
-    ] = None,
-    to: ToOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs, styles and pairs.")] = 0,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="METRIC.OPTION=VALUE",
-            help="Change an option, such as lpips-diversity.protocol=bicyclegan; repeat it.",
-        ),
-    ] = None,
-) -> None:
-    """Measure a run on held-out images; the numbers are kept in RUN/eval/."""
-    from i2ikit.evaluation import evaluate
-    from i2ikit.runs import find_run
-
-    folder = find_run(run)
-    findings = evaluate(folder, metric or None, to=to, seed=seed, overrides=set_ or [])
-    for finding in findings:
-        console.print(
-            f"[bold]{escape(finding.metric)}[/]  ({finding.direction}, seed {seed})", highlight=False
-        )
-        _print_found(finding.found)
-        if finding.path is not None:
-            console.print(f"  Kept as {escape(str(finding.path))}", highlight=False, soft_wrap=True)
-        console.print()
-
-
-def _print_found(found: Measured | str) -> None:
-    """A metric's numbers, `row/column` ones as a table, and what must be read with them."""
-    if isinstance(found, str):
-        console.print(f"  {escape(found)}", highlight=False, soft_wrap=True)
-        return
-    rows: dict[str, dict[str, str]] = {}
-    for key, value in found.values.items():
-        row, _, column = key.rpartition("/")
-        error = found.values.get(f"{key}_se")
-        if not key.endswith("_se"):
-            text = f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
-            rows.setdefault(row or column, {})[column if row else ""] = text
-    columns = dict.fromkeys(column for row in rows.values() for column in row)
-    headings = [column.replace("_", " ") for column in columns]
-    table = Table("", *headings, box=None, padding=(0, 2), header_style="", show_header=any(columns))
-    for name, cells in rows.items():
-        table.add_row(name, *(cells.get(column, "") for column in columns))
-    console.print(table)
-    for note in found.notes:
-        console.print(f"  {escape(note)}", highlight=False, soft_wrap=True)
-
-
-@app.command()
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN", help="Run folders, two or more.")],
-    to: ToOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs, styles and pairs.")] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="PAGE", help="Also write the table and a picture: PAGE.html, or PAGE.md."),
-    ] = None,
-) -> None:
-    """Measure runs alike and show them in one table, and their translations in one picture."""
-    from i2ikit.comparison import check_page, write_page
-    from i2ikit.comparison import compare as compare_runs
-    from i2ikit.runs import find_run
-
-    if len(runs) < 2:
-        raise RunError("name two runs or more: i2ikit compare RUN RUN...")
-    if out is not None:
-        check_page(out)
-    folders = [find_run(run) for run in runs]
-    comparison = compare_runs(
-        folders, to=to, seed=seed, told=lambda text: console.print(escape(text), highlight=False)
-    )
-    table = Table(*comparison.headings, box=None, padding=(0, 1), header_style="")
-    for row in comparison.rows:
-        table.add_row(*map(escape, row))
-    # A pipe has no width: let it have the whole lines.
-    wide = console if console.is_terminal else Console(width=240)
-    wide.print(table)
-    for note in comparison.notes:
-        console.print(f"  {escape(note)}", highlight=False, soft_wrap=True)
-    if out is not None:
-        write_page(comparison, out)
-        console.print(f"Page: {escape(str(out))}", highlight=False, soft_wrap=True)
-    else:
-        console.print("Add --out compare.html for a page with the pictures.", highlight=False)
-
-
+app.command()(translate)
+app.command("eval")(eval_)
+app.command()(compare)
 app.command("list")(list_)
 app.command()(show)
 app.command()(doctor)

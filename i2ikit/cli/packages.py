@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import i2ikit
+from i2ikit.cli.options import console
 
 if TYPE_CHECKING:
     from i2ikit.packages.describe import Option
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor", "list_", "new_plugin", "show"]
 
-console = Console()
 KindOption = Annotated[str, typer.Argument(help="encoders, decoders, norms, ... (norm will do).")]
 
 

@@ -22,8 +22,9 @@ from i2ikit.draws import normal_draws
 from i2ikit.processes import processes
 from i2ikit.recipe import OptimizerOptions, Precision, load_recipe
 from i2ikit.registry import Setting, Spec, registries
+from i2ikit.state import TrainingState
 from i2ikit.testing.networks import require
-from i2ikit.training import MicroBatch, TrainingState, build, new_accelerator, train_step
+from i2ikit.training import MicroBatch, build, new_accelerator, train_step
 from i2ikit.translator import (
     METHOD,
     Batch,

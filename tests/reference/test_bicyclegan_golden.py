@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from i2ikit.recipe import OptimizerOptions
 from i2ikit.registry import Spec
-from i2ikit.training import Draw, MicroBatch, TrainingState, build, train_step
+from i2ikit.state import TrainingState
+from i2ikit.training import Draw, MicroBatch, build, train_step
 from i2ikit.translator import ImageSpec
 from i2ikit_bicyclegan import BicycleGAN
 from tests.reference.formulas import fill, image, noise
