@@ -18,6 +18,7 @@ from torchvision.models import AlexNet, vgg
 from i2ikit.errors import WeightsError
 from i2ikit.pretrained.weights import Network, Weights, load_weights
 from i2ikit.recipe import Recipe, load_recipe
+from i2ikit.registry import registries
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -116,6 +117,15 @@ def fresh_environment(
         return done
 
     return run
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Take back what a test registers."""
+    before = {kind: dict(registry._registered) for kind, registry in registries.items()}
+    yield
+    for kind, registry in registries.items():
+        registry._registered = before[kind]
 
 
 TINY = (

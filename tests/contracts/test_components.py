@@ -12,7 +12,7 @@ from i2ikit.metrics import fidelity
 from i2ikit.registry import registries
 from i2ikit.testing import check_component
 from tests.conftest import make_folders
-from tests.data.test_data import side_by_side
+from tests.data.test_folders import side_by_side
 from tests.data.test_shards import write_tars
 from tests.metrics.test_classifier import DarkOrLight
 from tests.metrics.test_fidelity import FourFeatures
