@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
 from i2ikit.errors import ComponentError, Problem, did_you_mean, in_one_line
 from i2ikit.packages.entry import KINDS
-from i2ikit.registry import Setting, Slot, Spec, registries, schema_of
+from i2ikit.registry import Held, Setting, Slot, Spec, registries, schema_of
 
 __all__ = ["Checked", "check", "fits", "lacking", "validated"]
 
@@ -95,16 +95,31 @@ def _check_options(
     owner = f"{KINDS[kind]} '{name}'"
     plain = {key: value for key, value in given.items() if key not in schema.slots}
     options, problems = validated(schema.model, plain, path, owner, ("name", *schema.slots))
-    for key, slot in schema.slots.items():
+    for key, held in schema.slots.items():
         if key not in given and key not in schema.defaults:
             problems.append(Problem(f"{path}.{key}", f"{owner} needs it"))
             continue
         value = _with_default(given.get(key), schema.defaults.get(key))
-        options[key], nested = check(value, f"{path}.{key}", slot, setting)
+        options[key], nested = _check_held(value, f"{path}.{key}", held, setting)
         problems += nested
     if setting is not None and not problems and isinstance(component, Checked):
         problems += [Problem(path, text) for text in _own_problems(component, owner, options, setting)]
     return Spec(kind, name, options), problems
+
+
+def _check_held(
+    given: Any, path: str, held: Held, setting: Setting | None
+) -> tuple[Spec | Sequence[Spec] | None, list[Problem]]:
+    """One component, none, or several: what the option is typed to hold."""
+    if given is None and held.optional:
+        return None, []
+    if held.several is None:
+        return check(given, path, held.slot, setting)
+    if not isinstance(given, list | tuple):
+        word = KINDS[held.slot.kind]
+        return (), [Problem(path, f"should be a list; each item names a {word}, got {given!r}")]
+    checked = [check(inner, f"{path}[{n}]", held.slot, setting) for n, inner in enumerate(given)]
+    return held.several(spec for spec, _ in checked), [p for _, problems in checked for p in problems]
 
 
 def _own_problems(component: Checked, owner: str, options: Mapping[str, Any], setting: Setting) -> list[str]:
@@ -115,11 +130,11 @@ def _own_problems(component: Checked, owner: str, options: Mapping[str, Any], se
         return [f"{owner} cannot say whether its options are possible: {in_one_line(error)}"]
 
 
-def _with_default(given: object, default: Spec | None) -> object:
+def _with_default(given: object, default: Any) -> object:
     """What a slot holds: a table without a `name` changes options of the default component."""
     if given is None:
         return default
-    if isinstance(given, Mapping) and "name" not in given and default is not None:
+    if isinstance(given, Mapping) and "name" not in given and isinstance(default, Spec):
         return {**default.table(), **given}
     return given
 

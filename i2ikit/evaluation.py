@@ -24,7 +24,8 @@ from i2ikit.checkpoints import load_translator, trained_images, trained_steps
 from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
 from i2ikit.metrics.subject import METRIC, Measured, Metric, Share, Subject
 from i2ikit.processes import processes
-from i2ikit.recipe import load_data_spec, override
+from i2ikit.recipe import load_data_spec
+from i2ikit.recipe_text import overriding
 from i2ikit.registry import Setting, Spec
 from i2ikit.runs import RESOLVED, WEIGHTS
 from i2ikit.translator import chosen_target, direction
@@ -207,30 +208,25 @@ def _keep(
         picture.save(path.with_name(f"{path.stem}-{sheet}.png"))
 
 
-def _override(table: dict[str, Any], text: str) -> Problem | None:
-    keys = text.partition("=")[0].split(".")
-    if len(keys) < 2 or keys[1].strip() == "name":
-        example = "such as lpips-diversity.protocol=bicyclegan"
-        return Problem(f"--set {text}", f"should be METRIC.OPTION=VALUE, {example}")
-    return override(table, text)
-
-
 def _check_metrics(
     names: Sequence[str], overrides: Sequence[str], size: int | None
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Spec]]:
     """The options that are given for each metric, and the metrics with every option."""
-    table: dict[str, dict[str, Any]] = {name: {"name": name} for name in names}
-    problems = [problem for text in overrides if (problem := _override(table, text))]
-    problems += [
-        Problem(f"--set {name}", f"is not measured{did_you_mean(name, names)} (measured: {', '.join(names)})")
-        for name in table
-        if name not in names
-    ]
+    table, problems = overriding(overrides)
+    for name, options in table.items():
+        if not isinstance(options, dict) or "name" in options:
+            example = "such as lpips-diversity.protocol=bicyclegan"
+            problems.append(Problem(f"--set {name}", f"should be METRIC.OPTION=VALUE, {example}"))
+        elif name not in names:
+            hint = did_you_mean(name, names)
+            problems.append(Problem(f"--set {name}", f"is not measured{hint} (measured: {', '.join(names)})"))
+    given = {name: table.get(name, {}) for name in names}
+    if problems:
+        raise RecipeError("i2ikit eval", problems)
     specs = {}
     for name in names:
-        specs[name], found = check(table[name], name, METRIC, Setting(size, 1))
+        specs[name], found = check({"name": name, **given[name]}, name, METRIC, Setting(size, 1))
         problems += found
     if problems:
         raise RecipeError("i2ikit eval", problems)
-    given = {name: {k: v for k, v in options.items() if k != "name"} for name, options in table.items()}
     return given, specs

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,9 +29,8 @@ import i2ikit
 from i2ikit.checking import check, validated
 from i2ikit.data.dataset import DATA
 from i2ikit.errors import ComponentError, Problem, RecipeError, did_you_mean
-from i2ikit.packages.entry import CORE, normalised
-from i2ikit.packages.recipes import package_recipes, recipe_files
-from i2ikit.packages.survey import ALLOWLIST, survey
+from i2ikit.packages.recipes import find_recipe
+from i2ikit.recipe_text import RecipeText, overriding, read_recipe, read_toml
 from i2ikit.registry import Setting, Slot, Spec, datasets, registries, translators
 from i2ikit.translator import METHOD, Translator
 
@@ -42,11 +40,9 @@ __all__ = [
     "Recipe",
     "TopLevel",
     "TrainingOptions",
-    "find_recipe",
     "load_data_spec",
     "load_recipe",
     "load_translator_spec",
-    "override",
 ]
 
 Steps = Annotated[int, Field(gt=0)]
@@ -133,16 +129,23 @@ class Recipe:
     """A recipe that can be run: everything checked, every default filled in.
 
     Args:
-        name: the recipe file's stem; run folders are named after it.
+        source: the file that it was read from.
         optimizers: options of the optimizer of each role of the translator.
+        notes: what its reader should know, such as what fell away with another translator.
     """
 
-    name: str
+    source: Path
     seed: int
     data: Spec
     translator: Spec
     optimizers: Mapping[str, OptimizerOptions]
     training: TrainingOptions
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's stem; run folders are named after it."""
+        return self.source.stem
 
     def to_toml(self) -> str:
         """The whole recipe with every default, and the versions it was checked with."""
@@ -162,7 +165,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: in
 
     Args:
         source: a path, the name of a recipe that ships with i2ikit, or `package/name`.
-        overrides: `key.path=VALUE` each; VALUE is TOML, else a string.
+        overrides: `key.path=VALUE` each, laid over the recipe all at once; VALUE is TOML, else a string.
         processes: how many will share out each batch; None: nothing will be trained here, so that what
             only training needs (a GPU for fp16, say) is not checked.
 
@@ -170,9 +173,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: in
         RecipeError: with every problem, each with its path and the nearest valid spelling.
     """
     path = find_recipe(source)
-    table = _read_recipe(path)
-    problems = [problem for text in overrides if (problem := override(table, text))]
-    recipe, found = _check(table, path.stem, processes)
+    given, problems = overriding(overrides)
+    recipe, found = _check(read_recipe(path).under(given, path), processes)
     problems += found
     if recipe is None or problems:
         raise RecipeError(str(source), problems)
@@ -198,127 +200,50 @@ def load_data_spec(source: Path) -> Spec:
 
 
 def _load_section(source: Path, key: str, slot: Slot) -> Spec:
-    spec, problems = _section(_read_toml(source), key, slot, None)
+    spec, problems = _section(read_toml(source), key, slot, None)
     if problems:
         raise RecipeError(str(source), problems)
     return spec
 
 
-def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe: as a path; by name, as it ships with i2ikit; as `package/name`.
-
-    Raises:
-        RecipeError: there is none; lists those that are installed.
-    """
-    path = Path(source)
-    if path.suffix == ".toml" or path.is_file():
-        return path
-    files = recipe_files()
-    package, _, name = str(source).partition("/")
-    named = f"{normalised(package)}/{name}".removeprefix(f"{CORE}/") if name else package
-    allowed = survey().allowed
-    if name and (allowed is None or normalised(package) in allowed):
-        # A package may have recipes and no component, and so no entry point.
-        files |= package_recipes(normalised(package), normalised(package).replace("-", "_"))
-    if named in files:
-        return files[named]
-    if path.exists():
-        return path
-    if allowed is not None and name and normalised(package) not in allowed:
-        message = f"{ALLOWLIST} leaves the package {normalised(package)} out"
-    else:
-        hint = did_you_mean(named, files)
-        message = f"no such recipe{hint} (give a .toml file, or one that is installed: {', '.join(files)})"
-    raise RecipeError(str(source), [Problem("", message)])
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        message = f"no such file (looked in {Path.cwd()})"
-    except IsADirectoryError:
-        message = "is a folder; give the .toml file"
-    except OSError as error:
-        message = f"cannot be read: {error.strerror}"
-    except UnicodeDecodeError:
-        message = "is not UTF-8 text"
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        message = f"is not TOML: {error}"
-    raise RecipeError(str(path), [Problem("", message)])
-
-
-def _read_recipe(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A recipe's table, laid over that of the recipe which it extends."""
-    table = _read_toml(path)
-    base = table.pop("extends", None)
-    if base is None:
-        return table
-    extending = (path.resolve(), *extending)
-    beside = path.parent / str(base)
-    found = beside if beside.is_file() or not isinstance(base, str) else find_recipe(base)
-    if not found.is_file() or found.resolve() in extending:
-        message = f"should be the name or file of another recipe, got {base!r}"
-        raise RecipeError(str(path), [Problem("extends", message)])
-    return _laid_over(_read_recipe(found, extending), table)
-
-
-def _laid_over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
-    """Both, key by key; a table that names another component replaces the base's whole."""
-    laid = dict(base)
-    for key, value in table.items():
-        below = laid.get(key)
-        if isinstance(below, str) and isinstance(value, dict):  # `norm = "in"` is short for a table
-            below = {"name": below}
-        if isinstance(below, dict) and isinstance(value, dict):
-            same = value.get("name", below.get("name")) == below.get("name")
-            value = _laid_over(below, value) if same else value
-        laid[key] = value
-    return laid
-
-
-def override(table: dict[str, Any], text: str) -> Problem | None:
-    """Set one key in place; a problem if the text or the path is impossible."""
-    key, equals, value = text.partition("=")
-    keys = [part.strip() for part in key.split(".")]
-    if not equals or not all(keys):
-        return Problem(f"--set {text}", "should be KEY=VALUE, such as training.steps=500")
-    try:
-        parsed = tomllib.loads(f"value = {value}")
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
-        parsed = {"value": value}
-    if set(parsed) != {"value"}:
-        return Problem(f"--set {text}", "holds more than one value")
-    for depth, part in enumerate(keys[:-1]):
-        inner = table.setdefault(part, {})
-        if isinstance(inner, str) and depth:  # `norm = "in"` is short for `norm = {name = "in"}`
-            inner = table[part] = {"name": inner}
-        if not isinstance(inner, dict):
-            return Problem(f"--set {text}", f"'{'.'.join(keys[: depth + 1])}' is {inner!r}, not a table")
-        table = inner
-    table[keys[-1]] = parsed["value"]
-    return None
-
-
-def _check(table: dict[str, Any], name: str, processes: int | None) -> tuple[Recipe | None, list[Problem]]:
-    sections = ("data", "translator", "optimizer")
+def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list[Problem]]:
+    """From top to bottom: training, whose batch the components may ask for; data; translator; optimizers."""
+    table, sections = text.table, ("data", "translator", "optimizer")
     # [versions] of a resolved.toml is a record, not a choice.
     top = {key: value for key, value in table.items() if key not in (*sections, "versions")}
-    rest, problems = validated(TopLevel, top, "", "a recipe", sections)
-    setting = None if processes is None else _batch_setting(table, processes)
+    values, problems = validated(TopLevel, top, "", "a recipe", sections)
+    training = TrainingOptions(**values["training"]) if values else None
+    setting = None if processes is None else _batch_setting(training, processes)
     data, found = _section(table, "data", DATA, setting)
     problems += found
     setting = setting if found or setting is None else _image_setting(data, setting)
     translator, found = _section(table, "translator", METHOD, setting)
     problems += found
-    optimizers, found = _check_optimizers(table.get("optimizer", {}), translator)
+    method = _method(translator)
+    optimizers, found, notes = _check_optimizers(text, translator.name, method)
     problems += found
-    if rest and processes is not None:
-        problems += _check_machine(TrainingOptions(**rest["training"]), translator, processes)
-    if problems:
+    if training is not None and processes is not None:
+        problems += _check_machine(training, translator.name, method, processes)
+    if problems or training is None:
         return None, problems
-    training = TrainingOptions(**rest["training"])
-    return Recipe(name, rest["seed"], data, translator, optimizers, training), []
+    seed = values["seed"]
+    return Recipe(text.source, seed, data, translator, optimizers, training, tuple(notes)), []
+
+
+def _method(translator: Spec) -> type[Translator] | None:
+    """The class; None if there is no such translator, which is a problem that is known by then."""
+    try:
+        method: type = translators.load(translator.name)
+    except ComponentError:
+        return None
+    return method if issubclass(method, Translator) else None
+
+
+def _batch_setting(training: TrainingOptions | None, processes: int) -> Setting:
+    """The batch, for checks of other options; while it is wrong itself, one of 2, which suits all."""
+    if training is None:
+        return Setting(None, 2)
+    return Setting(None, training.batch_size, None, processes, training.accumulation)
 
 
 def _image_setting(data: Spec, setting: Setting) -> Setting:
@@ -332,34 +257,23 @@ def _image_setting(data: Spec, setting: Setting) -> Setting:
     )
 
 
-def _batch_setting(table: Mapping[str, Any], processes: int) -> Setting:
-    """The batch, for checks of other options; while it is wrong itself, one of 2, which suits all."""
-    training = table.get("training")
-    given = training if isinstance(training, Mapping) else {"batch_size": None}
-    batch_size, accumulation = given.get("batch_size", 1), given.get("accumulation", 1)
-    if isinstance(batch_size, int) and isinstance(accumulation, int) and min(batch_size, accumulation) > 0:
-        return Setting(None, batch_size, None, processes, accumulation)
-    return Setting(None, 2)
-
-
-def _check_machine(training: TrainingOptions, translator: Spec, processes: int) -> Iterator[Problem]:
+def _check_machine(
+    training: TrainingOptions, name: str, method: type[Translator] | None, processes: int
+) -> Iterator[Problem]:
     """What this machine, and this number of processes, cannot do."""
     if training.precision == "fp16" and not torch.accelerator.is_available():
         message = "'fp16' needs a GPU, and this machine shows none; use 'bf16' or 'fp32'"
         yield Problem("training.precision", message)
-    if processes == training.accumulation == 1:
+    if method is None or processes == training.accumulation == 1:
         return
-    try:
-        parts = translators.load(translator.name).batch_parts
-    except (ComponentError, AttributeError):
-        return  # the translator's own problem
+    parts = method.batch_parts
     least = parts * training.accumulation * processes
     if training.batch_size < least or training.batch_size % parts:
         needed = f"{least} or more" + f", in multiples of {parts}" * (parts > 1)
         yield Problem(
             "training.batch_size",
             f"{training.batch_size} cannot be shared out to {processes} process{'es' * (processes > 1)} with "
-            f"training.accumulation = {training.accumulation}; '{translator.name}' needs {needed}",
+            f"training.accumulation = {training.accumulation}; '{name}' needs {needed}",
         )
 
 
@@ -373,21 +287,29 @@ def _section(
     return Spec(slot.kind, "?"), [Problem(key, message)]
 
 
-def _check_optimizers(table: object, translator: Spec) -> tuple[dict[str, OptimizerOptions], list[Problem]]:
-    """One set of options for each role: [optimizer], overridden by [optimizer.<role>]."""
+def _check_optimizers(
+    text: RecipeText, name: str, method: type[Translator] | None
+) -> tuple[dict[str, OptimizerOptions], list[Problem], list[str]]:
+    """One set of options for each role: [optimizer], overridden by [optimizer.<role>].
+
+    Returns:
+        The options, every problem, and a note for each table that fell away with another translator.
+    """
+    table = text.table.get("optimizer", {})
     if not isinstance(table, Mapping):
-        return {}, [Problem("optimizer", "should be a table")]
-    roles, problems = _roles(translator)
+        return {}, [Problem("optimizer", "should be a table")], []
+    roles, problems = _roles(name, method)
     nested = {key: value for key, value in table.items() if isinstance(value, Mapping)}
     shared = {key: value for key, value in table.items() if key not in nested}
     problems += validated(OptimizerOptions, shared, "optimizer", "[optimizer]", roles)[1]
-    if roles:
-        fields = (*roles, *OptimizerOptions.model_fields)
-        problems += [
-            Problem(f"optimizer.{key}", f"translator '{translator.name}' has no network '{key}'"
-                    f"{did_you_mean(key, fields)} (networks: {', '.join(roles)})")
-            for key in nested if key not in roles
-        ]  # fmt: skip
+    notes = []
+    for key in [key for key in nested if roles and key not in roles]:
+        message = f"translator '{name}' has no network '{key}'"
+        if key in text.inherited:
+            notes.append(f"[optimizer.{key}] falls away: {message}")
+            continue
+        hint = did_you_mean(key, (*roles, *OptimizerOptions.model_fields))
+        problems.append(Problem(f"optimizer.{key}", f"{message}{hint} (networks: {', '.join(roles)})"))
     optimizers = {}
     for role in roles:
         own = nested.get(role, {})
@@ -396,21 +318,17 @@ def _check_optimizers(table: object, translator: Spec) -> tuple[dict[str, Optimi
             values, _ = validated(OptimizerOptions, {**shared, **own}, "optimizer", "[optimizer]")
             optimizers[role] = OptimizerOptions(**values)
         problems += found
-    return optimizers, problems
+    return optimizers, problems, notes
 
 
-def _roles(translator: Spec) -> tuple[tuple[str, ...], list[Problem]]:
+def _roles(name: str, method: type[Translator] | None) -> tuple[tuple[str, ...], list[Problem]]:
     """Of all networks of a method; none if it is not known, which is reported elsewhere."""
-    try:
-        method = translators.load(translator.name)
-    except ComponentError:
-        return (), []
-    if not issubclass(method, Translator):
+    if method is None:
         return (), []
     try:
         return (*method.generative, *method.adversarial), []
     except AttributeError as error:
-        message = f"translator '{translator.name}' does not declare its networks: {error}"
+        message = f"translator '{name}' does not declare its networks: {error}"
         return (), [Problem("translator.name", message)]
 
 
@@ -422,17 +340,12 @@ def _without_none(value: Any) -> Any:
     """TOML has no null: an option that is None is left out, which means the same."""
     if isinstance(value, Mapping):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
-    return value
-
-
-def _specs(spec: Spec) -> list[Spec]:
-    inner = [s for value in spec.options.values() if isinstance(value, Spec) for s in _specs(value)]
-    return [spec, *inner]
+    return [_without_none(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _versions(recipe: Recipe) -> dict[str, str]:
     """Versions of everything that the numbers may depend on."""
-    specs = [*_specs(recipe.data), *_specs(recipe.translator)]
+    specs = [*recipe.data.all(), *recipe.translator.all()]
     origins = [registries[spec.kind].entry(spec.name) for spec in specs]
     packages = {entry.package: entry.version for entry in origins}
     named = {"i2ikit": i2ikit.__version__, "python": platform.python_version()}

@@ -11,9 +11,11 @@ Nothing here imports a component before a recipe (or a caller) names it.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,12 +106,24 @@ class Spec:
 
     def table(self) -> dict[str, Any]:
         """As TOML would hold it: `{"name": ..., option: ...}`, with nested specs as tables."""
-        plain = {k: v.table() if isinstance(v, Spec) else _as_toml(v) for k, v in self.options.items()}
-        return {"name": self.name, **plain}
+        return {"name": self.name, **{key: _as_toml(value) for key, value in self.options.items()}}
+
+    def all(self) -> list[Spec]:
+        """This one and all that it holds."""
+        values = [v for value in self.options.values() for v in (value if _is_list(value) else [value])]
+        return [self, *(spec for value in values if isinstance(value, Spec) for spec in value.all())]
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _as_toml(value: Any) -> Any:
     """A validated value as recipes give it: a path or a member of an enumeration as its text."""
+    if isinstance(value, Spec):
+        return value.table()
+    if _is_list(value) and any(isinstance(inner, Spec) for inner in value):
+        return [_as_toml(inner) for inner in value]
     if isinstance(value, enum.Enum):
         return value.value
     return value if in_toml(value) else str(value)
@@ -125,20 +139,42 @@ changes any of them, but adds none. Weight 0: the loss is not computed and not r
 
 
 @dataclass(frozen=True)
+class Held:
+    """How an option holds other components: `NormSpec`, `NormSpec | None` or `list[NormSpec]`.
+
+    Args:
+        optional: it may hold none.
+        several: it holds any number, in a `list` or a `tuple`; None: it holds one.
+    """
+
+    slot: Slot
+    optional: bool = False
+    several: type | None = None
+
+    def holds(self, value: object) -> bool:
+        """Whether a value, such as the default, is what the option is typed to hold."""
+        if value is None:
+            return self.optional
+        if self.several is None:
+            return isinstance(value, Spec)
+        return _is_list(value) and all(isinstance(inner, Spec) for inner in typing.cast(list[Any], value))
+
+
+@dataclass(frozen=True)
 class Schema:
     """What the signature of a component says.
 
     Args:
         wired: names of the parameters that its owner passes.
         slots: options that hold other components.
-        defaults: of the slots that have one.
+        defaults: of the slots that have one: a spec, None, or several specs.
         model: all other options, with their types, bounds and defaults.
         hints: annotations of all parameters, with what is `Annotated`.
     """
 
     wired: tuple[str, ...]
-    slots: Mapping[str, Slot]
-    defaults: Mapping[str, Spec]
+    slots: Mapping[str, Held]
+    defaults: Mapping[str, Any]
     model: type[BaseModel]
     hints: Mapping[str, Any]
 
@@ -153,24 +189,27 @@ def schema_of(component: Any) -> Schema:
     function = component.__init__
     hints = typing.get_type_hints(function, include_extras=True)
     wired: list[str] = []
-    slots: dict[str, Slot] = {}
-    defaults: dict[str, Spec] = {}
+    slots: dict[str, Held] = {}
+    defaults: dict[str, Any] = {}
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(component).parameters.values():
         hint = hints.get(parameter.name, Any)
-        slot = next((m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Slot)), None)
+        held = _held(hint, f"{component.__qualname__}: `{parameter.name}`")
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             raise TypeError(f"{component.__qualname__} takes *args or **kwargs: a typo would vanish")
         if parameter.kind is not parameter.KEYWORD_ONLY:
             wired.append(parameter.name)
         elif parameter.name in ("name", "model_config") or parameter.name.startswith("_"):
             raise TypeError(f"{component.__qualname__} has an option '{parameter.name}', which is taken")
-        elif slot is not None:
-            slots[parameter.name] = slot
-            if isinstance(parameter.default, Spec):
+        elif held is not None:
+            slots[parameter.name] = held
+            if held.holds(parameter.default):
                 defaults[parameter.name] = parameter.default
             elif parameter.default is not parameter.empty:
-                raise TypeError(f"{component.__qualname__}: the default of `{parameter.name}` is no Spec")
+                raise TypeError(
+                    f"{component.__qualname__}: the default of `{parameter.name}` is {parameter.default!r}, "
+                    "which does not fit its type"
+                )
         elif any(isinstance(m, LossWeights) for m in getattr(hint, "__metadata__", ())):
             if not isinstance(parameter.default, Mapping):
                 raise TypeError(
@@ -182,6 +221,27 @@ def schema_of(component: Any) -> Schema:
             fields[parameter.name] = _plain_field(component.__qualname__, parameter, hint)
     model = create_model(component.__qualname__, __config__=_STRICT, **fields)
     return Schema(tuple(wired), slots, defaults, model, hints)
+
+
+def _held(hint: Any, owner: str) -> Held | None:
+    """How an option of this type holds components; None if it holds none.
+
+    Raises:
+        TypeError: it would hold them in a way that recipes cannot give.
+    """
+    slot = next((m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Slot)), None)
+    if slot is not None:
+        return Held(slot)
+    origin = typing.get_origin(hint)
+    inner = [a for a in typing.get_args(hint) if a not in (type(None), ...)]
+    found = [held for held in (_held(a, owner) for a in inner) if held is not None]
+    if not found:
+        return None
+    if len(inner) == 1 and origin in (typing.Union, types.UnionType):
+        return dataclasses.replace(found[0], optional=True)
+    if len(inner) == 1 and origin in (list, tuple) and not found[0].optional and not found[0].several:
+        return Held(found[0].slot, several=origin)
+    raise TypeError(f"{owner}: only a component, `| None`, or a list of components can be given; got {hint}")
 
 
 def _plain_field(owner: str, parameter: inspect.Parameter, hint: Any) -> tuple[Any, Any]:

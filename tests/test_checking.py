@@ -9,7 +9,7 @@ from torch import nn
 
 from i2ikit.checking import check
 from i2ikit.components.norms import NormSpec
-from i2ikit.registry import Setting, Slot, encoders, norms
+from i2ikit.registry import Setting, Slot, Spec, encoders, norms
 
 NORM = Slot("norms", ("channels",))
 ENCODER = Slot("encoders", ("in_channels",))
@@ -86,3 +86,65 @@ def test_a_table_without_a_name_changes_the_default_component() -> None:
     )
     assert problems == []
     assert spec.options["norm"].name == "none"
+
+
+class Layered(nn.Module):
+    """May have one norm, and has any number of others."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        norm: NormSpec | None = None,
+        others: list[NormSpec] = [Spec("norms", "in"), Spec("norms", "bn", {"momentum": 0.2})],  # noqa: B006
+        more: tuple[NormSpec, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.norm = norm(in_channels) if norm else None
+        self.others = nn.ModuleList(other(in_channels) for other in others)
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_option_may_hold_no_component_or_several() -> None:
+    encoders.register("layered", Layered)
+    spec, problems = check("layered", "e", ENCODER)
+    assert problems == []
+    assert spec.options["norm"] is None
+    built = spec(3)
+    assert built.norm is None
+    assert len(built.others) == 2
+    assert spec.table()["others"] == [{"name": "in"}, {"name": "bn", "momentum": 0.2, "local": False}]
+    given = {
+        "name": "layered",
+        "norm": "bn",
+        "others": ["none", {"name": "bn", "momentum": 0.3}],
+        "more": ["in"],
+    }
+    spec, problems = check(given, "e", ENCODER, Setting(64, 4))
+    assert problems == []
+    assert isinstance(spec.options["more"], tuple)
+    assert spec(3).others[1].norm.momentum == 0.3
+    assert check(spec.table(), "e", ENCODER)[0] == spec
+    assert [inner.name for inner in spec.all()] == ["layered", "bn", "none", "bn", "in"]
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"others": "in"}, "e.others: should be a list; each item names a norm, got 'in'"),
+        ({"others": ["in", "inn"]}, "e.others[1].name: no norm named 'inn'; did you mean 'in'?"),
+        (
+            {"others": [{"name": "bn", "momentum": 3}]},
+            "e.others[0].momentum: should be less than or equal to 1",
+        ),
+        ({"norm": 3}, "e.norm: should be the name of the norm"),
+    ],
+)
+def test_what_is_wrong_with_one_of_several_is_said_with_its_place(
+    given: dict[str, Any], problem: str
+) -> None:
+    encoders.register("layered", Layered)
+    _, problems = check({"name": "layered", **given}, "e", ENCODER)
+    assert len(problems) == 1
+    assert str(problems[0]).startswith(problem)

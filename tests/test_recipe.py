@@ -10,8 +10,8 @@ import pytest
 import tomli_w
 
 from i2ikit.errors import RecipeError
-from i2ikit.packages.recipes import recipe_files
-from i2ikit.recipe import find_recipe, load_recipe
+from i2ikit.packages.recipes import find_recipe, recipe_files
+from i2ikit.recipe import load_recipe
 
 RECIPES = sorted(path for name, path in recipe_files().items() if "/" not in name)
 
@@ -139,8 +139,8 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
         ),
         (
             "translator.style_dim.x=1",
-            "--set translator.style_dim.x=1",
-            "'translator.style_dim' is 8, not a table",
+            "translator.style_dim",
+            "should be a valid integer, got {'x': 1}",
         ),
         ("steps", "--set steps", "should be KEY=VALUE"),
         ("=5", "--set =5", "should be KEY=VALUE"),
@@ -219,6 +219,67 @@ def test_overrides_reach_every_level_and_the_last_one_wins(tmp_path: Path) -> No
     assert (weights["cycle_recon"], weights["image_recon"]) == (10, 10)
     assert recipe.optimizers["decoders"].lr == 1e-3
     assert recipe.optimizers["discriminators"].lr == 5e-4
+
+
+def test_the_order_of_overrides_does_not_matter(tmp_path: Path, folders: Path) -> None:
+    path = write(tmp_path, SMALL)
+    changes = (
+        "data.name=folders",
+        f'data.root="{folders}"',
+        "data.size=64",
+        "translator.style_encoder.norm.momentum=0.2",
+        "translator.style_encoder.norm=bn",
+        "translator.discriminator.width=8",
+        "translator.discriminator.name=multiscale-patch",
+        "training.batch_size=2",
+    )
+    orders = [changes, changes[::-1], changes[3:] + changes[:3], (*changes[1::2], *changes[::2])]
+    assert len({load_recipe(path, order).to_toml() for order in orders}) == 1
+    assert (
+        load_recipe(path, changes).translator.options["style_encoder"].options["norm"].options["momentum"]
+        == 0.2
+    )
+
+
+@pytest.mark.parametrize("changes", [("optimizer=3", "optimizer.lr=1"), ("optimizer.lr=1", "optimizer=3")])
+def test_a_key_that_is_set_as_value_and_as_table_is_a_problem(
+    tmp_path: Path, changes: tuple[str, ...]
+) -> None:
+    assert "'optimizer' is set" in problems_of(write(tmp_path, SMALL), *changes)
+
+
+@pytest.mark.parametrize("name", ["unit", "cyclegan", "bicyclegan"])
+def test_another_translator_takes_the_place_of_munit(name: str) -> None:
+    """Nothing of MUNIT's options is left, and what was meant for its networks falls away."""
+    paired = ["data.paired=true"] if name == "bicyclegan" else []
+    recipe = load_recipe("munit", [f"translator.name={name}", "training.steps=1", *paired])
+    assert recipe.translator.name == name
+    assert recipe.training.batch_size == load_recipe("munit").training.batch_size
+
+
+def test_options_for_networks_that_are_not_there_any_more_fall_away_with_a_note(tmp_path: Path) -> None:
+    base = f"{SMALL}\n[optimizer.style_encoders]\nlr = 1.0\n[optimizer.discriminators]\nlr = 0.5"
+    path = write(tmp_path, base)
+    recipe = load_recipe(path, ["translator.name=unit"])
+    assert recipe.notes == (
+        "[optimizer.style_encoders] falls away: translator 'unit' has no network 'style_encoders'",
+    )
+    assert recipe.optimizers["discriminators"].lr == 0.5
+    extended = extending(tmp_path, '[translator]\nname = "unit"', base)
+    assert load_recipe(extended).notes == recipe.notes
+    assert load_recipe(extended, ["training.steps=2"]).notes == recipe.notes
+    wrong = "optimizer.style_encoders: translator 'unit' has no network 'style_encoders'"
+    assert wrong in problems_of(
+        write(tmp_path, base), "translator.name=unit", "optimizer.style_encoders.lr=2"
+    )
+    own = '[translator]\nname = "unit"\n[optimizer.style_encoders]\nlr = 2.0'
+    assert wrong in problems_of(extending(tmp_path, own, base))
+
+
+def test_a_recipe_knows_its_file(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL)
+    assert load_recipe(path).source == path
+    assert load_recipe("munit").source.is_file()
 
 
 def test_missing_data_folders_are_found_before_anything_is_built(tmp_path: Path, folders: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -182,6 +182,20 @@ class Sizes(BaseModel):
     groups: int = 2
 
 
+class Keyed(nn.Module):
+    """Would hold components by names of their own."""
+
+    def __init__(self, channels: int, *, norms: Mapping[str, NormSpec]) -> None:
+        super().__init__()
+
+
+class Counted(nn.Module):
+    """Would hold at least one component."""
+
+    def __init__(self, channels: int, *, norms: Annotated[list[NormSpec], Field(min_length=1)]) -> None:
+        super().__init__()
+
+
 class Worded(nn.Module):
     """Names its default component instead of giving a Spec."""
 
@@ -201,7 +215,9 @@ class Bundled(nn.Module):
     [
         (Grouping, r"`groups` = frozenset\(\{2\}\) is no default that TOML could write"),
         (Hidden, "has an option '_groups', which is taken"),
-        (Worded, "the default of `norm` is no Spec"),
+        (Worded, "the default of `norm` is 'in', which does not fit its type"),
+        (Keyed, r"Keyed: `norms`: only a component, `\| None`, or a list of components can be given"),
+        (Counted, "Counted: `norms`: only a component"),
         (Bundled, "`sizes` is a table; take its keys as options"),
     ],
 )

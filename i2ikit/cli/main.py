@@ -93,7 +93,7 @@ def run(
     Several processes: torchrun --standalone --nproc_per_node N -m i2ikit run ...
     """
     from i2ikit.processes import processes
-    from i2ikit.recipe import find_recipe, load_recipe
+    from i2ikit.recipe import load_recipe
     from i2ikit.runs import RESOLVED, create_run
 
     overrides = [*(set_ or []), *([f"training.precision={precision}"] if precision else [])]
@@ -104,7 +104,7 @@ def run(
 
         def make_folder() -> Path:
             folder = create_run(out, loaded.name)
-            shutil.copyfile(find_recipe(recipe), folder / "recipe.toml")
+            shutil.copyfile(loaded.source, folder / "recipe.toml")
             (folder / RESOLVED).write_text(loaded.to_toml(), "utf-8")
             return folder
 
@@ -156,6 +156,8 @@ def _train(recipe: Recipe, data: Dataset, folder: Path, group: Processes, *, res
 
 def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes) -> None:
     """What is about to happen, and where to look meanwhile."""
+    for note in recipe.notes:
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
     counts = ", ".join(f"{data.count('train', d)} + {data.count('test', d)} held out ({d})" for d in "ab")
     options = recipe.training
     cut = f", in {options.accumulation} micro-batches" if options.accumulation > 1 else ""

@@ -233,12 +233,12 @@ def _places(entry: Entry, component: type) -> dict[str, list[str]]:
 
 def _slots(owner: type, path: str, kind: str, component: type) -> Iterator[str]:
     schema = schema_of(owner)
-    for key, slot in schema.slots.items():
-        if slot.kind == kind and fits(component, slot):
-            yield f"{path}.{key}"
+    for key, held in schema.slots.items():
+        if held.slot.kind == kind and fits(component, held.slot):
+            yield f"{path}.{key}{'[]' if held.several else ''}"
         default = schema.defaults.get(key)
-        if default is not None:
-            yield from _slots(registries[slot.kind].load(default.name), f"{path}.{key}", kind, component)
+        if isinstance(default, Spec):
+            yield from _slots(registries[default.kind].load(default.name), f"{path}.{key}", kind, component)
 
 
 def _given(component: type) -> dict[str, Any]:
@@ -261,7 +261,8 @@ def _snippet(
         return " \\\n  ".join([f"i2ikit eval --metric {shlex.quote(name)}", *settings])
     first = next(((place, f"  # of {method}") for method, found in places.items() for place in found), None)
     place, of = first or (SECTIONS.get(entry.kind, f"translator.{KINDS[entry.kind]}"), "")
-    lines = [f"[{place}]{of}", f"name = {toml_value(name)}"]
+    head = f"[[{place.removesuffix('[]')}]]" if place.endswith("[]") else f"[{place}]"
+    lines = [f"{head}{of}", f"name = {toml_value(name)}"]
     tables = []
     for option in options:
         if option.type == WEIGHTS:

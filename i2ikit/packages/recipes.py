@@ -1,14 +1,43 @@
-"""Recipes that installed packages bring, found without importing them."""
+"""Recipes by name: those that ship, and those that installed packages bring; nothing is imported."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from i2ikit.packages.entry import CORE
+from i2ikit.errors import Problem, RecipeError, did_you_mean
+from i2ikit.packages.entry import CORE, normalised
 from i2ikit.packages.summaries import module_spec
-from i2ikit.packages.survey import survey
+from i2ikit.packages.survey import ALLOWLIST, survey
 
-__all__ = ["package_recipes", "recipe_files"]
+__all__ = ["find_recipe", "package_recipes", "recipe_files"]
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file of a recipe: as a path; by name, as it ships with i2ikit; as `package/name`.
+
+    Raises:
+        RecipeError: there is none; lists those that are installed.
+    """
+    path = Path(source)
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    files = recipe_files()
+    package, _, name = str(source).partition("/")
+    named = f"{normalised(package)}/{name}".removeprefix(f"{CORE}/") if name else package
+    allowed = survey().allowed
+    if name and (allowed is None or normalised(package) in allowed):
+        # A package may have recipes and no component, and so no entry point.
+        files |= package_recipes(normalised(package), normalised(package).replace("-", "_"))
+    if named in files:
+        return files[named]
+    if path.exists():
+        return path
+    if allowed is not None and name and normalised(package) not in allowed:
+        message = f"{ALLOWLIST} leaves the package {normalised(package)} out"
+    else:
+        hint = did_you_mean(named, files)
+        message = f"no such recipe{hint} (give a .toml file, or one that is installed: {', '.join(files)})"
+    raise RecipeError(str(source), [Problem("", message)])
 
 
 def recipe_files() -> dict[str, Path]:

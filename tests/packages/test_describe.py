@@ -18,7 +18,7 @@ from i2ikit.data.dataset import DATA
 from i2ikit.metrics.subject import METRIC
 from i2ikit.packages.describe import argument_notes, describe, toml_value, type_text, without_arguments
 from i2ikit.packages.reference import pages
-from i2ikit.recipe import override
+from i2ikit.recipe_text import overriding
 from i2ikit.registry import Slot, Spec, norms, registries, schema_of
 from i2ikit.translator import METHOD
 
@@ -53,7 +53,9 @@ def test_every_option_is_shown_with_type_and_meaning_and_the_snippet_can_be_past
         assert words[:4] == ["i2ikit", "eval", "--metric", name]
         assert words[4::2] == ["--set"] * (len(words[4:]) // 2)
         metric: dict[str, Any] = {name: {"name": name}}
-        assert [override(metric, text) for text in words[5::2]] == [None] * len(words[5::2])
+        settings, problems = overriding(words[5::2])
+        assert problems == []
+        metric[name] |= settings.get(name, {})
         spec, problems = check(metric[name], name, METRIC)
         assert all(str(p).endswith("needs it") for p in problems)
         assert problems or spec == check(name, name, METRIC)[0]
@@ -94,6 +96,8 @@ class Odd(nn.Module):
         names: tuple[str, ...] = ("a", 'b"c'),
         inner: NormSpec = Spec("norms", "bn", {"momentum": 0.5}),
         flags: Mapping[str, bool] = {"x y": True},
+        maybe: NormSpec | None = None,
+        several: list[NormSpec] = [Spec("norms", "in")],  # noqa: B006
     ) -> None:
         super().__init__()
 
@@ -115,6 +119,8 @@ def test_types_defaults_and_required_options_are_said() -> None:
     assert shown["inner"] == ("norm", '{ name = "bn", momentum = 0.5 }', False, "")
     assert shown["names"][:2] == ("[str, ...]", '["a", "b\\"c"]')
     assert shown["flags"][1] == '{ "x y" = true }'
+    assert shown["maybe"][:3] == ("norm", "", False)
+    assert shown["several"][:3] == ("list of norm", '["in"]', False)
     assert [w.name for w in found.wired] == ["channels"]
     assert found.text == "Takes all sorts."
     lines = found.snippet.splitlines()
