@@ -49,11 +49,14 @@ def _run_shell(example: Example) -> None:
         if words[0] == "torchrun":
             words[0] = "torch.distributed.run"
         if words[place + 1] == "run":
+            given = [words[n + 1] for n, word in enumerate(words) if word == "--set"]
+            recipe = load_recipe(words[place + 2], [text for text in given if not text.startswith("data.")])
             small = [
                 "data.name=folders",
                 "data.root=data",
                 "data.size=64",
-                *NARROW[load_recipe(words[place + 2]).translator.name],
+                f"data.paired={str(recipe.data.options['paired']).lower()}",
+                *NARROW[recipe.translator.name],
                 "training.steps=2",
                 "training.batch_size=2",
             ]

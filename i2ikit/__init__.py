@@ -1,10 +1,68 @@
-"""i2ikit: train networks that turn one image into many plausible images of another domain."""
+"""i2ikit: train networks that turn one image into many plausible images of another domain.
 
-from i2ikit.packages.survey import survey
+    run = i2ikit.load("runs/one")
+    pictures = run.translate("outline.png", styles=8)
+
+Every name below is imported at its first use, so that `import i2ikit` needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from i2ikit.packages.shield import shield_metadata
+
+if TYPE_CHECKING:
+    from i2ikit.comparison import compare
+    from i2ikit.errors import I2IKitError
+    from i2ikit.evaluation import evaluate
+    from i2ikit.recipe import Recipe, load_recipe
+    from i2ikit.registry import Spec, registries
+    from i2ikit.run import Run, load
+    from i2ikit.start import resume, train
+    from i2ikit.translator import ImageSpec, Phase, Translator
 
 __version__ = "0.1.0"
 
-if survey().fatal:
-    from i2ikit.packages.shield import hide_entry_points
+__all__ = [
+    "I2IKitError",
+    "ImageSpec",
+    "Phase",
+    "Recipe",
+    "Run",
+    "Spec",
+    "Translator",
+    "__version__",
+    "compare",
+    "evaluate",
+    "load",
+    "load_recipe",
+    "registries",
+    "resume",
+    "train",
+]
 
-    hide_entry_points(survey().fatal)
+_HOMES = {
+    "comparison": ("compare",),
+    "errors": ("I2IKitError",),
+    "evaluation": ("evaluate",),
+    "recipe": ("Recipe", "load_recipe"),
+    "registry": ("Spec", "registries"),
+    "run": ("Run", "load"),
+    "start": ("resume", "train"),
+    "translator": ("ImageSpec", "Phase", "Translator"),
+}
+
+shield_metadata()  # before anything imports torch, which asks for metadata
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names:
+            return vars(importlib.import_module(f"i2ikit.{home}"))[name]
+    raise AttributeError(f"module 'i2ikit' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *globals()]

@@ -13,26 +13,22 @@ import os
 import shutil
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from i2ikit.errors import RunError
-from i2ikit.recipe import load_translator_spec
-from i2ikit.runs import RESOLVED, WEIGHTS
-from i2ikit.state import TrainingState, load_networks, network_tensors
+from i2ikit.state import TrainingState, network_tensors
 from i2ikit.translator import ImageSpec, Translator
 
 __all__ = [
+    "WEIGHTS",
     "load_checkpoint",
-    "load_translator",
     "newest_checkpoint",
     "save_checkpoint",
     "save_weights",
-    "trained_images",
-    "trained_steps",
 ]
 
 FORMAT = "1"
+WEIGHTS = "weights.safetensors"
 MANIFEST = "manifest.json"
 STATE = "state.json"
 
@@ -49,38 +45,6 @@ def save_weights(ema: Translator, images: ImageSpec, step: int, folder: Path) ->
     save_file(tensors, staged, metadata)
     _sync(staged)
     os.replace(staged, folder / WEIGHTS)
-
-
-def load_translator(run: Path) -> Translator:
-    """The trained method of a run, in eval mode on the CPU; needs resolved.toml and weights only.
-
-    Raises:
-        RunError: no weights yet, or damaged ones, or weights of another recipe.
-    """
-    path = run / WEIGHTS
-    if not path.is_file():
-        raise RunError(f"{run} holds no {WEIGHTS}: it has not saved anything yet")
-    spec = load_translator_spec(run / RESOLVED)
-    try:
-        translator: Translator = spec(trained_images(run))
-        tensors = load_file(path)
-        load_networks({role: translator.networks[role] for role in translator.generative}, tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise RunError(f"{path} does not fit {RESOLVED}, or is damaged: {error}") from error
-    return translator.eval().requires_grad_(False)
-
-
-def trained_images(run: Path) -> ImageSpec:
-    """What the images of a run look like, read from its weights: no dataset is needed."""
-    with safe_open(run / WEIGHTS, "pt") as file:
-        channels, size = json.loads(file.metadata()["images"])
-    return ImageSpec(channels, size)
-
-
-def trained_steps(run: Path) -> int:
-    """How many steps the weights of a run have been trained for."""
-    with safe_open(run / WEIGHTS, "pt") as file:
-        return int(file.metadata()["step"])
 
 
 def save_checkpoint(folder: Path, step: int, state: TrainingState, keep: int) -> Path:

@@ -15,15 +15,14 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from i2ikit.checkpoints import load_translator, trained_steps
 from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
 from i2ikit.metrics.subject import Subject
-from i2ikit.recipe import load_recipe
-from i2ikit.runs import METRICS, RESOLVED
+from i2ikit.run import Run
+from i2ikit.runlog import METRICS
 from i2ikit.sampling import distinct_test_indices, sheet
-from i2ikit.translator import Translator, chosen_target, direction, other
+from i2ikit.translator import direction, other
 
 __all__ = ["Column", "Comparison", "check_page", "compare", "write_page"]
 
@@ -79,23 +78,18 @@ class Comparison:
     picture: Image.Image | None
 
 
-@dataclass(frozen=True)
-class _Run:
-    folder: Path
-    translator: Translator
-    data: Dataset
-    images_seen: int
-    facts: tuple[str, ...]
-
-
 @torch.no_grad()
 def compare(
-    runs: Sequence[Path], *, to: str | None, seed: int, told: Callable[[str], None] = lambda text: None
+    runs: Sequence[Run],
+    *,
+    to: str | None = None,
+    seed: int = 0,
+    told: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
     """Measure runs alike (what is measured already is taken from their reports), and put them together.
 
     Args:
-        runs: two or more run folders.
+        runs: two or more.
         to: the domain to translate into; the first method's first one if None.
         seed: of the choice of inputs, styles and pairs.
         told: hears what is being measured.
@@ -103,69 +97,65 @@ def compare(
     Raises:
         RunError: a run cannot be loaded, does not translate into `to`, or is given twice.
     """
-    if len({run.resolve() for run in runs}) < len(runs):
+    if len({run.folder.resolve() for run in runs}) < len(runs):
         raise RunError("a run is given twice")
-    names = _names(runs)
-    loaded = [_load(run) for run in runs]
-    target = chosen_target(loaded[0].translator, to)
-    for run in loaded:
-        chosen_target(run.translator, target)
+    names = _names([run.folder for run in runs])
+    target = runs[0].target(to)
+    for run in runs:
+        run.target(target)
+    facts = [_facts(run) for run in runs]
     rows, notes = [], []
-    for name, run in zip(names, loaded, strict=True):
+    for name, run, known in zip(names, runs, facts, strict=True):
         told(f"measuring {run.folder}")
-        cells, found = _measured(run.folder, target, seed)
-        rows.append([name, *cells, *run.facts])
+        cells, found = _measured(run, target, seed)
+        rows.append([name, *cells, *known])
         notes += found
     notes = [
         f"Direction {direction(target)}, seed {seed}; ± is the standard error over inputs.",
         *dict.fromkeys(notes),
     ]
-    if len({run.images_seen for run in loaded}) > 1:
+    if len({run.step * run.recipe.training.batch_size for run in runs}) > 1:
         notes.append("These runs were trained on different numbers of images.")
-    same = len({_held_out(run.data) for run in loaded}) == 1
+    same = len({_held_out(run.dataset()) for run in runs}) == 1
     if not same:
         notes.append(
             "These runs have different held-out images: their numbers must not be compared with each other, "
             "and there is no picture."
         )
-    picture = _picture(names, loaded, target, seed) if same else None
+    picture = _picture(names, runs, target, seed) if same else None
     headings = ["run", *(c.heading for c in COLUMNS), "parameters", "step time", "steps", "data"]
     return Comparison(headings, rows, notes, picture)
 
 
-def _names(runs: Sequence[Path]) -> list[str]:
+def _names(folders: Sequence[Path]) -> list[str]:
     """The folders' names, or whole paths where two are the same."""
-    names = [run.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
-def _load(run: Path) -> _Run:
-    translator = load_translator(run)
-    recipe = load_recipe(run / RESOLVED, processes=None)
-    data: Dataset = recipe.data()
+def _facts(run: Run) -> tuple[str, ...]:
+    """What a run costs, and what it learnt from."""
+    translator, data = run.translator, run.dataset()
     parameters = sum(
         p.numel() for role in translator.generative for p in translator.networks[role].parameters()
     )
-    steps, batch = trained_steps(run), recipe.training.batch_size
     pairs = "pairs" if data.paired else "unpaired"
-    facts = (
+    return (
         f"{parameters / 1e6:.2f} M",
-        _step_time(run),
-        f"{steps} x {batch}",
-        f"{recipe.data.name} {data.images.size} px, {pairs}",
+        _step_time(run.folder / METRICS),
+        f"{run.step} x {run.recipe.training.batch_size}",
+        f"{run.data.name} {data.images.size} px, {pairs}",
     )
-    return _Run(run, translator, data, steps * batch, facts)
 
 
-def _step_time(run: Path) -> str:
+def _step_time(log: Path) -> str:
     """The median over the run's log, so that a pause does not count."""
-    path = run / METRICS
-    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.is_file() else []
     speeds = [line["steps_per_s"] for line in lines if line.get("steps_per_s")]
     return f"{1000 / statistics.median(speeds):.0f} ms" if speeds else "-"
 
 
-def _measured(run: Path, to: str, seed: int) -> tuple[list[str], list[str]]:
+def _measured(run: Run, to: str, seed: int) -> tuple[list[str], list[str]]:
     """The cells of one run, and what must be read with them."""
     findings = evaluate(run, MEASURED, to=to, seed=seed, overrides=OPTIONS, strict=False, reuse=True)
     reports = {finding.metric: finding.found for finding in findings}
@@ -193,16 +183,16 @@ def _held_out(data: Dataset) -> str:
     return pixels.hexdigest()
 
 
-def _picture(names: Sequence[str], runs: Sequence[_Run], to: str, seed: int) -> Image.Image:
+def _picture(names: Sequence[str], runs: Sequence[Run], to: str, seed: int) -> Image.Image:
     """Inputs in rows; the input, its real answer where there is one, and samples of each run."""
-    data = runs[0].data
+    data = runs[0].dataset()
     indices = distinct_test_indices(data, other(to), ROWS, seed)
     samples = max(2, min(SAMPLES, PIXELS_WIDE // (data.images.size * len(runs))))
     columns = [("input", torch.stack([data.image("test", other(to), index) for index in indices]))]
     if data.aligned:
         columns.append(("answer", torch.stack([data.image("test", to, index) for index in indices])))
     for name, run in zip(names, runs, strict=True):
-        subject = Subject(run.translator, run.data, to, seed)
+        subject = Subject(run.translator, run.dataset(), to, seed)
         made = torch.stack([subject.case(index, samples).outputs for index in indices], dim=1)
         columns += [(name, outputs) for outputs in made]
     return sheet(columns)

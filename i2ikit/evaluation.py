@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import json
 import math
 import re
@@ -20,15 +19,13 @@ from typing import Any
 import torch
 
 from i2ikit.checking import check
-from i2ikit.checkpoints import load_translator, trained_images, trained_steps
 from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
 from i2ikit.metrics.subject import METRIC, Measured, Metric, Share, Subject
 from i2ikit.processes import processes
-from i2ikit.recipe import load_data_spec
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Setting, Spec
-from i2ikit.runs import RESOLVED, WEIGHTS
-from i2ikit.translator import chosen_target, direction
+from i2ikit.run import Run
+from i2ikit.translator import direction
 
 __all__ = ["USUAL", "Finding", "evaluate"]
 
@@ -54,11 +51,11 @@ class Finding:
 
 @torch.no_grad()
 def evaluate(
-    run: Path,
-    names: Sequence[str] | None,
+    run: Run,
+    names: Sequence[str] | None = None,
     *,
-    to: str | None,
-    seed: int,
+    to: str | None = None,
+    seed: int = 0,
     overrides: Sequence[str] = (),
     strict: bool = True,
     reuse: bool = False,
@@ -86,15 +83,15 @@ def evaluate(
     """
     strict = strict and names is not None
     with processes() as group:
-        translator = load_translator(run).to(group.device)
-        to = chosen_target(translator, to)
+        to = run.target(to)
+        translator = run.translator.to(run.chosen_device or group.device)
         # What is not asked for by name may not suit the images: then measuring says so.
-        size = trained_images(run).size if strict else None
+        size = run.images.size if strict else None
         given, specs = _check_metrics(USUAL if names is None else names, overrides, size)
         stems = {name: _stem(name, to, seed, given[name]) for name in specs}
-        paths = {name: run / "eval" / f"{stem}.json" for name, stem in stems.items()}
-        trained = _trained(run)
-        data = load_data_spec(run / RESOLVED)
+        paths = {name: run.folder / "eval" / f"{stem}.json" for name, stem in stems.items()}
+        trained = {"step": run.step, "sha256": run.sha256}
+        data = run.data
         known = (
             {name: _known(paths[name], spec, data, trained) for name, spec in specs.items()} if reuse else {}
         )
@@ -106,7 +103,7 @@ def evaluate(
         if strict:
             _raise_first(built)
         with group.first_on_each_machine():  # it may have to render images
-            dataset = data()
+            dataset = run.dataset()
         share = Share(group.rank, group.count, group.gather)
         subject = Subject(translator, dataset, to, seed, share)
         for name, metric in built.items():
@@ -153,12 +150,6 @@ def _stem(name: str, to: str, seed: int, given: Mapping[str, Any]) -> str:
     options = [f"{key}={str(value).rpartition('/')[2]}" for key, value in sorted(given.items())]
     text = "-".join([name, direction(to), f"seed{seed}", *options])
     return re.sub(r"[^\w.=+-]+", "_", text)[:200]
-
-
-def _trained(run: Path) -> dict[str, Any]:
-    """Which weights are measured."""
-    with (run / WEIGHTS).open("rb") as file:
-        return {"step": trained_steps(run), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _known(path: Path, spec: Spec, data: Spec, trained: Mapping[str, Any]) -> Measured | None:

@@ -25,12 +25,11 @@ import tomli_w
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-import i2ikit
 from i2ikit.checking import check, validated
 from i2ikit.data.dataset import DATA
 from i2ikit.errors import ComponentError, Problem, RecipeError, did_you_mean
 from i2ikit.packages.recipes import find_recipe
-from i2ikit.recipe_text import RecipeText, overriding, read_recipe, read_toml
+from i2ikit.recipe_text import RecipeText, overriding, read_recipe
 from i2ikit.registry import Setting, Slot, Spec, datasets, registries, translators
 from i2ikit.translator import METHOD, Translator
 
@@ -40,9 +39,8 @@ __all__ = [
     "Recipe",
     "TopLevel",
     "TrainingOptions",
-    "load_data_spec",
+    "check_section",
     "load_recipe",
-    "load_translator_spec",
 ]
 
 Steps = Annotated[int, Field(gt=0)]
@@ -181,26 +179,13 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: in
     return recipe
 
 
-def load_translator_spec(source: Path) -> Spec:
-    """The [translator] of a recipe, whether or not its data is at hand.
+def check_section(table: Mapping[str, Any], key: Literal["data", "translator"], source: Path) -> Spec:
+    """One section of a recipe, whether or not the others could be used here.
 
     Raises:
         RecipeError: with every problem in that section.
     """
-    return _load_section(source, "translator", METHOD)
-
-
-def load_data_spec(source: Path) -> Spec:
-    """The [data] of a recipe, whether or not its method could be trained here.
-
-    Raises:
-        RecipeError: with every problem in that section.
-    """
-    return _load_section(source, "data", DATA)
-
-
-def _load_section(source: Path, key: str, slot: Slot) -> Spec:
-    spec, problems = _section(read_toml(source), key, slot, None)
+    spec, problems = _section(table, key, DATA if key == "data" else METHOD, None)
     if problems:
         raise RecipeError(str(source), problems)
     return spec
@@ -348,5 +333,5 @@ def _versions(recipe: Recipe) -> dict[str, str]:
     specs = [*recipe.data.all(), *recipe.translator.all()]
     origins = [registries[spec.kind].entry(spec.name) for spec in specs]
     packages = {entry.package: entry.version for entry in origins}
-    named = {"i2ikit": i2ikit.__version__, "python": platform.python_version()}
-    return {**packages, **named, **{p: version(p) for p in ("torch", "torchvision", "accelerate")}}
+    named = {"python": platform.python_version()}
+    return {**packages, **named, **{p: version(p) for p in ("i2ikit", "torch", "torchvision", "accelerate")}}

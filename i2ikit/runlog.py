@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from i2ikit.runs import METRICS
+__all__ = ["METRICS", "RunLog"]
 
-__all__ = ["RunLog"]
+METRICS = "metrics.jsonl"
 
 PLAIN_EVERY_S = 30.0
 

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import math
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -457,6 +458,9 @@ def _due(step: int, every: int) -> bool:
 def _signals() -> Iterator[list[int]]:
     """Note SIGINT and SIGTERM, so that the loop can save; the second one of a kind acts at once."""
     caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # Python tells only the main one
+        yield caught
+        return
     previous: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from i2ikit.checkpoints import load_translator, trained_images
 from i2ikit.data.images import load_image, to_picture
-from i2ikit.errors import RunError
-from i2ikit.sampling import random_styles, sheet
-from i2ikit.translator import StyleEncoding, chosen_target, other
+from i2ikit.run import Run
+from i2ikit.sampling import sheet
+from i2ikit.translator import other
 
 __all__ = ["translate_files"]
 
 
-@torch.no_grad()
 def translate_files(
-    run: Path,
+    run: Run,
     files: Sequence[Path],
     num_styles: int,
     exemplars: Sequence[Path],
@@ -44,30 +41,19 @@ def translate_files(
         RunError: the run cannot be loaded, does not translate into `to`, or follows no exemplars.
         DataError: an image cannot be read.
     """
-    translator = load_translator(run)
-    images = trained_images(run)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    translator = translator.to(device)
-    to = chosen_target(translator, to)
-    if exemplars:
-        if not isinstance(translator, StyleEncoding):
-            raise RunError(f"{run}: its method has no style encoder, so it cannot follow an exemplar")
-        shown = [load_image(path, images.channels[to], images.size).to(device) for path in exemplars]
-        labels = [f"as-{name}" for name in _distinct_names(exemplars)]
-        styles = torch.cat([translator.encode_style(image[None], to) for image in shown])
-    else:
-        labels = [f"style-{n}" for n in range(1, num_styles + 1)]
-        styles = random_styles(translator, num_styles, seed).to(device)
-    names = _distinct_names(files)
-    sources = [load_image(path, images.channels[other(to)], images.size) for path in files]
+    to = run.target(to)
+    codes = run.codes(num_styles, exemplars, to, seed)
+    labels = [f"as-{name}" for name in _distinct_names(exemplars)] if exemplars else []
+    labels = labels or [f"style-{n}" for n in range(1, num_styles + 1)]
+    # All are read before the first is translated: a wrong name should not leave half of the work.
+    sources = [load_image(path, run.images.channels[other(to)], run.images.size) for path in files]
     out.mkdir(parents=True, exist_ok=True)
     sheets = []
-    for name, source in zip(names, sources, strict=True):
+    for name, source in zip(_distinct_names(files), sources, strict=True):
         columns: list[tuple[str, Tensor]] = [("input", source[None])]
-        for label, style in zip(labels, styles, strict=True):
-            y = translator.translate(source[None].to(device), style[None], to)
-            to_picture(y[0]).save(out / f"{name}-{label}.png")
-            columns.append((label, y))
+        for label, y in zip(labels, run.translate(source, to=to, styles=codes), strict=True):
+            to_picture(y).save(out / f"{name}-{label}.png")
+            columns.append((label, y[None]))
         sheets.append(out / f"{name}-sheet.png")
         sheet(columns).save(sheets[-1])
     return sheets

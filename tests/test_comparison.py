@@ -13,10 +13,11 @@ from PIL import Image
 from i2ikit import comparison
 from i2ikit.checkpoints import save_weights
 from i2ikit.cli.main import _guarded, app
-from i2ikit.comparison import check_page, compare, write_page
+from i2ikit.comparison import Comparison, check_page, write_page
 from i2ikit.errors import RunError
 from i2ikit.recipe import load_recipe
-from i2ikit.runs import METRICS, RESOLVED
+from i2ikit.run import RESOLVED, Run
+from i2ikit.runlog import METRICS
 from i2ikit.training import new_translator
 from tests.conftest import NARROW, make_folders, tiny_recipe
 
@@ -28,6 +29,11 @@ def _random_trunks(monkeypatch: pytest.MonkeyPatch, alexnet_file: str, vgg_file:
     trunks = [f'{name}.weights="{alexnet_file}"' for name in ("lpips-diversity", "lpips-to-target")]
     options = (*comparison.OPTIONS, *few, *trunks, f'kid.weights="{vgg_file}"')
     monkeypatch.setattr(comparison, "OPTIONS", options)
+
+
+def compare(folders: list[Path], *, to: str | None, seed: int) -> Comparison:
+    """Of runs that are opened now."""
+    return comparison.compare([Run(folder) for folder in folders], to=to, seed=seed)
 
 
 def untrained(root: Path, name: str, data: Path, *overrides: str, steps: int = 3) -> Path:

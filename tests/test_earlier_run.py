@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from i2ikit import comparison
+from i2ikit.run import Run
 from tests.conftest import make_folders
 from tests.earlier_run.make import IMAGE
 
@@ -69,7 +70,7 @@ def test_it_is_compared(
         comparison, "OPTIONS", (*comparison.OPTIONS, *few, *trunks, f'kid.weights="{vgg_file}"')
     )
     monkeypatch.chdir(folder)
-    found = comparison.compare([Path("run"), Path("again")], to=None, seed=0)
+    found = comparison.compare([Run(Path("run")), Run(Path("again"))])
     assert found.rows[0][1:6] == found.rows[1][1:6]
     assert found.picture is not None
 

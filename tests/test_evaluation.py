@@ -17,7 +17,7 @@ from i2ikit.errors import DataError, RecipeError, WeightsError
 from i2ikit.evaluation import USUAL, evaluate
 from i2ikit.metrics.subject import Measured
 from i2ikit.registry import metrics
-from i2ikit.runs import RESOLVED
+from i2ikit.run import RESOLVED, Run
 from i2ikit.training import new_translator
 from tests.conftest import make_folders, tiny_recipe
 
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def found(run: Path, names: list[str] | None, seed: int = 0, overrides: list[str] | None = None) -> dict:
     """What each metric says of translations into b."""
-    findings = evaluate(run, names, to="b", seed=seed, overrides=overrides or [])
+    findings = evaluate(Run(run), names, to="b", seed=seed, overrides=overrides or [])
     return {finding.metric: finding.found for finding in findings}
 
 
@@ -57,7 +57,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_report_names_all_that_the_numbers_depend_on(run: Path, alexnet_file: str) -> None:
     options = [f'lpips-diversity.weights="{alexnet_file}"', "lpips-diversity.num_samples=4"]
-    (finding,) = evaluate(run, ["lpips-diversity"], to="a", seed=7, overrides=options)
+    (finding,) = evaluate(Run(run), ["lpips-diversity"], to="a", seed=7, overrides=options)
     assert finding.path.name == "lpips-diversity-b2a-seed7-num_samples=4-weights=alexnet.safetensors.json"
     report = json.loads(finding.path.read_text())
     assert report["values"] == finding.found.values
@@ -125,11 +125,11 @@ def test_images_that_the_trunk_cannot_see_stop_only_lpips(tmp_path: Path, alexne
 
 def test_by_name_it_is_an_error(run: Path, offline: Path) -> None:
     with pytest.raises(WeightsError, match="the weights of alexnet cannot be had"):
-        list(evaluate(run, ["lpips-diversity"], to="b", seed=0))
+        list(evaluate(Run(run), ["lpips-diversity"], to="b", seed=0))
     with pytest.raises(WeightsError, match="the weights of inception-2015-12-05 cannot be had"):
-        list(evaluate(run, ["fid"], to="b", seed=0))
+        list(evaluate(Run(run), ["fid"], to="b", seed=0))
     with pytest.raises(RecipeError, match=r"conditional-inception\.classifier: .* needs it"):
-        list(evaluate(run, ["conditional-inception"], to="b", seed=0))
+        list(evaluate(Run(run), ["conditional-inception"], to="b", seed=0))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_options_that_change_nothing_are_an_error(run: Path, override: str, mess
 def test_data_without_pairs_has_no_targets(run: Path, alexnet_file: str) -> None:
     options = [f'lpips-to-target.weights="{alexnet_file}"']
     with pytest.raises(DataError, match="has no pairs"):
-        list(evaluate(run, ["lpips-to-target"], to="b", seed=0, overrides=options))
+        list(evaluate(Run(run), ["lpips-to-target"], to="b", seed=0, overrides=options))
 
 
 def test_offline_the_command_names_each_place_ends_with_2_and_leaves_nothing(
@@ -190,7 +190,7 @@ def test_a_metric_of_somebody_else_is_measured_by_name(run: Path) -> None:
 
     metrics.register("answer", Answer)
     try:
-        (finding,) = evaluate(run, ["answer"], to="b", seed=0, overrides=["answer.times=2"])
+        (finding,) = evaluate(Run(run), ["answer"], to="b", seed=0, overrides=["answer.times=2"])
     finally:
         metrics.unregister("answer")
     assert finding.found.values == {"answer": 84}
@@ -199,5 +199,5 @@ def test_a_metric_of_somebody_else_is_measured_by_name(run: Path) -> None:
 
 
 def test_nothing_of_the_group_of_processes_is_left(run: Path) -> None:
-    list(evaluate(run, ["l1-diversity"], to="b", seed=0))
+    list(evaluate(Run(run), ["l1-diversity"], to="b", seed=0))
     assert not torch.distributed.is_initialized()

@@ -18,13 +18,13 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from i2ikit.checkpoints import load_checkpoint, load_translator, newest_checkpoint, save_checkpoint
+from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from i2ikit.data.batches import training_batches
 from i2ikit.draws import normal_draws
 from i2ikit.errors import RunError, TrainingError
 from i2ikit.metrics.style import DiversityProbe
 from i2ikit.recipe import OptimizerOptions, Recipe, load_recipe
-from i2ikit.runs import RESOLVED
+from i2ikit.run import RESOLVED, Run
 from i2ikit.state import TrainingState
 from i2ikit.training import (
     MicroBatch,
@@ -439,7 +439,13 @@ def test_the_command_watches_diversity(folders: Path, tmp_path: Path) -> None:
 
 def test_dropout_repeats_itself_when_resuming(folders: Path, tmp_path: Path, one_thread: None) -> None:
     """It draws from torch's own generator, whose state nobody saves."""
-    own = ("data.name=folders", f'data.root="{folders}"', "data.size=64", "translator.generator.dropout=0.5")
+    own = (
+        "data.name=folders",
+        f'data.root="{folders}"',
+        "data.size=64",
+        "data.paired=true",
+        "translator.generator.dropout=0.5",
+    )
     short = ("training.precision=fp32", "training.steps=3", "training.checkpoint_every=1", "training.keep=9")
     recipe = load_recipe("bicyclegan", [*own, *short, *NARROW["bicyclegan"]])
     assert run(recipe, tmp_path / "whole") == 3
@@ -533,7 +539,7 @@ def test_a_signal_saves_and_stops(folders: Path, tmp_path: Path, number: signal.
     assert 0 < stopped.step < 100
     assert newest_checkpoint(folder).name == f"step-{stopped.step:09d}"
     assert (folder / f"samples/step-{stopped.step:06d}.png").is_file()
-    load_translator(folder)
+    assert Run(folder).step == stopped.step
     assert signal.getsignal(number) is before
 
 
@@ -569,7 +575,7 @@ def test_weights_translate_without_the_data(folders: Path, tmp_path: Path) -> No
     run(tiny_recipe(folders), folder)
     for file in list(folders.rglob("*.png")):
         file.unlink()
-    translator = load_translator(folder)
+    translator = Run(folder).translator
     y = translator.translate(torch.rand(1, 3, 30, 21), translator.sample_style(1), "b")
     assert y.shape == (1, 3, 30, 21)
 

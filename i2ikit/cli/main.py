@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,9 +26,7 @@ from i2ikit.cli.results import compare, eval_, translate
 from i2ikit.errors import I2IKitError, ProcessError
 
 if TYPE_CHECKING:
-    from i2ikit.data.dataset import Dataset
     from i2ikit.processes import Processes
-    from i2ikit.recipe import Recipe
     from i2ikit.training import Stopped
 
 app = typer.Typer(
@@ -94,22 +91,12 @@ def run(
     """
     from i2ikit.processes import processes
     from i2ikit.recipe import load_recipe
-    from i2ikit.runs import RESOLVED, create_run
+    from i2ikit.start import train_in
 
     overrides = [*(set_ or []), *([f"training.precision={precision}"] if precision else [])]
     started = time.perf_counter()
     with processes() as group, _one_voice(group):
-        loaded = load_recipe(recipe, overrides, group.count)
-        data = _load_data(loaded, group)
-
-        def make_folder() -> Path:
-            folder = create_run(out, loaded.name)
-            shutil.copyfile(loaded.source, folder / "recipe.toml")
-            (folder / RESOLVED).write_text(loaded.to_toml(), "utf-8")
-            return folder
-
-        folder = group.on_main(make_folder)
-        stopped = _train(loaded, data, folder, group, resume=False)
+        folder, stopped = train_in(group, load_recipe(recipe, overrides, group.count), out, console)
     _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 
@@ -117,14 +104,11 @@ def run(
 def resume(run: RunOption = None) -> None:
     """Continue a run from its newest checkpoint."""
     from i2ikit.processes import processes
-    from i2ikit.recipe import load_recipe
-    from i2ikit.runs import RESOLVED, find_run
+    from i2ikit.start import resume_in
 
     started = time.perf_counter()
     with processes() as group, _one_voice(group):
-        folder = group.on_main(lambda: find_run(run))
-        loaded = load_recipe(folder / RESOLVED, processes=group.count)
-        stopped = _train(loaded, _load_data(loaded, group), folder, group, resume=True)
+        folder, stopped = resume_in(group, run, console)
     _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 
@@ -135,42 +119,6 @@ def _one_voice(group: Processes) -> Iterator[None]:
     for remark in group.remarks():
         console.print(f"[yellow]warning:[/] {escape(remark)}", highlight=False, soft_wrap=True)
     yield
-
-
-def _load_data(recipe: Recipe, group: Processes) -> Dataset:
-    """The dataset, which may have to render images first: one process of each machine does."""
-    with group.first_on_each_machine():
-        dataset: Dataset = recipe.data()
-    return dataset
-
-
-def _train(recipe: Recipe, data: Dataset, folder: Path, group: Processes, *, resume: bool) -> Stopped:
-    from i2ikit.metrics.style import DiversityProbe
-    from i2ikit.training import train
-
-    if group.is_main:
-        _announce(recipe, data, folder, group)
-    probe = DiversityProbe(data, recipe.seed)
-    return train(recipe, data, folder, resume=resume, probe=probe, console=console)
-
-
-def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes) -> None:
-    """What is about to happen, and where to look meanwhile."""
-    for note in recipe.notes:
-        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
-    counts = ", ".join(f"{data.count('train', d)} + {data.count('test', d)} held out ({d})" for d in "ab")
-    options = recipe.training
-    cut = f", in {options.accumulation} micro-batches" if options.accumulation > 1 else ""
-    console.print(
-        f"[bold]{recipe.translator.name}[/] on [bold]{recipe.data.name}[/] at {data.images.size} px: "
-        f"{counts}\n"
-        f"{options.steps} steps of {options.batch_size} images per domain{cut}, {options.precision}, "
-        f"seed {recipe.seed}, {group}\n"
-        f"Run folder: [bold]{escape(str(folder))}[/] "
-        "(look at samples/ while you wait; Ctrl-C saves and stops)",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> None:

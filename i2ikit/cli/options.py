@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-__all__ = ["Domain", "RunOption", "ToOption", "console"]
+__all__ = ["DeviceOption", "Domain", "RunOption", "ToOption", "console"]
 
 console = Console()
 
@@ -26,4 +26,7 @@ RunOption = Annotated[
 ]
 ToOption = Annotated[
     Domain | None, typer.Option(help="The domain to translate into; b if not given, where the method can.")
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Where to compute, such as cpu or cuda:1; a GPU if there is one.")
 ]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from i2ikit.cli.options import RunOption, ToOption, console
+from i2ikit.cli.options import DeviceOption, RunOption, ToOption, console
 from i2ikit.errors import RunError
 
 if TYPE_CHECKING:
@@ -33,22 +33,23 @@ def translate(
     ] = None,
     to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random styles.")] = 0,
+    device: DeviceOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the pictures; RUN/translations if not given.")
     ] = None,
 ) -> None:
     """Translate images: one picture for each style, and a sheet with all of them."""
-    from i2ikit.runs import find_run, is_run
+    from i2ikit.run import is_run, load
     from i2ikit.translation import translate_files
 
     named = is_run(images[0])
-    folder = find_run(images[0] if named else None)
+    run = load(images[0] if named else None, device)
     files = images[1:] if named else images
     if not files:
         raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
-    target = out or folder / "translations"
-    sheets = translate_files(folder, files, styles, style_from or [], to, seed, target)
-    console.print(f"With the weights of {escape(str(folder))}:", highlight=False, soft_wrap=True)
+    target = out or run.folder / "translations"
+    sheets = translate_files(run, files, styles, style_from or [], to, seed, target)
+    console.print(f"With the weights of {escape(str(run.folder))}:", highlight=False, soft_wrap=True)
     for sheet in sheets:
         console.print(f"  {escape(str(sheet))}", highlight=False, soft_wrap=True)
 
@@ -61,6 +62,7 @@ def eval_(
     ] = None,
     to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs, styles and pairs.")] = 0,
+    device: DeviceOption = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,10 +74,9 @@ def eval_(
 ) -> None:
     """Measure a run on held-out images; the numbers are kept in RUN/eval/."""
     from i2ikit.evaluation import evaluate
-    from i2ikit.runs import find_run
+    from i2ikit.run import load
 
-    folder = find_run(run)
-    findings = evaluate(folder, metric or None, to=to, seed=seed, overrides=set_ or [])
+    findings = evaluate(load(run, device), metric or None, to=to, seed=seed, overrides=set_ or [])
     for finding in findings:
         console.print(
             f"[bold]{escape(finding.metric)}[/]  ({finding.direction}, seed {seed})", highlight=False
@@ -112,6 +113,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN", help="Run folders, two or more.")],
     to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs, styles and pairs.")] = 0,
+    device: DeviceOption = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="PAGE", help="Also write the table and a picture: PAGE.html, or PAGE.md."),
@@ -120,15 +122,17 @@ def compare(
     """Measure runs alike and show them in one table, and their translations in one picture."""
     from i2ikit.comparison import check_page, write_page
     from i2ikit.comparison import compare as compare_runs
-    from i2ikit.runs import find_run
+    from i2ikit.run import load
 
     if len(runs) < 2:
         raise RunError("name two runs or more: i2ikit compare RUN RUN...")
     if out is not None:
         check_page(out)
-    folders = [find_run(run) for run in runs]
     comparison = compare_runs(
-        folders, to=to, seed=seed, told=lambda text: console.print(escape(text), highlight=False)
+        [load(run, device) for run in runs],
+        to=to,
+        seed=seed,
+        told=lambda text: console.print(escape(text), highlight=False),
     )
     table = Table(*comparison.headings, box=None, padding=(0, 1), header_style="")
     for row in comparison.rows:

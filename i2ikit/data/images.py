@@ -8,17 +8,22 @@ from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from i2ikit.errors import DataError
 
 __all__ = [
     "IMAGE_ENDINGS",
     "LoadSide",
+    "Picture",
     "Side",
     "load_image",
+    "loaded",
+    "made_like",
     "prepared",
     "read_image",
     "to_picture",
@@ -30,6 +35,7 @@ Side = Annotated[int, Field(ge=8, le=4096)]
 LoadSide = Annotated[int, Field(ge=8, le=8192)]
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MOST_PIXELS = 64_000_000
+LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601
 
 
 def prepared(
@@ -74,18 +80,23 @@ def read_image(file: Path | BinaryIO, channels: int, name: str | None = None) ->
                     f"{name}: {opened.width}x{opened.height} px are more than "
                     f"{MOST_PIXELS // 1_000_000} megapixels"
                 )
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I;16"):  # 16-bit grey, which convert("L") would clip to white
-                wide = np.asarray(picture, dtype=np.float32)
-                picture = Image.fromarray((wide / 257).round().astype(np.uint8))
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            return picture.convert("RGB" if channels == 3 else "L")
+            return plain(opened, channels)
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds
         raise DataError(f"{name}: not a readable image ({type(error).__name__}: {error})") from error
+
+
+def plain(picture: Image.Image, channels: int) -> Image.Image:
+    """The same picture upright, without transparency, 8 bits, RGB or grey."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I;16"):  # 16-bit grey, which convert("L") would clip to white
+        wide = np.asarray(picture, dtype=np.float32)
+        picture = Image.fromarray((wide / 257).round().astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB" if channels == 3 else "L")
 
 
 def resize_shorter(picture: Image.Image, side: int) -> Image.Image:
@@ -106,9 +117,99 @@ def to_tensor(picture: Image.Image) -> Tensor:
 
 def to_picture(image: Tensor) -> Image.Image:
     """An 8-bit picture from (C, H, W) in [-1, 1]; values outside are clipped."""
-    pixels = ((image.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    array = pixels.permute(1, 2, 0).numpy()
+    array = _to_bytes(image.detach().cpu()).permute(1, 2, 0).numpy()
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
+Picture = Image.Image | NDArray[Any] | Tensor | str | Path
+"""An image in whatever form a person has it."""
+
+
+def loaded(image: Picture, channels: int, size: int) -> Tensor:
+    """(1, C, H, W) in [-1, 1] from a picture in any form.
+
+    Args:
+        image: a file's path, a PIL image, or an array (H, W) or (H, W, C), uint8 or floats in [0, 1]: its
+            shorter side is resized to `size`, its shape kept. Or a tensor (C, H, W), uint8 or floats in
+            [-1, 1], which keeps its size.
+        channels: 3, or 1 for grey; pictures and arrays are converted, tensors must have as many.
+
+    Raises:
+        DataError: it is none of these, or has other values; says which.
+    """
+    match image:
+        case str() | Path():
+            return load_image(Path(image), channels, size)[None]
+        case Image.Image():
+            return to_tensor(resize_shorter(plain(image, channels), size))[None]
+        case np.ndarray():
+            return _from_array(image, channels, size)
+        case Tensor():
+            return _from_tensor(image, channels)[None]
+    raise DataError(
+        f"an image should be a path, a PIL image, an array or a tensor, not {type(image).__name__}"
+    )
+
+
+def made_like(images: Tensor, given: Picture) -> Any:
+    """(N, C, H, W) in [-1, 1] in the form of the picture that they were made from.
+
+    Returns:
+        PIL images for a PIL image or a path; an array (N, H, W, C) for an array, (N, H, W) for one without
+        channels if these are grey; a tensor on the CPU for a tensor; the array's or tensor's dtype and range.
+    """
+    if isinstance(given, Tensor):
+        images = images.detach().cpu()
+        return _to_bytes(images) if given.dtype == torch.uint8 else images.to(given.dtype)
+    if isinstance(given, np.ndarray):
+        last = images.detach().float().cpu().permute(0, 2, 3, 1)
+        last = last[..., 0] if given.ndim == 2 and last.shape[-1] == 1 else last
+        if given.dtype == np.uint8:
+            return _to_bytes(last).numpy()
+        return ((last + 1) / 2).numpy().astype(given.dtype)
+    return [to_picture(image) for image in images]
+
+
+def _from_array(array: NDArray[Any], channels: int, size: int) -> Tensor:
+    shape = f"{array.dtype} {array.shape}"
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
+        raise DataError(f"an array should be (H, W) or (H, W, C) with 1, 3 or 4 channels, is {shape}")
+    array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if array.dtype == np.uint8:
+        return loaded(Image.fromarray(array), channels, size)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise DataError(f"an array should be uint8, or floats in [0, 1], is {shape}")
+    _check_range(array.min(), array.max(), 0, "array")
+    x = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    x = x[None] if x.ndim == 2 else x.permute(2, 0, 1)
+    if len(x) == 4:
+        x = x[:3] * x[3] + 1 - x[3]  # on white
+    if len(x) != channels:
+        x = x.expand(3, -1, -1) if channels == 3 else (x * LUMA[:, None, None]).sum(0, keepdim=True)
+    scale = size / min(x.shape[1:])
+    sides = [max(size, round(side * scale)) for side in x.shape[1:]]
+    return F.interpolate(x[None], sides, mode="bilinear", antialias=True) * 2 - 1
+
+
+def _from_tensor(image: Tensor, channels: int) -> Tensor:
+    shape = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
+    if image.ndim != 3 or image.shape[0] != channels or not image.numel():
+        raise DataError(f"a tensor should be (C, H, W) with {channels} channels here, is {shape}")
+    if image.dtype == torch.uint8:
+        return image.float() / 127.5 - 1
+    if not image.is_floating_point():
+        raise DataError(f"a tensor should be uint8, or floats in [-1, 1], is {shape}")
+    _check_range(image.min().item(), image.max().item(), -1, "tensor")
+    return image.detach().float()
+
+
+def _check_range(lowest: float, highest: float, least: int, what: str) -> None:
+    if not (lowest >= least - 0.01 and highest <= 1.01):  # NaN too
+        raise DataError(f"the {what}'s values are from {lowest:g} to {highest:g}; [{least}, 1] is asked")
+
+
+def _to_bytes(images: Tensor) -> Tensor:
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def load_image(path: Path, channels: int, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Keeps Python's own `importlib.metadata` alive beside damaged packages.
+"""Keeps Python's own `importlib.metadata` alive beside damaged packages, once it is asked for any.
 
 torch and pydantic ask it for their plug-ins when they are imported. It reads the `entry_points.txt` of every
 package on the path and fails on one that is not UTF-8, or that has a line without `=`: then neither can be
@@ -8,15 +8,14 @@ imported at all.
 from __future__ import annotations
 
 import sys
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import DistributionFinder, PathDistribution
-from pathlib import Path
 from typing import Any
 
 from i2ikit.packages.entry import normalised
+from i2ikit.packages.survey import survey
 
-__all__ = ["hide_entry_points"]
+__all__ = ["shield_metadata"]
 
 
 class _Bare(PathDistribution):
@@ -29,11 +28,8 @@ class _Bare(PathDistribution):
 class _Hiding(DistributionFinder):
     """Finds packages, and never a module, before Python's own finder: the first of a name counts."""
 
-    def __init__(self, folders: Sequence[Path | zipfile.Path]) -> None:
-        self.folders = folders
-
     def find_distributions(self, context: Any = DistributionFinder.Context()) -> Iterator[PathDistribution]:
-        for folder in self.folders:
+        for folder in survey().fatal:
             name = folder.name.rpartition(".")[0].partition("-")[0]
             if context.name is None or normalised(context.name) == normalised(name):
                 yield _Bare(folder)
@@ -42,6 +38,10 @@ class _Hiding(DistributionFinder):
         return None
 
 
-def hide_entry_points(folders: Sequence[Path | zipfile.Path]) -> None:
-    """Let `importlib.metadata` in this process see these metadata folders without entry points."""
-    sys.meta_path.insert(0, _Hiding(folders))
+def shield_metadata() -> None:
+    """Let `importlib.metadata` in this process see damaged packages without their entry points.
+
+    The path is searched at its first question, not now.
+    """
+    if not any(isinstance(finder, _Hiding) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Hiding())

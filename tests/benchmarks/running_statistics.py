@@ -17,11 +17,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from i2ikit.checkpoints import load_translator
 from i2ikit.components.norms import BatchNorm
 from i2ikit.data.dataset import Split
-from i2ikit.recipe import load_data_spec
-from i2ikit.runs import RESOLVED
+from i2ikit.run import load
 from i2ikit.translator import Translator
 
 IMAGES = 160
@@ -36,7 +34,8 @@ def error(translator: Translator, images: Tensor) -> float:
 @torch.no_grad()
 def three_errors(run: Path) -> tuple[float, float, float]:
     """As saved, in training mode, with statistics of real images."""
-    translator, data = load_translator(run), load_data_spec(run / RESOLVED)()
+    opened = load(run)
+    translator, data = opened.translator, opened.dataset()
     rng = np.random.default_rng(0)
 
     def some(split: Split) -> Tensor:

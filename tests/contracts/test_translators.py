@@ -162,7 +162,9 @@ def foreign_parts() -> Iterator[None]:
 
 
 def run_two_steps(*overrides: str, folders: Path) -> None:
-    recipe = tiny_recipe(folders, *overrides)
+    tiny = folders / "tiny.toml"
+    tiny.write_text(tiny_recipe(folders).to_toml())
+    recipe = load_recipe(tiny, overrides)
     translator = recipe.translator(ImageSpec({"a": 3, "b": 3}, 64))
     state = build(translator, recipe.optimizers, new_accelerator("fp32", folders), 2)
     batch = MicroBatch({d: torch.rand(2, 3, 64, 64) for d in "ab"}, range(2))
@@ -220,9 +222,10 @@ RECIPES = sorted(name for name in recipe_files() if "/" not in name)
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_that_ships_trains_two_steps(folders: Path, name: str) -> None:
     """At 64 px and with narrow layers; its own order, norms, losses, batch size and precision."""
-    own = load_recipe(name).translator
+    base = load_recipe(name)
+    own, paired = base.translator, str(base.data.options["paired"]).lower()
     deep = own.name == "bicyclegan" and own.options["generator"].options["num_downsample"] > 6
-    on_folders = ("data.name=folders", f'data.root="{folders}"', "data.size=64")
+    on_folders = ("data.name=folders", f'data.root="{folders}"', "data.size=64", f"data.paired={paired}")
     check_recipe(name, *on_folders, *NARROW[own.name], *["translator.generator.num_downsample=6"] * deep)
 
 

@@ -14,7 +14,7 @@ from i2ikit.draws import normal_draws
 from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
 from i2ikit.recipe import Recipe, load_recipe
-from i2ikit.runs import RESOLVED
+from i2ikit.run import RESOLVED, Run
 from i2ikit.training import new_translator
 from i2ikit.translation import translate_files
 from i2ikit.translator import ImageSpec, StyleEncoding, Translator, other
@@ -26,9 +26,10 @@ IMAGES = ImageSpec({"a": 1, "b": 3}, 64)
 
 
 def on_folders(name: str, folders: Path) -> Recipe:
-    own = ("data.name=folders", f'data.root="{folders}"', "data.size=64")
-    method = load_recipe(name).translator.name
-    return load_recipe(name, [*own, *NARROW[method]])
+    recipe = load_recipe(name)
+    paired = str(recipe.data.options["paired"]).lower()
+    own = ("data.name=folders", f'data.root="{folders}"', "data.size=64", f"data.paired={paired}")
+    return load_recipe(name, [*own, *NARROW[recipe.translator.name]])
 
 
 def losses_of(translator: Translator) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
@@ -112,10 +113,10 @@ def test_no_exemplar_without_a_style_encoder(untrained: dict[str, Path], tmp_pat
     Image.new("RGB", (64, 64), "red").save(picture)
     out = tmp_path / "out"
     with pytest.raises(RunError, match="no style encoder, so it cannot follow an exemplar"):
-        translate_files(untrained["cyclegan-noise"], [picture], 2, [picture], None, 0, out)
+        translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [picture], None, 0, out)
     assert not out.exists()
-    assert translate_files(untrained["cyclegan-noise"], [picture], 2, [], None, 0, out)
-    (found,) = evaluate(untrained["cyclegan-noise"], ["style-health"], to=None, seed=0, strict=False)
+    assert translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [], None, 0, out)
+    (found,) = evaluate(Run(untrained["cyclegan-noise"]), ["style-health"], to=None, seed=0, strict=False)
     assert found.found == "not measured: the method has no style encoder, so no style can be heard"
 
 
@@ -124,10 +125,10 @@ def test_a_direction_that_the_method_cannot_do_is_named(untrained: dict[str, Pat
     Image.new("RGB", (64, 64), "red").save(picture)
     message = "translates into domain b only, not a"
     with pytest.raises(RunError, match=message):
-        translate_files(untrained["bicyclegan"], [picture], 2, [], "a", 0, tmp_path / "out")
+        translate_files(Run(untrained["bicyclegan"]), [picture], 2, [], "a", 0, tmp_path / "out")
     with pytest.raises(RunError, match=message):
-        list(evaluate(untrained["bicyclegan"], ["l1-diversity"], to="a", seed=0))
-    (found,) = evaluate(untrained["bicyclegan"], ["style-health"], to=None, seed=0)
+        list(evaluate(Run(untrained["bicyclegan"]), ["l1-diversity"], to="a", seed=0))
+    (found,) = evaluate(Run(untrained["bicyclegan"]), ["style-health"], to=None, seed=0)
     assert found.direction == "a2b"
     assert "image_recon" not in found.found.values  # type: ignore[union-attr]
 

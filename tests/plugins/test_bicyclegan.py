@@ -146,9 +146,9 @@ def test_data_without_pairs_is_refused(folders: Path) -> None:
     with pytest.raises(RecipeError, match="learns from pairs, and this data gives none"):
         recipe("bicyclegan", "data.paired=false")
     on_folders = ("data.name=folders", f'data.root="{folders}"', "data.size=64")
-    recipe("bicyclegan", *on_folders)
+    recipe("bicyclegan", *on_folders, "data.paired=true")
     with pytest.raises(RecipeError, match="learns from pairs"):
-        recipe("bicyclegan", *on_folders, "data.paired=false")
+        recipe("bicyclegan", *on_folders)
 
 
 def test_weights_that_teach_the_encoder_nothing_are_refused() -> None:

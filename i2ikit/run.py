@@ -1,0 +1,321 @@
+"""A run folder as one object: what training left there, each file read once.
+
+recipe.toml            the recipe as given
+resolved.toml          every default and version; re-runs the run
+weights.safetensors    EMA weights of the generative networks: with resolved.toml enough to translate
+checkpoints/step-N/    all that `i2ikit resume` needs
+samples/*.png          what fixed inputs look like, as training goes on
+metrics.jsonl          one line per log interval
+tensorboard/           the same for TensorBoard
+eval/                  what `i2ikit eval` measured, and its pictures
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from i2ikit.checkpoints import WEIGHTS
+from i2ikit.data.dataset import Dataset
+from i2ikit.data.images import Picture, loaded, made_like
+from i2ikit.errors import RunError, did_you_mean
+from i2ikit.recipe import Recipe, check_section, load_recipe
+from i2ikit.recipe_text import read_toml
+from i2ikit.registry import Spec
+from i2ikit.sampling import random_styles
+from i2ikit.state import load_networks
+from i2ikit.translator import ImageSpec, StyleEncoding, Translator, chosen_target, other
+
+__all__ = ["RESOLVED", "Run", "create_run", "find_run", "is_run", "load"]
+
+RESOLVED = "resolved.toml"
+
+
+def load(run: str | Path | None = None, device: str | torch.device | None = None) -> Run:
+    """A run to translate with, or to measure.
+
+    Args:
+        run: its folder, or the weights.safetensors in it; the newest run below ./runs if not given.
+        device: where to compute, such as "cpu" or "cuda:1"; an accelerator if there is one.
+
+    Raises:
+        RunError: there is no such run or device; says what there is.
+    """
+    path = None if run is None else Path(run)
+    return Run(find_run(path.parent if path is not None and path.name == WEIGHTS else path), device)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """What weights.safetensors holds."""
+
+    tensors: Mapping[str, Tensor]
+    images: ImageSpec
+    step: int
+    sha256: str
+
+
+class Run:
+    """A run folder, finished or not.
+
+    Nothing is read before it is asked for; what was read stays as it was then. `load` finds a run.
+
+    Args:
+        folder: an existing run folder.
+        device: see `load`; other than an accelerator only if it is given.
+
+    Raises:
+        RunError: the device cannot be used here.
+    """
+
+    def __init__(self, folder: Path, device: str | torch.device | None = None) -> None:
+        self.folder = folder
+        self.chosen_device = None if device is None else _usable(device)
+
+    def __repr__(self) -> str:
+        saved = (self.folder / WEIGHTS).is_file()
+        trained = f"step {self.step}, {self.images.size} px" if saved else "nothing saved yet"
+        return f"Run({self.folder}: {trained})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return self.chosen_device or found or torch.device("cpu")
+
+    @property
+    def step(self) -> int:
+        """How many steps its weights have been trained for."""
+        return self._weights.step
+
+    @property
+    def images(self) -> ImageSpec:
+        """What its images look like; no dataset is needed to know that."""
+        return self._weights.images
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of its weights."""
+        return self._weights.sha256
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        """The whole recipe; what only training needs, such as a GPU for fp16, is not checked.
+
+        Raises:
+            RecipeError: a component is not installed here, or not as it was.
+        """
+        return load_recipe(self.folder / RESOLVED, processes=None)
+
+    @functools.cached_property
+    def data(self) -> Spec:
+        """The dataset, not yet opened; it is known even if the method is not installed here."""
+        return check_section(self._table, "data", self.folder / RESOLVED)
+
+    @functools.cached_property
+    def translator(self) -> Translator:
+        """The trained method in eval mode, on the device.
+
+        Raises:
+            RunError: nothing is saved yet, or it does not fit the recipe.
+        """
+        spec = check_section(self._table, "translator", self.folder / RESOLVED)
+        try:
+            translator: Translator = spec(self.images)
+            networks = {role: translator.networks[role] for role in translator.generative}
+            load_networks(networks, self._weights.tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"{self.folder / WEIGHTS} does not fit {RESOLVED}: {error}") from error
+        return translator.eval().requires_grad_(False).to(self.device)
+
+    @functools.cached_property
+    def _dataset(self) -> Dataset:
+        dataset: Dataset = self.data()
+        return dataset
+
+    def dataset(self) -> Dataset:
+        """Its images, training and held-out ones.
+
+        Raises:
+            DataError: they are not there any more.
+        """
+        return self._dataset
+
+    @torch.no_grad()
+    def translate(
+        self,
+        image: Picture,
+        *,
+        to: str | None = None,
+        source: str | None = None,
+        styles: int | Tensor = 8,
+        exemplars: Sequence[Picture] = (),
+        seed: int = 0,
+    ) -> Any:
+        """Translations of an image, in the same form: PIL images (for a path too), an array, a tensor.
+
+        Args:
+            image: a path, a PIL image, an array (H, W, C) with uint8 or floats in [0, 1], whose shorter side
+                is resized to the size that the run was trained at; or a tensor (C, H, W) with uint8 or floats
+                in [-1, 1], which keeps its size.
+            to: the domain to translate into; the method's usual one if not given.
+            source: the domain that the image is of, which with two domains is the other one.
+            styles: how many random styles; or style codes, (N, style_dim), as from `encode_style`.
+            exemplars: images of domain `to` whose styles are used instead.
+            seed: of the random styles.
+
+        Returns:
+            One translation for each style: a list of PIL images, an array (N, H, W, C), or a tensor
+            (N, C, H, W).
+
+        Raises:
+            RunError: the run does not translate into `to`, from `source`, or in such styles.
+            DataError: an image cannot be read, or is none.
+        """
+        to = self.target(to, source)
+        x = loaded(image, self.images.channels[other(to)], self.images.size).to(self.device)
+        codes = self.codes(styles, exemplars, to, seed)
+        return made_like(torch.cat([self.translator.translate(x, code[None], to) for code in codes]), image)
+
+    @torch.no_grad()
+    def encode_style(self, image: Picture, domain: str | None = None) -> Tensor:
+        """The style code of an image, (1, style_dim).
+
+        Args:
+            image: as `translate` takes it.
+            domain: that it is of; the usual domain to translate into if not given.
+
+        Raises:
+            RunError: the method has no style encoder, or none for this domain.
+            DataError: the image cannot be read.
+        """
+        domain = self.target(domain)
+        if not isinstance(self.translator, StyleEncoding):
+            raise RunError(f"{self.folder}: its method has no style encoder, so it cannot follow an exemplar")
+        x = loaded(image, self.images.channels[domain], self.images.size)
+        return self.translator.encode_style(x.to(self.device), domain)
+
+    def target(self, to: str | None = None, source: str | None = None) -> str:
+        """The domain to translate into: `to`, or the method's usual one.
+
+        Raises:
+            RunError: the method does not translate into `to`, or from `source`.
+        """
+        to = chosen_target(self.translator, to if source is None or to else other(source))
+        if source not in (None, other(to)):
+            raise RunError(f"this run translates into domain {to} from domain {other(to)}, not from {source}")
+        return to
+
+    def codes(self, styles: int | Tensor, exemplars: Sequence[Picture], to: str, seed: int) -> Tensor:
+        """Style codes, (N, style_dim): of exemplars, as given, or so many random ones.
+
+        Raises:
+            RunError: there would be none, or codes of another length.
+        """
+        if exemplars:
+            return torch.cat([self.encode_style(exemplar, to) for exemplar in exemplars])
+        if isinstance(styles, int):
+            if styles < 1:
+                raise RunError(f"styles = {styles}; 1 or more are needed")
+            return random_styles(self.translator, styles, seed).to(self.device)
+        length = self.translator.sample_style(1).shape[1]
+        if styles.ndim != 2 or styles.shape[1] != length:
+            raise RunError(f"style codes should be (N, {length}), are {tuple(styles.shape)}")
+        return styles.to(self.device, torch.float32)
+
+    @functools.cached_property
+    def _table(self) -> dict[str, Any]:
+        return read_toml(self.folder / RESOLVED)
+
+    @functools.cached_property
+    def _weights(self) -> _Weights:
+        path = self.folder / WEIGHTS
+        if not path.is_file():
+            raise RunError(f"{self.folder} holds no {WEIGHTS}: it has not saved anything yet")
+        # At once, since a run that goes on may replace the file.
+        content = path.read_bytes()
+        try:
+            tensors = safetensors.torch.load(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+            channels, size = json.loads(header["images"])
+            step = int(header["step"])
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged, or none of i2ikit's: {error}") from error
+        return _Weights(tensors, ImageSpec(channels, size), step, hashlib.sha256(content).hexdigest())
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    """A device on which a tensor can be made."""
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        there = "cpu" if here is None else f"cpu and {here.type}"
+        raise RunError(f"device '{device}' cannot be used; this machine has {there}") from error
+    return found
+
+
+def create_run(out: Path | None, recipe: Recipe) -> Path:
+    """A new run folder, `out` or runs/<recipe>-<date>-<time>, with the recipe in it.
+
+    Raises:
+        RunError: `out` exists and is not an empty folder, or cannot be made.
+    """
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(
+            f"{out} is there already; give --out another folder, or continue it with `i2ikit resume {out}`"
+        )
+    folder = out or _unused(f"{recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the run folder {folder}: {error.strerror}") from error
+    shutil.copyfile(recipe.source, folder / "recipe.toml")
+    (folder / RESOLVED).write_text(recipe.to_toml(), "utf-8")
+    return folder
+
+
+def _unused(stem: str) -> Path:
+    names = (stem, *(f"{stem}-{n}" for n in range(2, 1000)))
+    free = next((Path("runs") / name for name in names if not (Path("runs") / name).exists()), None)
+    if free is None:
+        raise RunError(f"runs/{stem}: too many runs in one second")
+    return free
+
+
+def is_run(path: Path) -> bool:
+    """Whether the path is a run folder."""
+    return (path / RESOLVED).is_file()
+
+
+def find_run(path: Path | None) -> Path:
+    """The run folder at `path`, or the newest below ./runs.
+
+    Raises:
+        RunError: there is none; says where it looked.
+    """
+    known = [p for p in Path("runs").glob("*") if is_run(p)]
+    if path is None:
+        if not known:
+            raise RunError(
+                f"no run found in {Path.cwd() / 'runs'}; name a run folder, or train one with "
+                "`i2ikit run munit`"
+            )
+        return max(known, key=lambda p: (p / RESOLVED).stat().st_mtime)
+    if not is_run(path):
+        hint = did_you_mean(str(path), map(str, known))
+        raise RunError(f"{path} is no run folder: it holds no {RESOLVED}{hint}")
+    return path
