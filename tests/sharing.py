@@ -107,7 +107,9 @@ def new_state(case: Case, seed: int, folder: Path) -> TrainingState:
     data = ("data.name=folders", f'data.root="{folders(folder)}"', f"data.size={SIDE}", "data.paired=true")
     options = (f"seed={seed}", "training.precision=fp32", "training.batch_size=8", "optimizer.decay=none")
     own = [text.replace("TRUNK", str(trunk(folder))) for text in case.overrides]
-    recipe = load_recipe(case.recipe, [*data, *options, *SMALL[case.recipe], *own])
+    replaced = tuple(text.partition("=")[0] for text in own)
+    small = [text for text in SMALL[case.recipe] if not text.startswith(replaced)]
+    recipe = load_recipe(case.recipe, [*data, *options, *small, *own])
     translator = new_translator(recipe, ImageSpec({"a": 3, "b": 3}, SIDE)).to(case.dtype)
     return build(translator, recipe.optimizers, new_accelerator("fp32", folder), steps=100)
 

@@ -1,0 +1,236 @@
+"""A run folder as one object."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+import i2ikit
+from i2ikit.checkpoints import WEIGHTS, save_weights
+from i2ikit.errors import DataError, RunError
+from i2ikit.run import RESOLVED, Run, create_run
+from i2ikit.training import new_translator
+from tests.conftest import NARROW, make_folders, tiny_recipe
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of initial weights."""
+    return untrained(tmp_path_factory.mktemp("run"))
+
+
+def untrained(root: Path, *overrides: str) -> Path:
+    recipe = tiny_recipe(make_folders(root / "data"), *overrides)
+    images = recipe.data().images
+    run = create_run(root / "run", recipe)
+    save_weights(new_translator(recipe, images).eval(), images, 7, run)
+    return run
+
+
+@pytest.fixture
+def run(folder: Path) -> Run:
+    return i2ikit.load(folder)
+
+
+def test_it_is_found_by_its_folder_its_weights_or_as_the_newest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given in (folder, str(folder), folder / WEIGHTS):
+        assert i2ikit.load(given).folder == folder
+    (folder.parent / "runs").mkdir()
+    (folder.parent / "runs" / "one").symlink_to(folder)
+    monkeypatch.chdir(folder.parent)
+    assert i2ikit.load().folder == Path("runs/one")
+    with pytest.raises(RunError, match=r"runs/on is no run folder.*did you mean 'runs/one'\?"):
+        i2ikit.load("runs/on")
+
+
+def test_it_says_what_it_is(run: Run) -> None:
+    assert (run.step, run.images.size, run.recipe.translator.name, run.data.name) == (
+        7,
+        64,
+        "munit",
+        "folders",
+    )
+    assert repr(run) == f"Run({run.folder}: step 7, 64 px)"
+    assert run.dataset() is run.dataset()
+    assert run.dataset().count("test", "a") == 3
+    assert not run.translator.training
+    assert not any(p.requires_grad for p in run.translator.parameters())
+
+
+def test_each_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    opens = io.open
+
+    def noted(file: Any, *rest: Any, **named: Any) -> Any:
+        read.append(Path(str(file)).name)
+        return opens(file, *rest, **named)
+
+    monkeypatch.setattr(io, "open", noted)  # what pathlib opens files with
+    run = Run(folder)
+    run.translate(torch.zeros(3, 64, 64), styles=2)
+    assert (run.step, run.data.name, len(run.sha256)) == (7, "folders", 64)
+    list(i2ikit.evaluate(run, ["style-health"], overrides=["style-health.num_inputs=2"]))
+    assert read.count(WEIGHTS) == 1
+    assert read.count(RESOLVED) == 1
+
+
+def test_a_picture_comes_back_in_the_form_in_which_it_was_given(run: Run, tmp_path: Path) -> None:
+    picture = Image.new("RGB", (100, 70), "navy")
+    picture.save(tmp_path / "x.png")
+    made = run.translate(picture, styles=3)
+    assert [type(image) for image in made] == [Image.Image] * 3
+    assert made[0].size == (91, 64)
+    array = run.translate(np.asarray(picture), styles=3)
+    assert (array.shape, array.dtype) == ((3, 64, 91, 3), np.uint8)
+    for given in (tmp_path / "x.png", str(tmp_path / "x.png")):
+        for one, same, other in zip(made, run.translate(given, styles=3), array, strict=True):
+            assert np.array_equal(np.asarray(one), np.asarray(same))
+            assert np.array_equal(np.asarray(one), other)
+    floats = run.translate(np.asarray(picture, dtype=np.float64) / 255, styles=2)
+    assert floats.dtype == np.float64
+    assert np.abs(floats * 255 - array[:2]).max() <= 1
+    assert 0 <= floats.min() <= floats.max() <= 1
+
+
+def test_a_tensor_keeps_its_size_and_type(run: Run) -> None:
+    x = torch.rand(3, 30, 61) * 2 - 1
+    made = run.translate(x, styles=2, seed=5)
+    assert (made.shape, made.dtype, made.device.type) == ((2, 3, 30, 61), torch.float32, "cpu")
+    assert torch.equal(made, run.translate(x, styles=2, seed=5))
+    assert not torch.equal(made, run.translate(x, styles=2, seed=6))
+    whole = run.translate(((x + 1) * 127.5).round().to(torch.uint8), styles=2, seed=5)
+    assert whole.dtype == torch.uint8
+    assert (whole / 127.5 - 1 - made).abs().max() < 0.1
+
+
+def test_grey_domains_take_and_give_grey_arrays(tmp_path: Path) -> None:
+    run = Run(untrained(tmp_path, "data.channels_a=1", "data.channels_b=1"))
+    grey = np.full((70, 64), 200, dtype=np.uint8)
+    assert run.translate(grey, styles=2).shape == (2, 70, 64)
+    assert run.translate(np.dstack([grey] * 3), styles=2).shape == (2, 70, 64, 1)
+    assert run.translate(np.dstack([grey] * 3) / 255.0, styles=1).shape == (1, 70, 64, 1)
+    assert run.translate(Image.fromarray(grey), styles=1)[0].mode == "L"
+
+
+def test_styles_are_random_given_or_of_exemplars(run: Run) -> None:
+    x, exemplar = torch.rand(3, 64, 64), Image.new("RGB", (64, 64), "red")
+    code = run.encode_style(exemplar)
+    assert code.shape == (1, 4)
+    codes = torch.cat([code, torch.zeros(1, 4), code])
+    made = run.translate(x, styles=codes)
+    assert torch.equal(made[0], made[2])
+    assert not torch.equal(made[0], made[1])
+    assert torch.equal(run.translate(x, exemplars=[exemplar]), made[:1])
+    assert run.translate(x, to="a").shape == (8, 3, 64, 64)
+    assert torch.equal(run.translate(x, to="a"), run.translate(x, source="b"))
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "message"),
+    [
+        (torch.zeros(1, 64, 64), {}, r"should be \(C, H, W\) with 3 channels here, is float32 \(1, 64, 64\)"),
+        (torch.zeros(64, 64), {}, "with 3 channels here"),
+        (torch.zeros(3, 64, 64, dtype=torch.int64), {}, "should be uint8, or floats in"),
+        (torch.full((3, 64, 64), 255.0), {}, r"values are from 255 to 255; \[-1, 1\] is asked"),
+        (torch.full((3, 64, 64), float("nan")), {}, r"\[-1, 1\] is asked"),
+        (np.zeros((64, 64, 5)), {}, "with 1, 3 or 4 channels, is float64"),
+        (np.full((64, 64), -0.5), {}, r"values are from -0.5 to -0.5; \[0, 1\] is asked"),
+        (np.zeros((64, 64), dtype=np.uint16), {}, "should be uint8, or floats in"),
+        (np.zeros((0, 64)), {}, "an array should be"),
+        (b"png", {}, "an image should be a path, a PIL image, an array or a tensor, not bytes"),
+        ("nowhere.png", {}, "nowhere.png"),
+        (torch.zeros(3, 64, 64), {"styles": 0}, "styles = 0; 1 or more are needed"),
+        (torch.zeros(3, 64, 64), {"styles": torch.zeros(2, 3)}, r"should be \(N, 4\), are \(2, 3\)"),
+        (torch.zeros(3, 64, 64), {"to": "c"}, "into domain b and a only, not c"),
+        (torch.zeros(3, 64, 64), {"to": "b", "source": "b"}, "into domain b from domain a, not from b"),
+    ],
+)
+def test_what_cannot_be_translated_is_said(
+    run: Run, image: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((DataError, RunError), match=message):
+        run.translate(image, **options)
+
+
+def test_a_method_of_one_direction_and_one_without_styles_say_so(tmp_path: Path) -> None:
+    data = make_folders(tmp_path / "data")
+    own = ("data.name=folders", f'data.root="{data}"', "data.size=64")
+    for name, paired in (("bicyclegan", True), ("cyclegan-noise", False)):
+        method = i2ikit.load_recipe(name).translator.name
+        extra = ["data.paired=true"] * paired
+        recipe = i2ikit.load_recipe(name, [*own, *extra, *NARROW[method]])
+        images = recipe.data().images
+        save_weights(new_translator(recipe, images).eval(), images, 1, create_run(tmp_path / name, recipe))
+    x = torch.zeros(3, 64, 64)
+    with pytest.raises(RunError, match="translates into domain b only, not a"):
+        i2ikit.load(tmp_path / "bicyclegan").translate(x, source="b")
+    with pytest.raises(RunError, match="has no style encoder"):
+        i2ikit.load(tmp_path / "cyclegan-noise").translate(x, exemplars=[x])
+
+
+def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
+    assert i2ikit.load(folder, "cpu").device == torch.device("cpu")
+    for device in ("cuda:99", "xpu", "gpu"):
+        with pytest.raises(RunError, match=f"device '{device}' cannot be used; this machine has cpu"):
+            i2ikit.load(folder, device)
+
+
+def test_weights_that_are_missing_damaged_or_of_another_recipe_are_named(tmp_path: Path) -> None:
+    folder = untrained(tmp_path)
+    weights = folder / WEIGHTS
+    whole = weights.read_bytes()
+    resolved = (folder / RESOLVED).read_text()
+    (folder / RESOLVED).write_text(resolved.replace("width = 4", "width = 6"))
+    with pytest.raises(RunError, match=r"(?s)does not fit resolved.toml: .*size mismatch"):
+        _ = Run(folder).translator
+    (folder / RESOLVED).write_text(resolved)
+    for content in (b"", b"x" * 100, whole[:-5], whole.replace(b"__metadata__", b"__metadatx__")):
+        weights.write_bytes(content)
+        with pytest.raises(RunError, match="is damaged, or none of i2ikit's"):
+            _ = Run(folder).step
+    weights.unlink()
+    run = Run(folder)
+    with pytest.raises(RunError, match="it has not saved anything yet"):
+        run.translate(torch.zeros(3, 64, 64))
+    assert "nothing saved yet" in repr(run)
+    assert run.recipe.translator.name == "munit"
+
+
+def test_training_from_python_gives_a_run_and_resuming_goes_on(folders: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(folders)
+    run = i2ikit.train(recipe, tmp_path / "run", console=QUIET)
+    assert run.step == 2
+    assert (run.folder / "recipe.toml").is_file()
+    resolved = run.folder / RESOLVED
+    resolved.write_text(resolved.read_text().replace("steps = 2\n", "steps = 3\n"))
+    assert i2ikit.resume(run, console=QUIET).step == 3
+    with pytest.raises(RunError, match="is there already"):
+        i2ikit.train(recipe, tmp_path / "run", console=QUIET)
+
+
+def test_training_works_outside_the_main_thread(folders: Path, tmp_path: Path) -> None:
+    """As in a notebook's worker: Python tells signals to the main thread only."""
+    made: list[object] = []
+
+    def work() -> None:
+        try:
+            made.append(i2ikit.train(tiny_recipe(folders), tmp_path / "run", console=QUIET).step)
+        except BaseException as error:
+            made.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert made == [2]
