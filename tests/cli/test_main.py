@@ -78,9 +78,8 @@ def test_translate_uses_the_newest_run_and_is_seeded(trained: Path) -> None:
 def test_translate_takes_a_run_exemplars_and_a_direction(trained: Path) -> None:
     (run,) = (trained / "runs").iterdir()
     images = ["data/testB/0.png", "data/testB/1.png"]
-    said = i2ikit(
-        "translate", str(run), *images, "--style-from", "data/testA/2.png", "--to", "a", cwd=trained
-    )
+    own = ("--style-from", "data/testA/2.png", "--to", "a", "--device", "cpu")
+    said = i2ikit("translate", str(run), *images, *own, cwd=trained)
     assert "translations/0-sheet.png" in said
     assert {p.name for p in (run / "translations").iterdir()} == {
         "0-as-2.png",
@@ -88,6 +87,12 @@ def test_translate_takes_a_run_exemplars_and_a_direction(trained: Path) -> None:
         "1-as-2.png",
         "1-sheet.png",
     }
+
+
+@pytest.mark.parametrize("command", [("translate", "data/testA/0.png"), ("eval",)])
+def test_a_device_that_is_not_there_is_named(trained: Path, command: tuple[str, ...]) -> None:
+    said = i2ikit(*command, "--device", "cuda:9", cwd=trained, code=2)
+    assert "device 'cuda:9' cannot be used; this machine has cpu" in said
 
 
 def test_images_of_one_name_do_not_overwrite_each_other(trained: Path) -> None:
