@@ -137,6 +137,13 @@ def test_styles_are_random_given_or_of_exemplars(run: Run) -> None:
     assert torch.equal(run.translate(x, to="a"), run.translate(x, source="b"))
 
 
+def truncated() -> Image.Image:
+    """Opened, but not yet read: half of the file is missing."""
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(file, "png")
+    return Image.open(io.BytesIO(file.getvalue()[:2000]))
+
+
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
@@ -151,6 +158,8 @@ def test_styles_are_random_given_or_of_exemplars(run: Run) -> None:
         (np.zeros((0, 64)), {}, "an array should be"),
         (b"png", {}, "an image should be a path, a PIL image, an array or a tensor, not bytes"),
         ("nowhere.png", {}, "nowhere.png"),
+        (truncated(), {}, "the PIL image: not a readable image .*truncated"),
+        (Image.new("RGB", (0, 5)), {}, "the PIL image: not a readable image .*no pixels"),
         (torch.zeros(3, 64, 64), {"styles": 0}, "styles = 0; 1 or more are needed"),
         (torch.zeros(3, 64, 64), {"styles": torch.zeros(2, 3)}, r"should be \(N, 4\), are \(2, 3\)"),
         (torch.zeros(3, 64, 64), {"to": "c"}, "into domain b and a only, not c"),

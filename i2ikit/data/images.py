@@ -80,16 +80,28 @@ def read_image(file: Path | BinaryIO, channels: int, name: str | None = None) ->
                     f"{name}: {opened.width}x{opened.height} px are more than "
                     f"{MOST_PIXELS // 1_000_000} megapixels"
                 )
-            return plain(opened, channels)
+            return _converted(opened, channels, name)
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds
-        raise DataError(f"{name}: not a readable image ({type(error).__name__}: {error})") from error
+        raise DataError(_unreadable(name, error)) from error
 
 
-def plain(picture: Image.Image, channels: int) -> Image.Image:
-    """The same picture upright, without transparency, 8 bits, RGB or grey."""
-    picture = ImageOps.exif_transpose(picture)
+def _converted(picture: Image.Image, channels: int, name: str) -> Image.Image:
+    """The same picture upright, without transparency, 8 bits, RGB or grey; opened ones are read now."""
+    try:
+        if not all(picture.size):
+            raise ValueError("it has no pixels")
+        return _plain(ImageOps.exif_transpose(picture), channels)
+    except Exception as error:
+        raise DataError(_unreadable(name, error)) from error
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    return f"{name}: not a readable image ({type(error).__name__}: {error})"
+
+
+def _plain(picture: Image.Image, channels: int) -> Image.Image:
     if picture.mode.startswith("I;16"):  # 16-bit grey, which convert("L") would clip to white
         wide = np.asarray(picture, dtype=np.float32)
         picture = Image.fromarray((wide / 257).round().astype(np.uint8))
@@ -141,7 +153,7 @@ def loaded(image: Picture, channels: int, size: int) -> Tensor:
         case str() | Path():
             return load_image(Path(image), channels, size)[None]
         case Image.Image():
-            return to_tensor(resize_shorter(plain(image, channels), size))[None]
+            return to_tensor(resize_shorter(_converted(image, channels, "the PIL image"), size))[None]
         case np.ndarray():
             return _from_array(image, channels, size)
         case Tensor():
