@@ -40,6 +40,7 @@ __all__ = [
     "TopLevel",
     "TrainingOptions",
     "check_section",
+    "finished_recipe",
     "load_recipe",
 ]
 
@@ -158,14 +159,13 @@ class Recipe:
         return tomli_w.dumps(_without_none(table), multiline_strings=False)
 
 
-def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: int | None = 1) -> Recipe:
+def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: int = 1) -> Recipe:
     """Read and check a recipe.
 
     Args:
         source: a path, the name of a recipe that ships with i2ikit, or `package/name`.
         overrides: `key.path=VALUE` each, laid over the recipe all at once; VALUE is TOML, else a string.
-        processes: how many will share out each batch; None: nothing will be trained here, so that what
-            only training needs (a GPU for fp16, say) is not checked.
+        processes: how many will share out each batch.
 
     Raises:
         RecipeError: with every problem, each with its path and the nearest valid spelling.
@@ -175,6 +175,21 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: in
     recipe, found = _check(read_recipe(path).under(given, path), processes)
     problems += found
     if recipe is None or problems:
+        raise RecipeError(str(source), problems)
+    return recipe
+
+
+def finished_recipe(table: dict[str, Any], source: Path) -> Recipe:
+    """The recipe of a run that nobody wants to train on: what only training needs is not checked.
+
+    Args:
+        table: of a resolved.toml.
+
+    Raises:
+        RecipeError: with every problem.
+    """
+    recipe, problems = _check(RecipeText(source, table), None)
+    if recipe is None:
         raise RecipeError(str(source), problems)
     return recipe
 

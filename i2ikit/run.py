@@ -31,7 +31,7 @@ from i2ikit.checkpoints import WEIGHTS
 from i2ikit.data.dataset import Dataset
 from i2ikit.data.images import Picture, loaded, made_like
 from i2ikit.errors import RunError, did_you_mean
-from i2ikit.recipe import Recipe, check_section, load_recipe
+from i2ikit.recipe import Recipe, check_section, finished_recipe
 from i2ikit.recipe_text import read_toml
 from i2ikit.registry import Spec
 from i2ikit.sampling import random_styles
@@ -117,7 +117,7 @@ class Run:
         Raises:
             RecipeError: a component is not installed here, or not as it was.
         """
-        return load_recipe(self.folder / RESOLVED, processes=None)
+        return finished_recipe(self._table, self.folder / RESOLVED)
 
     @functools.cached_property
     def data(self) -> Spec:

@@ -81,6 +81,7 @@ def test_each_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     run = Run(folder)
     run.translate(torch.zeros(3, 64, 64), styles=2)
     assert (run.step, run.data.name, len(run.sha256)) == (7, "folders", 64)
+    assert run.recipe.training.steps == 2
     list(i2ikit.evaluate(run, ["style-health"], overrides=["style-health.num_inputs=2"]))
     assert read.count(WEIGHTS) == 1
     assert read.count(RESOLVED) == 1
