@@ -300,7 +300,12 @@ def _check_optimizers(
         return {}, [Problem("optimizer", "should be a table")], []
     roles, problems = _roles(name, method)
     nested = {key: value for key, value in table.items() if isinstance(value, Mapping)}
-    shared = {key: value for key, value in table.items() if key not in nested}
+    problems += [
+        Problem(f"optimizer.{key}", "should be a table")
+        for key in roles
+        if key in table and key not in nested
+    ]
+    shared = {key: value for key, value in table.items() if key not in nested and key not in roles}
     problems += validated(OptimizerOptions, shared, "optimizer", "[optimizer]", roles)[1]
     notes = []
     for key in [key for key in nested if roles and key not in roles]:

@@ -22,8 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -160,8 +163,8 @@ class Run:
         *,
         to: str | None = None,
         source: str | None = None,
-        styles: int | Tensor = 8,
-        exemplars: Sequence[Picture] = (),
+        styles: int | Tensor | NDArray[Any] = 8,
+        exemplars: Picture | Sequence[Picture] = (),
         seed: int = 0,
     ) -> Any:
         """Translations of an image, in the same form: PIL images (for a path too), an array, a tensor.
@@ -173,7 +176,7 @@ class Run:
             to: the domain to translate into; the method's usual one if not given.
             source: the domain that the image is of, which with two domains is the other one.
             styles: how many random styles; or style codes, (N, style_dim), as from `encode_style`.
-            exemplars: images of domain `to` whose styles are used instead.
+            exemplars: an image of domain `to`, or several, whose styles are used instead.
             seed: of the random styles.
 
         Returns:
@@ -218,22 +221,26 @@ class Run:
             raise RunError(f"this run translates into domain {to} from domain {other(to)}, not from {source}")
         return to
 
-    def codes(self, styles: int | Tensor, exemplars: Sequence[Picture], to: str, seed: int) -> Tensor:
+    def codes(
+        self, styles: int | Tensor | NDArray[Any], exemplars: Picture | Sequence[Picture], to: str, seed: int
+    ) -> Tensor:
         """Style codes, (N, style_dim): of exemplars, as given, or so many random ones.
 
         Raises:
             RunError: there would be none, or codes of another length.
         """
-        if exemplars:
-            return torch.cat([self.encode_style(exemplar, to) for exemplar in exemplars])
-        if isinstance(styles, int):
+        if several := _several(exemplars):
+            return torch.cat([self.encode_style(exemplar, to) for exemplar in several])
+        if isinstance(styles, int | np.integer) and not isinstance(styles, bool):
             if styles < 1:
                 raise RunError(f"styles = {styles}; 1 or more are needed")
-            return random_styles(self.translator, styles, seed).to(self.device)
+            return random_styles(self.translator, int(styles), seed).to(self.device)
         length = self.translator.sample_style(1).shape[1]
-        if styles.ndim != 2 or styles.shape[1] != length:
+        if not isinstance(styles, Tensor | np.ndarray):
+            raise RunError(f"styles should be a number, or codes (N, {length}), got {styles!r}")
+        if styles.ndim != 2 or styles.shape[1] != length or not len(styles):
             raise RunError(f"style codes should be (N, {length}), are {tuple(styles.shape)}")
-        return styles.to(self.device, torch.float32)
+        return torch.as_tensor(styles).to(self.device, torch.float32)
 
     @functools.cached_property
     def _table(self) -> dict[str, Any]:
@@ -254,6 +261,14 @@ class Run:
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path} is damaged, or none of i2ikit's: {error}") from error
         return _Weights(tensors, ImageSpec(channels, size), step, hashlib.sha256(content).hexdigest())
+
+
+def _several(exemplars: Picture | Sequence[Picture]) -> list[Picture]:
+    """One exemplar is several too."""
+    one = isinstance(exemplars, Tensor | np.ndarray) and exemplars.ndim < 4
+    if one or isinstance(exemplars, str | Path | Image.Image):
+        return [exemplars]  # type: ignore[list-item]
+    return list(exemplars)
 
 
 def _usable(device: str | torch.device) -> torch.device:

@@ -131,6 +131,7 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
         ("optimizer.lr=nan", "optimizer.lr", "finite"),
         ("optimizer.betas=[0.5]", "optimizer.betas", "needs it"),
         ("optimizer.decoder.lr=1", "optimizer.decoder", "has no network 'decoder'; did you mean 'decoders'?"),
+        ("optimizer.decoders=1", "optimizer.decoders", "should be a table"),
         ("optimizer.decoders.rl=1", "optimizer.decoders.rl", "did you mean 'lr'?"),
         (
             "translator.style_encoder.norm=bn",

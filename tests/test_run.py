@@ -133,7 +133,11 @@ def test_styles_are_random_given_or_of_exemplars(run: Run) -> None:
     made = run.translate(x, styles=codes)
     assert torch.equal(made[0], made[2])
     assert not torch.equal(made[0], made[1])
-    assert torch.equal(run.translate(x, exemplars=[exemplar]), made[:1])
+    for one in ([exemplar], exemplar, np.asarray(exemplar)):
+        assert torch.equal(run.translate(x, exemplars=one), made[:1])
+    assert len(run.translate(x, exemplars=torch.stack([x, -x, x]))) == 3
+    assert torch.equal(run.translate(x, styles=codes.numpy()), made)
+    assert torch.equal(run.translate(x, styles=np.int64(2)), run.translate(x, styles=2))
     assert run.translate(x, to="a").shape == (8, 3, 64, 64)
     assert torch.equal(run.translate(x, to="a"), run.translate(x, source="b"))
 
@@ -163,6 +167,9 @@ def truncated() -> Image.Image:
         (Image.new("RGB", (0, 5)), {}, "the PIL image: not a readable image .*no pixels"),
         (torch.zeros(3, 64, 64), {"styles": 0}, "styles = 0; 1 or more are needed"),
         (torch.zeros(3, 64, 64), {"styles": torch.zeros(2, 3)}, r"should be \(N, 4\), are \(2, 3\)"),
+        (torch.zeros(3, 64, 64), {"styles": torch.zeros(0, 4)}, r"should be \(N, 4\), are \(0, 4\)"),
+        (torch.zeros(3, 64, 64), {"styles": True}, r"a number, or codes \(N, 4\), got True"),
+        (torch.zeros(3, 64, 64), {"styles": 2.0}, r"a number, or codes \(N, 4\), got 2.0"),
         (torch.zeros(3, 64, 64), {"to": "c"}, "into domain b and a only, not c"),
         (torch.zeros(3, 64, 64), {"to": "b", "source": "b"}, "into domain b from domain a, not from b"),
     ],
