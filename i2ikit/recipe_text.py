@@ -6,6 +6,7 @@ the options that were meant for the other component.
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -124,7 +125,8 @@ def overriding(texts: Iterable[str]) -> tuple[Table, list[Problem]]:
     problems = []
     for text in texts:
         keys, value, wrong = _override(text)
-        message = wrong or _put(table, keys, value)
+        nested: Any = functools.reduce(lambda inner, key: {key: inner}, reversed(keys), value)
+        message = wrong or _put(table, nested)
         if message:
             problems.append(Problem(f"--set {text}", message))
     return table, problems
@@ -143,21 +145,19 @@ def _override(text: str) -> tuple[Sequence[str], object, str]:
     return keys, parsed["value"], "" if set(parsed) == {"value"} else "holds more than one value"
 
 
-def _put(table: Table, keys: Sequence[str], value: object) -> str:
-    """Put one value into the table; what is wrong if another one stands in the way."""
-    *parents, last = keys
-    for depth, part in enumerate(parents, 1):
-        inner = table.setdefault(part, {})
-        if isinstance(inner, str):  # `norm = "in"` is short for a table
-            inner = table[part] = {"name": inner}
-        if not isinstance(inner, dict):
-            return f"'{'.'.join(keys[:depth])}' is set to {inner!r} too, which is not a table"
-        table = inner
-    below = table.get(last)
-    if isinstance(below, dict):
-        value = {"name": value} if isinstance(value, str) else value
-        if not isinstance(value, dict):
-            return f"'{'.'.join(keys)}' is set as a table too"
-        value = {**below, **value}
-    table[last] = value
+def _put(table: Table, given: Table, above: tuple[str, ...] = ()) -> str:
+    """Put what is given into the table, key by key; what is wrong if a value and a table meet."""
+    for key, value in given.items():
+        below, here = table.get(key), (*above, key)
+        if key in table and isinstance(below, dict) != isinstance(value, dict):
+            # `norm = "in"` is short for a table, whichever of the two comes first.
+            below, value = ({"name": one} if isinstance(one, str) else one for one in (below, value))
+            if not (isinstance(below, dict) and isinstance(value, dict)):
+                return f"'{'.'.join(here)}' is set as a value and as a table"
+        if isinstance(below, dict) and isinstance(value, dict):
+            table[key] = below
+            if wrong := _put(below, value, here):
+                return wrong
+        else:
+            table[key] = value
     return ""

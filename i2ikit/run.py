@@ -83,8 +83,8 @@ class Run:
         RunError: the device cannot be used here.
     """
 
-    def __init__(self, folder: Path, device: str | torch.device | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path, device: str | torch.device | None = None) -> None:
+        self.folder = Path(folder)
         self.chosen_device = None if device is None else _usable(device)
 
     def __repr__(self) -> str:
@@ -136,7 +136,8 @@ class Run:
         """
         spec = check_section(self._table, "translator", self.folder / RESOLVED)
         try:
-            translator: Translator = spec(self.images)
+            with torch.random.fork_rng([]):  # initial weights are drawn, and thrown away
+                translator: Translator = spec(self.images)
             networks = {role: translator.networks[role] for role in translator.generative}
             load_networks(networks, self._weights.tensors)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -235,7 +236,7 @@ class Run:
             if styles < 1:
                 raise RunError(f"styles = {styles}; 1 or more are needed")
             return random_styles(self.translator, int(styles), seed).to(self.device)
-        length = self.translator.sample_style(1).shape[1]
+        length = self.translator.sample_style(1, torch.Generator()).shape[1]
         if not isinstance(styles, Tensor | np.ndarray):
             raise RunError(f"styles should be a number, or codes (N, {length}), got {styles!r}")
         if styles.ndim != 2 or styles.shape[1] != length or not len(styles):

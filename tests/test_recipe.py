@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ import tomli_w
 from i2ikit.errors import RecipeError
 from i2ikit.packages.recipes import find_recipe, recipe_files
 from i2ikit.recipe import load_recipe
+from i2ikit.recipe_text import overriding
 
 RECIPES = sorted(path for name, path in recipe_files().items() if "/" not in name)
 
@@ -240,6 +242,32 @@ def test_the_order_of_overrides_does_not_matter(tmp_path: Path, folders: Path) -
         load_recipe(path, changes).translator.options["style_encoder"].options["norm"].options["momentum"]
         == 0.2
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "table"),
+    [
+        (("a=x", "a={b=1}"), {"a": {"name": "x", "b": 1}}),
+        (("a.b.c=1", "a={b={d=2}}"), {"a": {"b": {"c": 1, "d": 2}}}),
+        (("a.b.c=1", "a={b='x'}"), {"a": {"b": {"c": 1, "name": "x"}}}),
+        (
+            ("a.b.c=1", "a={d=3, b={name='x'}}", "a.b.e=2"),
+            {"a": {"b": {"c": 1, "name": "x", "e": 2}, "d": 3}},
+        ),
+        (("a=x", "a.b=1", "a={c={d=1}}"), {"a": {"name": "x", "b": 1, "c": {"d": 1}}}),
+    ],
+)
+def test_tables_and_short_names_meet_in_any_order(changes: tuple[str, ...], table: dict[str, object]) -> None:
+    for order in itertools.permutations(changes):
+        assert overriding(order) == (table, [])
+
+
+@pytest.mark.parametrize(
+    "order", [("a=5", "a={b=1}"), ("a={b=1}", "a=5"), ("a=[1]", "a.b=2"), ("a.b=2", "a=[1]")]
+)
+def test_a_value_and_a_table_are_a_problem_in_both_orders(order: tuple[str, ...]) -> None:
+    _, problems = overriding(order)
+    assert [problem.message for problem in problems] == ["'a' is set as a value and as a table"]
 
 
 @pytest.mark.parametrize("changes", [("optimizer=3", "optimizer.lr=1"), ("optimizer.lr=1", "optimizer=3")])

@@ -125,6 +125,15 @@ def test_grey_domains_take_and_give_grey_arrays(tmp_path: Path) -> None:
     assert run.translate(Image.fromarray(grey), styles=1)[0].mode == "L"
 
 
+def test_translating_leaves_the_random_numbers_of_others_alone(folder: Path) -> None:
+    """Training in another thread draws from torch's generator too."""
+    before = torch.random.get_rng_state()
+    run = Run(folder)
+    run.translate(torch.zeros(3, 64, 64), styles=2)
+    run.translate(torch.zeros(3, 64, 64), styles=torch.zeros(2, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_styles_are_random_given_or_of_exemplars(run: Run) -> None:
     x, exemplar = torch.rand(3, 64, 64), Image.new("RGB", (64, 64), "red")
     code = run.encode_style(exemplar)
