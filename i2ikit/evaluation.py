@@ -25,6 +25,7 @@ from i2ikit.processes import processes
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Setting, Spec
 from i2ikit.run import Run
+from i2ikit.sizes import size_problems
 from i2ikit.translator import direction
 
 __all__ = ["USUAL", "Finding", "evaluate"]
@@ -218,6 +219,8 @@ def _check_metrics(
     for name in names:
         specs[name], found = check({"name": name, **given[name]}, name, METRIC, Setting(size, 1))
         problems += found
+        if size is not None:
+            problems += size_problems(specs[name], name, size, f"the images' side of {size} px", advise=False)
     if problems:
         raise RecipeError("i2ikit eval", problems)
     return given, specs

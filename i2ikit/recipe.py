@@ -26,11 +26,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from i2ikit.checking import check, validated
-from i2ikit.data.dataset import DATA
-from i2ikit.errors import ComponentError, Problem, RecipeError, did_you_mean
+from i2ikit.data.dataset import DATA, Foretelling
+from i2ikit.errors import ComponentError, DataError, Problem, RecipeError, did_you_mean, in_one_line
 from i2ikit.packages.recipes import find_recipe
 from i2ikit.recipe_text import RecipeText, overriding, read_recipe
 from i2ikit.registry import Setting, Slot, Spec, datasets, registries, translators
+from i2ikit.sizes import size_problems
 from i2ikit.translator import METHOD, Translator
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "TrainingOptions",
     "check_section",
     "finished_recipe",
+    "image_problems",
     "load_recipe",
 ]
 
@@ -215,10 +217,13 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
     training = TrainingOptions(**values["training"]) if values else None
     setting = None if processes is None else _batch_setting(training, processes)
     data, found = _section(table, "data", DATA, setting)
+    if setting is not None and not found:
+        setting, found = _image_setting(data, setting)
     problems += found
-    setting = setting if found or setting is None else _image_setting(data, setting)
     translator, found = _section(table, "translator", METHOD, setting)
     problems += found
+    if setting is not None and setting.size is not None:
+        problems += image_problems(data, translator, setting.size)
     method = _method(translator)
     optimizers, found, notes = _check_optimizers(text, translator.name, method)
     problems += found
@@ -246,15 +251,27 @@ def _batch_setting(training: TrainingOptions | None, processes: int) -> Setting:
     return Setting(None, training.batch_size, None, processes, training.accumulation)
 
 
-def _image_setting(data: Spec, setting: Setting) -> Setting:
-    """What the dataset's options (or its class, for `paired`) say of the images."""
+def _image_setting(data: Spec, setting: Setting) -> tuple[Setting, list[Problem]]:
+    """What the dataset says of its images before it is built: by itself, or by options of these names."""
+    component = datasets.load(data.name)
     size = data.options.get("size")
-    paired = data.options.get("paired", getattr(datasets.load(data.name), "paired", None))
-    return dataclasses.replace(
-        setting,
-        size=size if isinstance(size, int) else None,
-        paired=paired if isinstance(paired, bool) else None,
-    )
+    paired = data.options.get("paired", getattr(component, "paired", None))
+    problems = []
+    if isinstance(component, Foretelling):
+        try:
+            size = component.image_spec(data.options).size
+        except Exception as error:
+            message = str(error) if isinstance(error, DataError) else in_one_line(error)
+            problems.append(Problem("data", f"what its images look like cannot be told: {message}"))
+    size = size if isinstance(size, int) and not problems else None
+    paired = paired if isinstance(paired, bool) else None
+    return dataclasses.replace(setting, size=size, paired=paired), problems
+
+
+def image_problems(data: Spec, translator: Spec, size: int) -> list[Problem]:
+    """What square images of `size` px are wrong for, of all that the translator is made of."""
+    what = f"data.size = {size}" if data.options.get("size") == size else f"the images' side of {size} px"
+    return size_problems(translator, "translator", size, what)
 
 
 def _check_machine(

@@ -11,12 +11,14 @@ Nothing here imports a component before a recipe (or a caller) names it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
 import inspect
 import types
 import typing
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -35,6 +37,7 @@ __all__ = [
     "Slot",
     "Spec",
     "Weights",
+    "built_from",
     "datasets",
     "decoders",
     "discriminators",
@@ -404,7 +407,7 @@ class Registry:
         entry = self.entry(spec.name)
         component = self.load_entry(entry)
         try:
-            return component(*wired, **spec.options)
+            built = component(*wired, **spec.options)
         except I2IKitError:
             raise
         except Exception as error:
@@ -413,6 +416,17 @@ class Registry:
                 f"{self.word} '{entry.name}' from {entry.origin} ({entry.target}) cannot be built "
                 f"from ({given}): {in_one_line(error)}"
             ) from error
+        with contextlib.suppress(TypeError):  # not everything that was built can be a key
+            _BUILT[built] = spec
+        return built
+
+
+_BUILT: weakref.WeakKeyDictionary[Any, Spec] = weakref.WeakKeyDictionary()
+
+
+def built_from(component: Any) -> Spec | None:
+    """The spec that `component` was built from; None if it was built otherwise, or is a copy."""
+    return _BUILT.get(component)
 
 
 encoders = Registry("encoders")

@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from i2ikit.data.dataset import Dataset
+from i2ikit.errors import RecipeError
 from i2ikit.metrics.style import DiversityProbe
 from i2ikit.processes import Processes, processes
-from i2ikit.recipe import Recipe, load_recipe
+from i2ikit.recipe import Recipe, image_problems, load_recipe
 from i2ikit.run import RESOLVED, Run, create_run, find_run
 from i2ikit.training import Stopped
 from i2ikit.training import train as run_training
@@ -69,9 +70,15 @@ def resume_in(group: Processes, run: Path | None, console: Console) -> tuple[Pat
 
 
 def _open(recipe: Recipe, group: Processes) -> Dataset:
-    """The dataset, which may have to render images first: one process of each machine does."""
+    """The dataset, which may have to render images first: one process of each machine does.
+
+    Raises:
+        RecipeError: its images, which it need not describe before, have a size that does not suit a network.
+    """
     with group.first_on_each_machine():
         dataset: Dataset = recipe.data()
+    if problems := image_problems(recipe.data, recipe.translator, dataset.images.size):
+        raise RecipeError(str(recipe.source), problems)
     return dataset
 
 

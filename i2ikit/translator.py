@@ -7,6 +7,8 @@ it runs each `Phase` in order, weighs the losses, and steps the networks that th
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from i2ikit.errors import RunError, TrainingError
-from i2ikit.registry import Slot
+from i2ikit.registry import Slot, built_from
+from i2ikit.sizes import SizeRequirement, own_requirement
 
 __all__ = [
     "METHOD",
@@ -123,6 +126,7 @@ class Translator(nn.Module, ABC):
             )
         self.networks = nn.ModuleDict(networks)
         self.weights = weights
+        self._size_requirements = {role: _requirement_of(network) for role, network in networks.items()}
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
@@ -143,6 +147,19 @@ class Translator(nn.Module, ABC):
     def weight(self, phase: str, name: str) -> float:
         """Weight of a loss; a phase function skips the losses of weight 0."""
         return self.weights[phase][name]
+
+    def size_required_by(self, *roles: str) -> SizeRequirement:
+        """What the components of these networks, or of all generative ones, need of an image's sides.
+
+        `translate` pads by it, so that images of any size can be translated.
+        """
+        needs = (self._size_requirements[role] for role in roles or self.generative)
+        return functools.reduce(operator.and_, needs, SizeRequirement())
+
+
+def _requirement_of(network: nn.Module) -> SizeRequirement:
+    specs = filter(None, map(built_from, network.modules()))
+    return functools.reduce(operator.and_, map(own_requirement, specs), SizeRequirement())
 
 
 METHOD = Slot("translators", ("images",), like=Translator)

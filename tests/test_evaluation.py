@@ -117,9 +117,11 @@ def test_images_that_the_trunk_cannot_see_stop_only_lpips(tmp_path: Path, alexne
     (run / RESOLVED).write_text(recipe.to_toml())
     save_weights(new_translator(recipe, recipe.data().images).eval(), recipe.data().images, 1, run)
     each = found(run, None, 0, [f'lpips-diversity.weights="{alexnet_file}"'])
-    assert each["lpips-diversity"].endswith("trunk 'alex' needs images of 31 px at least, these have 28 px")
+    assert each["lpips-diversity"].endswith(
+        "images of 28x28 px are too small for LPIPS with the trunk 'alex', which needs 31 px"
+    )
     assert all(isinstance(each[name], Measured) for name in USUAL[1:])
-    with pytest.raises(RecipeError, match="needs images of 31 px"):
+    with pytest.raises(RecipeError, match="which needs 31 px or more"):
         found(run, ["lpips-diversity"])
 
 

@@ -85,7 +85,7 @@ def test_its_recipe_trains_by_name_and_the_run_says_which_version(
     said = installed(*wrong, cwd=work, code=2).stderr
     assert "discriminator 'spectral-patchgan' has no option 'num_layer'; did you mean 'num_layers'?" in said
     small = (*run[:4], "--set", "data.size=64", "--set", "translator.discriminator.num_layers=8")
-    assert "256 px or more are needed" in installed(*small, cwd=work, code=2).stderr
+    assert "needs 256 px or more" in installed(*small, cwd=work, code=2).stderr
 
 
 def test_a_type_checker_understands_it(installed: Callable[..., object], work: Path) -> None:

@@ -88,8 +88,16 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
         ("seed=-1", "seed", "greater than or equal to 0"),
         ("sede=1", "sede", "a recipe has no option 'sede'; did you mean 'seed'?"),
         ("data.name=openmojy", "data.name", "no dataset named 'openmojy'; did you mean 'openmoji'?"),
-        ("data.size=63", "translator.content_encoder", "the nearest sizes are 60 and 64"),
-        ("data.size=60", "translator.discriminator", "61 px or more are needed"),
+        (
+            "data.size=63",
+            "translator.content_encoder",
+            "multiples of 4; the nearest size that suits all is 64",
+        ),
+        (
+            "data.size=60",
+            "translator.discriminator",
+            "needs 61 px or more; the nearest size that suits all is 64",
+        ),
         ('data.size="64"', "data.size", "valid integer, got '64'"),
         ("data.szie=64", "data.szie", "did you mean 'size'?"),
         ("data.name=folders", "data.root", "dataset 'folders' needs it"),

@@ -56,6 +56,8 @@ def test_every_block_does_what_the_page_says(
         elif block.text.startswith("# frn/"):
             file, _, text = block.text.partition("\n")
             (tmp_path / file.removeprefix("# ")).write_text(text)
+        elif block.language == "python":
+            exec(block.text, {})
         else:
             assert block.text in (tmp_path / "frn" / "pyproject.toml").read_text()
     assert list((tmp_path / "dist").glob("frn-0.1.0-*.whl"))

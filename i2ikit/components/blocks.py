@@ -27,7 +27,6 @@ __all__ = [
     "initialise_normal",
     "initialise_xavier",
     "keep_weights",
-    "with_padding",
 ]
 
 
@@ -213,13 +212,3 @@ def _settle(layer: nn.Module) -> None:
     for _ in range(SPECTRAL_ITERATIONS):
         _ = layer.weight
     layer.train(was_training)
-
-
-def with_padding(network: Callable[[Tensor], Tensor], x: Tensor, multiple: int) -> Tensor:
-    """What a network that needs sides of a multiple makes of x (N, C, H, W) of any side.
-
-    The right and lower edge of x are repeated; the output is cut back to the sides of x.
-    """
-    height, width = x.shape[2:]
-    padded = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
-    return network(padded)[:, :, :height, :width]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
@@ -14,7 +14,8 @@ from i2ikit.components.blocks import AdaptiveResidual, ConvBlock, Linear, conv
 from i2ikit.components.encoders import Width
 from i2ikit.components.norms import AdaptiveNormSpec, NormSpec
 from i2ikit.errors import ShapeError
-from i2ikit.registry import Setting, Slot, Spec
+from i2ikit.registry import Slot, Spec
+from i2ikit.sizes import SizeRequirement
 
 __all__ = ["AdaINDecoder", "DecoderSpec", "Decoding", "Generating", "UNet", "UNetSpec"]
 
@@ -36,10 +37,8 @@ class Decoding(Protocol):
 class Generating(Protocol):
     """What a place for a whole generator asks of a module.
 
-    Built from (in_channels, out_channels, latent_dim). `multiple`: of what the sides must be multiples.
+    Built from (in_channels, out_channels, latent_dim).
     """
-
-    multiple: int
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """(N, in_channels, H, W) in [-1, 1], (N, latent_dim) -> (N, out_channels, H, W) in [-1, 1]."""
@@ -173,17 +172,9 @@ class UNet(nn.Module):
         self.multiple = 2**num_downsample
 
     @staticmethod
-    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Sides that cannot be halved often enough."""
-        step = 2 ** options["num_downsample"]
-        if setting.size is None or setting.size % step == 0:
-            return
-        lower = setting.size // step * step
-        nearest = f"sizes are {lower} and {lower + step}" if lower else f"size is {step}"
-        yield (
-            f"data.size = {setting.size} is no multiple of 2**num_downsample = {step}; the nearest "
-            f"{nearest}; or choose another num_downsample"
-        )
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Sides that can be halved so often."""
+        return SizeRequirement(multiple_of=2 ** options["num_downsample"])
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Translate x (N, in_channels, H, W) with code (N, latent_dim)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
 from pydantic import Field
@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from i2ikit.components.blocks import ConvBlock, conv_side
 from i2ikit.components.encoders import Width
 from i2ikit.components.norms import NormSpec
-from i2ikit.registry import Setting, Slot, Spec
+from i2ikit.registry import Slot, Spec
+from i2ikit.sizes import SizeRequirement
 
 __all__ = ["Discriminating", "DiscriminatorSpec", "MultiScaleDiscriminator", "PatchGAN"]
 
@@ -60,10 +61,9 @@ class MultiScaleDiscriminator(nn.Module):
         )
 
     @staticmethod
-    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Images that are too small for the coarsest scale."""
-        convs = [(4, 2, 1)] * options["num_layers"]
-        yield from _too_small(options, setting, convs)
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Sides that leave the coarsest scale something to look at."""
+        return _least([(4, 2, 1)] * options["num_layers"], options["num_scales"])
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Score maps of x (N, in_channels, H, W), finest scale first."""
@@ -101,10 +101,9 @@ class PatchGAN(nn.Module):
         )
 
     @staticmethod
-    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Images that are too small for the coarsest scale."""
-        convs = [(4, 2, 1)] * options["num_layers"] + [(4, 1, 1)] * 2
-        yield from _too_small(options, setting, convs)
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Sides that leave the coarsest scale something to look at."""
+        return _least([(4, 2, 1)] * options["num_layers"] + [(4, 1, 1)] * 2, options["num_scales"])
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Score maps of x (N, in_channels, H, W), finest scale first."""
@@ -139,18 +138,9 @@ def _patch_discriminator(in_channels: int, width: int, num_layers: int, norm: Sp
     return nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
 
 
-def _too_small(
-    options: Mapping[str, Any], setting: Setting, convs: Sequence[tuple[int, int, int]]
-) -> Iterable[str]:
-    """A problem if the convolutions (kernel, stride, padding) leave the coarsest scale no pixel."""
-    layers, scales = options["num_layers"], options["num_scales"]
-    if setting.size is None or _fits(setting.size, convs, scales):
-        return
-    smallest = next(side for side in range(1, 2**20) if _fits(side, convs, scales))
-    yield (
-        f"data.size = {setting.size} is too small for num_scales = {scales} with num_layers = "
-        f"{layers}: {smallest} px or more are needed, or fewer scales"
-    )
+def _least(convs: Sequence[tuple[int, int, int]], num_scales: int) -> SizeRequirement:
+    """The smallest side of which the convolutions (kernel, stride, padding) leave each scale a pixel."""
+    return SizeRequirement(next(side for side in range(1, 2**20) if _fits(side, convs, num_scales)))
 
 
 def _fits(side: int, convs: Sequence[tuple[int, int, int]], num_scales: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Protocol
 
 from pydantic import Field
@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from i2ikit.components.blocks import ConvBlock, Linear, Residual
 from i2ikit.components.norms import NormSpec
 from i2ikit.errors import ShapeError
-from i2ikit.registry import Setting, Slot, Spec
+from i2ikit.registry import Slot, Spec
+from i2ikit.sizes import SizeRequirement
 
 __all__ = [
     "ContentEncoder",
@@ -106,20 +107,10 @@ class ContentEncoder(nn.Module):
         self.num_downsample = num_downsample
 
     @staticmethod
-    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Sides that cannot be halved often enough, or are too small for reflection padding."""
-        if setting.size is None:
-            return
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Sides that can be halved so often, and leave reflection padding two pixels."""
         step = 2 ** options["num_downsample"]
-        smallest = max(4, 2 * step)
-        if setting.size < smallest:
-            yield f"data.size = {setting.size} is too small: {smallest} px or more are needed"
-        elif setting.size % step:
-            lower = max(setting.size // step * step, smallest)
-            yield (
-                f"data.size = {setting.size} is no multiple of 2**num_downsample = {step}; "
-                f"the nearest sizes are {lower} and {lower + step}"
-            )
+        return SizeRequirement(max(4, 2 * step), step)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode x (N, in_channels, H, W)."""
@@ -165,14 +156,9 @@ class StyleEncoder(nn.Module):
         self.head = Linear(channels, style_dim)
 
     @staticmethod
-    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Sides that the halvings use up."""
-        smallest = max(4, 2 ** options["num_downsample"])
-        if setting.size is not None and setting.size < smallest:
-            yield (
-                f"data.size = {setting.size} is too small for num_downsample = "
-                f"{options['num_downsample']}: {smallest} px or more are needed"
-            )
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Sides that the halvings do not use up."""
+        return SizeRequirement(max(4, 2 ** options["num_downsample"]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode x (N, in_channels, H, W)."""
@@ -214,14 +200,9 @@ class LatentEncoder(nn.Module):
         self.log_variance = Linear(channels[-1], latent_dim)
 
     @staticmethod
-    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Sides that the halvings use up."""
-        smallest = 2 ** (options["num_blocks"] + 1)
-        if setting.size is not None and setting.size < smallest:
-            yield (
-                f"data.size = {setting.size} is too small for num_blocks = {options['num_blocks']}: "
-                f"{smallest} px or more are needed"
-            )
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Sides that the halvings do not use up."""
+        return SizeRequirement(2 ** (options["num_blocks"] + 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Encode x (N, in_channels, H, W)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from i2ikit.registry import Slot
 from i2ikit.translator import ImageSpec
 
-__all__ = ["DATA", "SPLITS", "Dataset", "Split", "Streamed"]
+__all__ = ["DATA", "SPLITS", "Dataset", "Foretelling", "Split", "Streamed"]
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -41,6 +41,20 @@ class Dataset(Protocol):
 
     def name(self, split: Split, domain: str, index: int) -> str:
         """What a person calls this image: a file's name, say."""
+        ...
+
+
+@runtime_checkable
+class Foretelling(Protocol):
+    """A dataset whose files, not an option `size`, say how large its images are."""
+
+    @staticmethod
+    def image_spec(options: Mapping[str, Any]) -> ImageSpec:
+        """What `images` will be, so that a recipe can be checked before the dataset is built.
+
+        Raises:
+            DataError: the files do not say it.
+        """
         ...
 
 

@@ -9,11 +9,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from i2ikit.metrics.perceptual import NETWORKS, Trunk, Versions, cautions, distances, origin, too_small
+from i2ikit.metrics.perceptual import (
+    LEAST_SIDE,
+    NETWORKS,
+    PerceptualDistance,
+    Trunk,
+    Versions,
+    cautions,
+    origin,
+)
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, compared_with_real
 from i2ikit.pretrained.weights import load_weights
 from i2ikit.registry import Setting
 from i2ikit.sampling import sheet
+from i2ikit.sizes import SizeRequirement
 from i2ikit.translator import other
 
 __all__ = ["LPIPSDiversity"]
@@ -74,16 +83,19 @@ class LPIPSDiversity:
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """An odd number of independent samples; images that the trunk cannot see."""
+        """An odd number of independent samples."""
         samples = options["num_samples"]
         if options["protocol"] == "munit" and samples and samples % 2:
             yield f"num_samples = {samples} is odd; protocol 'munit' compares independent pairs"
-        yield from too_small(options["trunk"], setting)
+
+    @staticmethod
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Sides that leave the trunk's last layer a pixel."""
+        return SizeRequirement(LEAST_SIDE[options["trunk"]])
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
-        side = subject.data.images.size
-        lpips = distances(self.trunk, self.versions, self.weights, side, subject.device)
+        lpips = [PerceptualDistance(self.trunk, v, self.weights, subject.device) for v in self.versions]
 
         def diversity(case: Case) -> Tensor:
             pairs = [d.between(d.features(case.outputs), *self.pairs) for d in lpips]

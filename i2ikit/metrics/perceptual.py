@@ -17,17 +17,15 @@ from torch import Tensor
 
 from i2ikit.errors import DataError, WeightsError
 from i2ikit.pretrained.weights import ALEXNET, SQUEEZENET, VGG16, Weights
-from i2ikit.registry import Setting
 
 __all__ = [
+    "LEAST_SIDE",
     "NETWORKS",
     "PerceptualDistance",
     "Trunk",
     "Versions",
     "cautions",
-    "distances",
     "origin",
-    "too_small",
 ]
 
 Trunk = Literal["alex", "vgg", "squeeze"]
@@ -129,29 +127,6 @@ def _parts(
     step = max(1, MOST_NUMBERS // numbers)
     for start in range(0, len(first), step):
         yield list(first[start : start + step]), list(second[start : start + step])
-
-
-def distances(
-    trunk: Trunk, versions: Sequence[Version], weights: Weights, side: int, device: torch.device
-) -> list[PerceptualDistance]:
-    """One for each version.
-
-    Args:
-        side: of the images that will be compared.
-
-    Raises:
-        DataError: the trunk cannot see images of that side.
-        WeightsError: the weights are not those of the trunk.
-    """
-    for problem in too_small(trunk, Setting(side, 1)):
-        raise DataError(problem)
-    return [PerceptualDistance(trunk, version, weights, device) for version in versions]
-
-
-def too_small(trunk: str, setting: Setting) -> Iterable[str]:
-    """For a metric's `problems`: images that the trunk cannot see."""
-    if setting.size is not None and setting.size < LEAST_SIDE[trunk]:
-        yield f"trunk '{trunk}' needs images of {LEAST_SIDE[trunk]} px at least, these have {setting.size} px"
 
 
 def origin(trunk: str, versions: Sequence[str], weights: Weights) -> dict[str, Any]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from i2ikit.errors import DataError
-from i2ikit.metrics.perceptual import NETWORKS, Trunk, Versions, cautions, distances, origin, too_small
+from i2ikit.metrics.perceptual import (
+    LEAST_SIDE,
+    NETWORKS,
+    PerceptualDistance,
+    Trunk,
+    Versions,
+    cautions,
+    origin,
+)
 from i2ikit.metrics.subject import Case, Count, Measured, Subject, counted, standard_error
 from i2ikit.pretrained.weights import load_weights
-from i2ikit.registry import Setting
+from i2ikit.sizes import SizeRequirement
 
 __all__ = ["LPIPSToTarget"]
 
@@ -51,16 +59,15 @@ class LPIPSToTarget:
         self.weights = load_weights(NETWORKS[trunk], weights)
 
     @staticmethod
-    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Images that the trunk cannot see."""
-        yield from too_small(options["trunk"], setting)
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Sides that leave the trunk's last layer a pixel."""
+        return SizeRequirement(LEAST_SIDE[options["trunk"]])
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
         if not subject.data.aligned:
             raise DataError("the data has no pairs, so no translation has a target to be compared with")
-        side = subject.data.images.size
-        lpips = distances(self.trunk, self.versions, self.weights, side, subject.device)
+        lpips = [PerceptualDistance(self.trunk, v, self.weights, subject.device) for v in self.versions]
 
         def to_target(case: Case) -> Tensor:
             targets = subject.target(case.index).expand_as(case.outputs)

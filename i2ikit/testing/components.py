@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,9 +17,17 @@ from i2ikit.components.encoders import ContentEncoding, DistributionEncoding, Ve
 from i2ikit.components.losses import AdversarialLoss, ImageLoss, ReconstructionLoss
 from i2ikit.components.norms import AdaptiveNorm, Norm
 from i2ikit.packages.entry import KINDS
-from i2ikit.registry import Slot, registries, schema_of
+from i2ikit.registry import Slot, Spec, registries, schema_of
+from i2ikit.sizes import SizeRequirement, SizeRequiring, whole_requirement
 from i2ikit.testing.measuring import check_dataset, check_metric
-from i2ikit.testing.networks import check_network, halves_agree, images, require, scalar_with_gradient
+from i2ikit.testing.networks import (
+    check_network,
+    halves_agree,
+    images,
+    outputs_of,
+    require,
+    scalar_with_gradient,
+)
 
 __all__ = [
     "check_adaptive_norm",
@@ -87,25 +96,28 @@ def check_adaptive_norm(make: Callable[[int], AdaptiveNorm]) -> None:
 
 def check_content_encoder(make: Callable[[int], ContentEncoding]) -> None:
     """Check an encoder to a map."""
-    for channels, _, height, width in SIZES:
+    for channels, _, height, width in _sizes(make):
         encoder = make(channels)
         step = 2**encoder.num_downsample
         shape = (encoder.out_channels, height // step, width // step)
         check_network(partial(make, channels), [images(channels, height, width)], [shape], _called(make))
+    _check_least_side(make, (channels,))
 
 
 def check_style_encoder(make: Callable[[int, int], VectorEncoding]) -> None:
     """Check an encoder to a vector."""
-    for channels, code, height, width in SIZES:
+    for channels, code, height, width in _sizes(make):
         given = [images(channels, height, width)]
         check_network(partial(make, channels, code), given, [(code,)], _called(make))
+    _check_least_side(make, (channels, code))
 
 
 def check_latent_encoder(make: Callable[[int, int], DistributionEncoding]) -> None:
     """Check an encoder to means and log variances."""
-    for channels, code, height, width in SIZES:
+    for channels, code, height, width in _sizes(make):
         given = [images(channels, height, width)]
         check_network(partial(make, channels, code), given, [(code,), (code,)], _called(make))
+    _check_least_side(make, (channels, code))
 
 
 def check_decoder(make: Callable[[int, int, int, int], Decoding]) -> None:
@@ -119,11 +131,10 @@ def check_decoder(make: Callable[[int, int, int, int], Decoding]) -> None:
 
 def check_generator(make: Callable[[int, int, int], Generating]) -> None:
     """Check a generator of image and code."""
-    for (channels, code, *sides), given in zip(SIZES, (3, 1), strict=True):
-        multiple = make(given, channels, code).multiple
-        height, width = (-(-side // multiple) * multiple for side in sides)
+    for (channels, code, height, width), given in zip(_sizes(make), (3, 1), strict=True):
         inputs = [images(given, height, width), torch.randn(4, code)]
         _check_painter(partial(make, given, channels, code), inputs, (channels, height, width), _called(make))
+    _check_least_side(make, (given, channels, code), torch.randn(4, code))
 
 
 def _check_painter(
@@ -142,7 +153,7 @@ def _check_painter(
 def check_discriminator(make: Callable[[int], Discriminating]) -> None:
     """Check a discriminator: one map of scores (N, 1, h, w) for each scale, and each sees the image."""
     what = _called(make)
-    for channels, _, height, width in SIZES:
+    for channels, _, height, width in _sizes(make):
         x = images(channels, height, width)
         judge = check_network(partial(make, channels), [x], [], what)
         x.requires_grad_()
@@ -154,6 +165,7 @@ def check_discriminator(make: Callable[[int], Discriminating]) -> None:
             require(fine, f"{what}: a score map has the shape {tuple(score.shape)}; (4, 1, h, w) is asked")
             (gradient,) = torch.autograd.grad(score.square().sum(), x, retain_graph=True, allow_unused=True)
             require(gradient is not None and gradient.any(), f"{what}: a score map does not see the image")
+    _check_least_side(make, (channels,))
 
 
 def check_adversarial_loss(make: Callable[[], AdversarialLoss]) -> None:
@@ -203,6 +215,33 @@ def check_image_loss(make: Callable[[], ImageLoss]) -> None:
     gradients = scalar_with_gradient(loss.compare, [x, y], what)
     require(all(g.any() for g in gradients), f"{what}: gradients should reach both images")
     halves_agree(loss.compare, [x, y], what)
+
+
+def _requirement(make: Any) -> SizeRequirement:
+    """What a class (with its defaults) or a spec needs of an image's sides."""
+    if isinstance(make, Spec):
+        return whole_requirement(make)
+    if not (inspect.isclass(make) and isinstance(make, SizeRequiring)):
+        return SizeRequirement()
+    schema = schema_of(make)
+    return make.size_requirement({**schema.model().model_dump(), **schema.defaults})
+
+
+def _sizes(make: Any) -> list[tuple[int, int, int, int]]:
+    """`SIZES`, the sides enlarged to what the component needs."""
+    enlarged = _requirement(make).enlarged
+    return [(channels, code, enlarged(height), enlarged(width)) for channels, code, height, width in SIZES]
+
+
+def _check_least_side(make: Callable[..., Any], wired: tuple[int, ...], *others: Tensor) -> None:
+    """Check that a network which says what it needs can do with that."""
+    need = _requirement(make)
+    if need != SizeRequirement():
+        side = need.enlarged(1)
+        with torch.no_grad():
+            found = outputs_of(make(*wired).eval(), [images(wired[0], side, side), *others], _called(make))
+        some = all(output.numel() for output in found)
+        require(some, f"{_called(make)}: it asks for {need}, and of {side} px leaves nothing")
 
 
 def _called(make: Any) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.backends import mkldnn
 
-__all__ = ["check_network", "halves_agree", "images", "require", "scalar_with_gradient"]
+__all__ = ["check_network", "halves_agree", "images", "outputs_of", "require", "scalar_with_gradient"]
 
 Shape = tuple[int, ...]
 SAMPLES = 4
@@ -44,13 +44,13 @@ def check_network(
     """
     torch.manual_seed(0)
     network = _module(make, what)
-    _check_shapes(_outputs(network, inputs, what), len(inputs[0]), shapes, what)
+    _check_shapes(outputs_of(network, inputs, what), len(inputs[0]), shapes, what)
     _wake(network)
     _check_gradients(network.train(), inputs, what)
     _check_single(_module(make, what).train(), inputs, what)
     network.eval()
     with torch.no_grad():
-        once, again = _outputs(network, inputs, what), _outputs(network, inputs, what)
+        once, again = outputs_of(network, inputs, what), outputs_of(network, inputs, what)
         require(_same(once, again), f"{what}: in eval mode the same input gives another output")
         alone = [torch.cat(parts) for parts in zip(*_per_sample(network, inputs, what), strict=True)]
         together = all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(once, alone, strict=True))
@@ -78,7 +78,7 @@ def _wake(network: nn.Module) -> None:
                 parameter.normal_(std=0.1)
 
 
-def _outputs(network: nn.Module, inputs: Sequence[Tensor], what: str) -> list[Tensor]:
+def outputs_of(network: nn.Module, inputs: Sequence[Tensor], what: str) -> list[Tensor]:
     """The tensors that a network returns; one tensor is a list of one."""
     try:
         found = network(*inputs)
@@ -106,7 +106,7 @@ def _check_shapes(outputs: Sequence[Tensor], samples: int, shapes: Sequence[Shap
 
 def _check_gradients(network: nn.Module, inputs: Sequence[Tensor], what: str) -> None:
     given = [x.clone().requires_grad_() for x in inputs]
-    outputs = [y for y in _outputs(network, given, what) if y.requires_grad]
+    outputs = [y for y in outputs_of(network, given, what) if y.requires_grad]
     require(outputs, f"{what}: no gradient reaches input 1")
     # A random direction: the plain sum of what an instance norm returns is constant.
     torch.autograd.backward([(y * torch.randn_like(y)).sum() for y in outputs])
@@ -128,7 +128,7 @@ def _check_single(network: nn.Module, inputs: Sequence[Tensor], what: str) -> No
     """One sample in training, and samples without any contrast: both occur in real data."""
     for given in ([x[:1] for x in inputs], [torch.ones_like(x) for x in inputs]):
         given = [x.clone().requires_grad_() for x in given]
-        outputs = _outputs(network, given, what)
+        outputs = outputs_of(network, given, what)
         torch.autograd.backward([y.square().sum() for y in outputs if y.requires_grad])
         finite = all(t.isfinite().all() for t in [*outputs, *(x.grad for x in given if x.grad is not None)])
         kind = "a single sample" if len(given[0]) == 1 else "constant samples"
@@ -137,7 +137,7 @@ def _check_single(network: nn.Module, inputs: Sequence[Tensor], what: str) -> No
 
 def _per_sample(network: nn.Module, inputs: Sequence[Tensor], what: str) -> list[list[Tensor]]:
     """What a network returns for each sample alone."""
-    return [_outputs(network, [x[n : n + 1] for x in inputs], what) for n in range(len(inputs[0]))]
+    return [outputs_of(network, [x[n : n + 1] for x in inputs], what) for n in range(len(inputs[0]))]
 
 
 def _same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
@@ -149,21 +149,21 @@ def _check_saving(
 ) -> None:
     loaded = _module(make, what).eval()
     loaded.load_state_dict(network.state_dict())
-    same = _same(_outputs(network, inputs, what), _outputs(loaded, inputs, what))
+    same = _same(outputs_of(network, inputs, what), outputs_of(loaded, inputs, what))
     require(same, f"{what}: saved and loaded, it gives another output: something is not in its state_dict")
 
 
 def _check_precisions(network: nn.Module, inputs: Sequence[Tensor], what: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        outputs = _outputs(network, inputs, what)
+        outputs = outputs_of(network, inputs, what)
         if not _finite(outputs):
             # On CPUs with AMX, oneDNN's convolution (kernel 4, stride 2) reads beyond the edge of inputs
             # that are 2 or 3 px wide (torch 2.14): the network is at fault only if PyTorch's own says so too.
             with _without_onednn():
-                outputs = _outputs(network, inputs, what)
+                outputs = outputs_of(network, inputs, what)
     require(_finite(outputs), f"{what}: under bf16 autocast, an output is not finite")
-    single = _outputs(network, inputs, what)
-    double = _outputs(network.double(), [x.double() for x in inputs], what)
+    single = outputs_of(network, inputs, what)
+    double = outputs_of(network.double(), [x.double() for x in inputs], what)
     network.float()
     for x, y in zip(single, double, strict=True):
         kept = y.dtype == torch.float64

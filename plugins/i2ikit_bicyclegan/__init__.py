@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from i2ikit.components.blocks import initialise_xavier, with_padding
+from i2ikit.components.blocks import initialise_xavier
 from i2ikit.components.decoders import UNetSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import LatentEncoderSpec
@@ -104,7 +104,6 @@ class BicycleGAN(Translator):
         self.domain = to
         self.targets = (to,)
         self.latent_dim = latent_dim
-        self.multiple: int = networks["generator"].multiple
         by_name = networks["discriminators"]
         self.discriminators = {
             branch: by_name["shared" if shared_discriminator else branch] for branch in BRANCHES
@@ -192,11 +191,12 @@ class BicycleGAN(Translator):
 
         Sides that the U-Net cannot halve are padded by their edge and cut back.
         """
-        return with_padding(lambda padded: self.generator(padded, style), x, self.multiple)
+        sides = self.size_required_by("generator")
+        return sides.at_any_size(lambda padded: self.generator(padded, style), x)
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
         """Means of the codes' distributions, of images of the target: (N, C, H, W) -> (N, latent_dim)."""
-        mean, _ = self.encoder(x)
+        mean, _ = self.encoder(self.size_required_by("encoder").padded(x))
         return mean
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from i2ikit.components.blocks import initialise_normal, with_padding
+from i2ikit.components.blocks import initialise_normal
 from i2ikit.components.decoders import UNetSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
@@ -66,7 +66,6 @@ class CycleGAN(Translator):
         for network in networks.values():
             initialise_normal(network, 0.02)
         self.noise_dim = noise_dim
-        self.multiple = generators["a"].multiple
         self.generators = generators
         self.discriminators = {d: networks["discriminators"][d] for d in "ab"}
         self.adversarial_loss = adversarial_loss()
@@ -100,7 +99,8 @@ class CycleGAN(Translator):
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
         """x with the noise `style`: (N, C, H, W), (N, noise_dim) -> (N, C of `to`, H, W)."""
-        return with_padding(lambda padded: self.generators[to](padded, style), x, self.multiple)
+        sides = self.size_required_by()
+        return sides.at_any_size(lambda padded: self.generators[to](padded, style), x)
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n noise vectors: (n, noise_dim)."""

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from i2ikit.components.blocks import initialise_kaiming, initialise_normal, with_padding
+from i2ikit.components.blocks import initialise_kaiming, initialise_normal
 from i2ikit.components.decoders import DecoderSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import ContentEncoderSpec, StyleEncoderSpec
@@ -30,6 +30,7 @@ from i2ikit.components.losses import (
 )
 from i2ikit.errors import WeightsError
 from i2ikit.registry import Setting, Spec, Weights
+from i2ikit.sizes import SizeRequirement
 from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
 
 __all__ = ["Munit"]
@@ -98,7 +99,9 @@ class Munit(Translator):
         initialise_normal(networks["discriminators"], 0.02)
         self.style_dim = style_dim
         self.order = order
-        self.multiple = 2 ** max(content[d].num_downsample for d in "ab")
+        # A content encoder need not say what follows from its num_downsample.
+        halvings = max(content[d].num_downsample for d in "ab")
+        self.sides = self.size_required_by() & SizeRequirement(multiple_of=2**halvings)
         self.content_encoders = content
         self.style_encoders = style
         self.decoders = decoders
@@ -189,17 +192,17 @@ class Munit(Translator):
         Sides that the encoder cannot halve are padded by their edge and cut back.
         """
         encoder, decoder = self.content_encoders[other(to)], self.decoders[to]
-        return with_padding(lambda padded: decoder(encoder(padded), style), x, self.multiple)
+        return self.sides.at_any_size(lambda padded: decoder(encoder(padded), style), x)
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
         """Style codes of images of `domain`: (N, C, H, W) -> (N, style_dim)."""
-        return self.style_encoders[domain](x)
+        return self.style_encoders[domain](self.size_required_by("style_encoders").padded(x))
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
         """Own content, own style: (N, C, H, W) -> same."""
         style = self.encode_style(x, domain)
         encoder, decoder = self.content_encoders[domain], self.decoders[domain]
-        return with_padding(lambda padded: decoder(encoder(padded), style), x, self.multiple)
+        return self.sides.at_any_size(lambda padded: decoder(encoder(padded), style), x)
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n style codes from the prior N(0, I): (n, style_dim)."""

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2ikit.components.blocks import initialise_kaiming, initialise_normal, with_padding
+from i2ikit.components.blocks import initialise_kaiming, initialise_normal
 from i2ikit.components.decoders import DecoderSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import ContentEncoderSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
 from i2ikit.registry import Spec, Weights
+from i2ikit.sizes import SizeRequirement
 from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
 
 __all__ = ["UNIT"]
@@ -71,8 +72,9 @@ class UNIT(Translator):
         for role in self.generative:
             initialise_kaiming(networks[role])
         initialise_normal(networks["discriminators"], 0.02)
-        self.multiple = 2**halvings
-        side = images.size // self.multiple
+        # An encoder need not say what follows from its num_downsample.
+        self.sides = self.size_required_by() & SizeRequirement(multiple_of=2**halvings)
+        side = images.size // 2**halvings
         self.noise_shape = (width, side, side)
         self.encoders = encoders
         self.decoders = decoders
@@ -125,13 +127,11 @@ class UNIT(Translator):
             noise = F.interpolate(style.view(-1, *self.noise_shape), mean.shape[2:])
             return self._decode(mean + noise, to)
 
-        return with_padding(translated, x, self.multiple)
+        return self.sides.at_any_size(translated, x)
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
         """Images from their means: (N, C, H, W) -> same."""
-        return with_padding(
-            lambda padded: self._decode(self.encoders[domain](padded), domain), x, self.multiple
-        )
+        return self.sides.at_any_size(lambda padded: self._decode(self.encoders[domain](padded), domain), x)
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Noise of n images, flat: (n, style_dim)."""

@@ -121,7 +121,7 @@ def test_eval_prints_and_keeps_every_metric(trained: Path) -> None:
     ("arguments", "message"),
     [
         (["run", "munit", "--set", "training.stepz=5"], "has no option 'stepz'; did you mean 'steps'?"),
-        (["run", "munit", "--set", "data.size=63"], "the nearest sizes are"),
+        (["run", "munit", "--set", "data.size=63"], "the nearest size that suits all is 64"),
         (
             ["run", "munit", "--set", "translator.style_encoder.name=munit-stile"],
             "did you mean 'munit-style'?",

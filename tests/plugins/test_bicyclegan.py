@@ -132,9 +132,9 @@ def test_every_multiple_of_64_works(size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("bicyclegan", 96, "no multiple of 2\\*\\*num_downsample = 64; the nearest sizes are 64 and 128"),
-        ("bicyclegan", 32, "no multiple of 2\\*\\*num_downsample = 64; the nearest size is 64"),
-        ("bicyclegan-paper", 128, "no multiple of 2\\*\\*num_downsample = 256; the nearest size is 256"),
+        ("bicyclegan", 96, "needs multiples of 64 px; the nearest sizes that suit all are 64 and 128"),
+        ("bicyclegan", 32, "needs multiples of 64 px; the nearest size that suits all is 64"),
+        ("bicyclegan-paper", 128, "needs multiples of 256 px; the nearest size that suits all is 256"),
     ],
 )
 def test_other_sizes_are_refused_before_anything_is_built(name: str, size: int, message: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor, nn
+
+from i2ikit.sizes import SizeRequirement
 
 __all__ = ["MyPlugin"]
 
@@ -31,6 +34,11 @@ class MyPlugin(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Conv2d(4 * width, 1, 1),
         )
+
+    @staticmethod
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Three halvings leave a pixel."""
+        return SizeRequirement(8)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Scores of x (N, in_channels, H, W), one map for each scale."""

@@ -5,10 +5,13 @@ One that is built from (in_channels) alone, with `out_channels` and `num_downsam
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor, nn
+
+from i2ikit.sizes import SizeRequirement
 
 __all__ = ["MyPlugin"]
 
@@ -36,6 +39,11 @@ class MyPlugin(nn.Module):
             nn.ReLU(),
         )
         self.head = nn.Linear(4 * width, style_dim)
+
+    @staticmethod
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Two halvings leave a pixel."""
+        return SizeRequirement(4)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode x (N, in_channels, H, W)."""

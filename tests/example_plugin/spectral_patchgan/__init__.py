@@ -5,7 +5,7 @@ Source: Miyato et al. (arXiv 1802.05957), and the hinge loss as in SAGAN (arXiv 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from i2ikit.registry import Setting
+from i2ikit.sizes import SizeRequirement
 
 __all__ = ["Hinge", "SpectralPatchGAN"]
 
@@ -46,11 +46,9 @@ class SpectralPatchGAN(nn.Module):
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(channels, 1, 3, 1, 1)))
 
     @staticmethod
-    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Images that the strides use up."""
-        smallest = 2 ** options["num_layers"]
-        if setting.size is not None and setting.size < smallest:
-            yield f"data.size = {setting.size} is too small: {smallest} px or more are needed"
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Sides that the strides do not use up."""
+        return SizeRequirement(2 ** options["num_layers"])
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Scores of x (N, in_channels, H, W)."""
