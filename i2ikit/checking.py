@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from i2ikit.errors import ComponentError, Problem, did_you_mean, in_one_line
 from i2ikit.packages.entry import KINDS
@@ -118,6 +118,10 @@ def _check_held(
     if not isinstance(given, list | tuple):
         word = KINDS[held.slot.kind]
         return (), [Problem(path, f"should be a list; each item names a {word}, got {given!r}")]
+    try:
+        TypeAdapter(Annotated[list[Any], "how many", *held.counts]).validate_python(list(given))
+    except ValidationError as error:
+        return (), [Problem(path, _lower(error.errors()[0]["msg"]))]
     checked = [check(inner, f"{path}[{n}]", held.slot, setting) for n, inner in enumerate(given)]
     return held.several(spec for spec, _ in checked), [p for _, problems in checked for p in problems]
 
@@ -195,5 +199,9 @@ def _problem(
         return Problem(where, f"{owner} has no option '{keys[-1]}'{hint}")
     if finding["type"] == "missing":
         return Problem(where, f"{owner} needs it")
-    message = finding["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    return Problem(where, f"{message[0].lower()}{message[1:]}, got {finding['input']!r}")
+    message = _lower(finding["msg"].removeprefix("Input ").removeprefix("Value error, "))
+    return Problem(where, f"{message}, got {finding['input']!r}")
+
+
+def _lower(message: str) -> str:
+    return f"{message[0].lower()}{message[1:]}"

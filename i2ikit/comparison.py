@@ -19,7 +19,7 @@ from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
 from i2ikit.metrics.subject import Subject
-from i2ikit.run import Run
+from i2ikit.run import Run, load
 from i2ikit.runlog import METRICS
 from i2ikit.sampling import distinct_test_indices, sheet
 from i2ikit.translator import direction, other
@@ -80,7 +80,7 @@ class Comparison:
 
 @torch.no_grad()
 def compare(
-    runs: Sequence[Run],
+    runs: Sequence[Run | str | Path],
     *,
     to: str | None = None,
     seed: int = 0,
@@ -89,7 +89,7 @@ def compare(
     """Measure runs alike (what is measured already is taken from their reports), and put them together.
 
     Args:
-        runs: two or more.
+        runs: two or more, or their folders.
         to: the domain to translate into; the first method's first one if None.
         seed: of the choice of inputs, styles and pairs.
         told: hears what is being measured.
@@ -97,15 +97,18 @@ def compare(
     Raises:
         RunError: a run cannot be loaded, does not translate into `to`, or is given twice.
     """
-    if len({run.folder.resolve() for run in runs}) < len(runs):
+    if isinstance(runs, str | Path):
+        raise RunError("one run is given; two or more can be compared")
+    opened = [load(run) for run in runs]
+    if len({run.folder.resolve() for run in opened}) < len(opened):
         raise RunError("a run is given twice")
-    names = _names([run.folder for run in runs])
-    target = runs[0].target(to)
-    for run in runs:
+    names = _names([run.folder for run in opened])
+    target = opened[0].target(to)
+    for run in opened:
         run.target(target)
-    facts = [_facts(run) for run in runs]
+    facts = [_facts(run) for run in opened]
     rows, notes = [], []
-    for name, run, known in zip(names, runs, facts, strict=True):
+    for name, run, known in zip(names, opened, facts, strict=True):
         told(f"measuring {run.folder}")
         cells, found = _measured(run, target, seed)
         rows.append([name, *cells, *known])
@@ -114,15 +117,15 @@ def compare(
         f"Direction {direction(target)}, seed {seed}; ± is the standard error over inputs.",
         *dict.fromkeys(notes),
     ]
-    if len({run.step * run.recipe.training.batch_size for run in runs}) > 1:
+    if len({run.step * run.recipe.training.batch_size for run in opened}) > 1:
         notes.append("These runs were trained on different numbers of images.")
-    same = len({_held_out(run.dataset()) for run in runs}) == 1
+    same = len({_held_out(run.dataset()) for run in opened}) == 1
     if not same:
         notes.append(
             "These runs have different held-out images: their numbers must not be compared with each other, "
             "and there is no picture."
         )
-    picture = _picture(names, runs, target, seed) if same else None
+    picture = _picture(names, opened, target, seed) if same else None
     headings = ["run", *(c.heading for c in COLUMNS), "parameters", "step time", "steps", "data"]
     return Comparison(headings, rows, notes, picture)
 

@@ -24,7 +24,7 @@ from i2ikit.metrics.subject import METRIC, Measured, Metric, Share, Subject
 from i2ikit.processes import processes
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Setting, Spec
-from i2ikit.run import Run
+from i2ikit.run import Run, load
 from i2ikit.sizes import size_problems
 from i2ikit.translator import direction
 
@@ -52,12 +52,12 @@ class Finding:
 
 @torch.no_grad()
 def evaluate(
-    run: Run,
-    names: Sequence[str] | None = None,
+    run: Run | str | Path,
+    names: str | Sequence[str] | None = None,
     *,
     to: str | None = None,
     seed: int = 0,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     strict: bool = True,
     reuse: bool = False,
 ) -> Iterator[Finding]:
@@ -67,7 +67,8 @@ def evaluate(
     that one does not replace another.
 
     Args:
-        names: metrics, as `i2ikit list metrics` shows them; None is the usual ones, not strictly.
+        run: a run, or its folder.
+        names: a metric or several, as `i2ikit list metrics` shows them; None is the usual ones, not strictly.
         to: the domain to translate into; the method's first one if None.
         seed: of the choice of inputs, styles and pairs.
         overrides: `metric.option=VALUE` each.
@@ -82,6 +83,9 @@ def evaluate(
         RunError: the run cannot be loaded, or does not translate into `to`.
         DataError, WeightsError: a metric cannot measure this run (if strict).
     """
+    run = load(run)
+    names = [names] if isinstance(names, str) else names
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     strict = strict and names is not None
     with processes() as group:
         to = run.target(to)

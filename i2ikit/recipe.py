@@ -131,11 +131,13 @@ class Recipe:
 
     Args:
         source: the file that it was read from.
+        text: what that file holds.
         optimizers: options of the optimizer of each role of the translator.
         notes: what its reader should know, such as what fell away with another translator.
     """
 
     source: Path
+    text: str
     seed: int
     data: Spec
     translator: Spec
@@ -161,20 +163,20 @@ class Recipe:
         return tomli_w.dumps(_without_none(table), multiline_strings=False)
 
 
-def load_recipe(source: str | Path, overrides: Sequence[str] = (), processes: int = 1) -> Recipe:
+def load_recipe(source: str | Path, overrides: str | Sequence[str] = (), processes: int = 1) -> Recipe:
     """Read and check a recipe.
 
     Args:
         source: a path, the name of a recipe that ships with i2ikit, or `package/name`.
-        overrides: `key.path=VALUE` each, laid over the recipe all at once; VALUE is TOML, else a string.
+        overrides: `key.path=VALUE`, or several, laid over the recipe at once; VALUE is TOML, else a string.
         processes: how many will share out each batch.
 
     Raises:
         RecipeError: with every problem, each with its path and the nearest valid spelling.
     """
     path = find_recipe(source)
-    given, problems = overriding(overrides)
-    recipe, found = _check(read_recipe(path).under(given, path), processes)
+    given, problems = overriding([overrides] if isinstance(overrides, str) else overrides)
+    recipe, found = _check(read_recipe(path).under(given), processes)
     problems += found
     if recipe is None or problems:
         raise RecipeError(str(source), problems)
@@ -232,7 +234,8 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
     if problems or training is None:
         return None, problems
     seed = values["seed"]
-    return Recipe(text.source, seed, data, translator, optimizers, training, tuple(notes)), []
+    found_notes = tuple(notes)
+    return Recipe(text.source, text.text, seed, data, translator, optimizers, training, found_notes), []
 
 
 def _method(translator: Spec) -> type[Translator] | None:
@@ -316,7 +319,8 @@ def _check_optimizers(
     if not isinstance(table, Mapping):
         return {}, [Problem("optimizer", "should be a table")], []
     roles, problems = _roles(name, method)
-    nested = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    options = OptimizerOptions.model_fields
+    nested = {k: v for k, v in table.items() if isinstance(v, Mapping) and k not in options}
     problems += [
         Problem(f"optimizer.{key}", "should be a table")
         for key in roles
@@ -330,7 +334,7 @@ def _check_optimizers(
         if key in text.inherited:
             notes.append(f"[optimizer.{key}] falls away: {message}")
             continue
-        hint = did_you_mean(key, (*roles, *OptimizerOptions.model_fields))
+        hint = did_you_mean(key, (*roles, *options))
         problems.append(Problem(f"optimizer.{key}", f"{message}{hint} (networks: {', '.join(roles)})"))
     optimizers = {}
     for role in roles:

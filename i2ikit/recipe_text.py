@@ -6,6 +6,7 @@ the options that were meant for the other component.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -28,19 +29,21 @@ class RecipeText:
 
     Args:
         source: the file that it was read from.
+        text: what that file holds.
         inherited: roles whose [optimizer.<role>] was written for another translator than the table names.
     """
 
     source: Path
     table: Table
+    text: str = ""
     inherited: frozenset[str] = _NONE
 
-    def under(self, table: Table, source: Path) -> RecipeText:
+    def under(self, table: Table) -> RecipeText:
         """This one with another table laid over it."""
         laid = laid_over(self.table, table)
         same = _translator(laid) == _translator(self.table)
         lower = self.inherited if same else _roles(self.table)
-        return RecipeText(source, laid, lower - _roles(table))
+        return dataclasses.replace(self, table=laid, inherited=lower - _roles(table))
 
 
 def _translator(table: Table) -> object:
@@ -65,17 +68,18 @@ def read_recipe(path: Path, extending: tuple[Path, ...] = ()) -> RecipeText:
     Raises:
         RecipeError: a file is missing or not TOML, or extends itself.
     """
-    table = read_toml(path)
+    table, text = _read(path)
     base = table.pop("extends", None)
     if base is None:
-        return RecipeText(path, table)
+        return RecipeText(path, table, text)
     extending = (path.resolve(), *extending)
     beside = path.parent / str(base)
     found = beside if beside.is_file() or not isinstance(base, str) else find_recipe(base)
     if not found.is_file() or found.resolve() in extending:
         message = f"should be the name or file of another recipe, got {base!r}"
         raise RecipeError(str(path), [Problem("extends", message)])
-    return read_recipe(found, extending).under(table, path)
+    below = read_recipe(found, extending)
+    return dataclasses.replace(below.under(table), source=path, text=text)
 
 
 def read_toml(path: Path) -> Table:
@@ -84,8 +88,14 @@ def read_toml(path: Path) -> Table:
     Raises:
         RecipeError: it cannot be read, or is not TOML.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Table, str]:
+    """The table of one file, and its text."""
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        text = path.read_text("utf-8-sig")
+        return tomllib.loads(text), text
     except FileNotFoundError:
         message = f"no such file (looked in {Path.cwd()})"
     except IsADirectoryError:
@@ -104,8 +114,11 @@ def laid_over(base: Table, table: Table) -> Table:
     laid = dict(base)
     for key, value in table.items():
         below = laid.get(key)
-        if isinstance(below, str) and isinstance(value, dict):  # `norm = "in"` is short for a table
+        # `norm = "in"` is short for a table.
+        if isinstance(below, str) and isinstance(value, dict):
             below = {"name": below}
+        if isinstance(below, dict) and isinstance(value, str) and value == below.get("name"):
+            value = {"name": value}
         if isinstance(below, dict) and isinstance(value, dict):
             same = value.get("name", below.get("name")) == below.get("name")
             value = laid_over(below, value) if same else value

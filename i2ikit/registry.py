@@ -148,11 +148,13 @@ class Held:
     Args:
         optional: it may hold none.
         several: it holds any number, in a `list` or a `tuple`; None: it holds one.
+        counts: how many these may be, as pydantic says it: `Annotated[list[NormSpec], Field(min_length=1)]`.
     """
 
     slot: Slot
     optional: bool = False
     several: type | None = None
+    counts: tuple[Any, ...] = ()
 
     def holds(self, value: object) -> bool:
         """Whether a value, such as the default, is what the option is typed to hold."""
@@ -236,13 +238,17 @@ def _held(hint: Any, owner: str) -> Held | None:
     if slot is not None:
         return Held(slot)
     origin = typing.get_origin(hint)
+    if origin is Annotated:
+        held = _held(typing.get_args(hint)[0], owner)
+        return held and dataclasses.replace(held, counts=hint.__metadata__)
     inner = [a for a in typing.get_args(hint) if a not in (type(None), ...)]
     found = [held for held in (_held(a, owner) for a in inner) if held is not None]
     if not found:
         return None
     if len(inner) == 1 and origin in (typing.Union, types.UnionType):
         return dataclasses.replace(found[0], optional=True)
-    if len(inner) == 1 and origin in (list, tuple) and not found[0].optional and not found[0].several:
+    sequence = origin is list or (origin is tuple and typing.get_args(hint)[-1] is ...)
+    if len(inner) == 1 and sequence and not found[0].optional and not found[0].several:
         return Held(found[0].slot, several=origin)
     raise TypeError(f"{owner}: only a component, `| None`, or a list of components can be given; got {hint}")
 

@@ -16,7 +16,6 @@ import datetime
 import functools
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from torch import Tensor
 
 from i2ikit.checkpoints import WEIGHTS
 from i2ikit.data.dataset import Dataset
-from i2ikit.data.images import Picture, loaded, made_like
+from i2ikit.data.images import Picture, as_floats, floats_from, loaded, made_like
 from i2ikit.errors import RunError, did_you_mean
 from i2ikit.recipe import Recipe, check_section, finished_recipe
 from i2ikit.recipe_text import read_toml
@@ -46,16 +45,19 @@ __all__ = ["RESOLVED", "Run", "create_run", "find_run", "is_run", "load"]
 RESOLVED = "resolved.toml"
 
 
-def load(run: str | Path | None = None, device: str | torch.device | None = None) -> Run:
+def load(run: Run | str | Path | None = None, device: str | torch.device | None = None) -> Run:
     """A run to translate with, or to measure.
 
     Args:
-        run: its folder, or the weights.safetensors in it; the newest run below ./runs if not given.
+        run: its folder, or the weights.safetensors in it; the newest run below ./runs if not given. One that
+            is loaded already is returned as it is, unless `device` is given.
         device: where to compute, such as "cpu" or "cuda:1"; an accelerator if there is one.
 
     Raises:
         RunError: there is no such run or device; says what there is.
     """
+    if isinstance(run, Run):
+        return run if device is None else Run(run.folder, device)
     path = None if run is None else Path(run)
     return Run(find_run(path.parent if path is not None and path.name == WEIGHTS else path), device)
 
@@ -88,9 +90,11 @@ class Run:
         self.chosen_device = None if device is None else _usable(device)
 
     def __repr__(self) -> str:
-        saved = (self.folder / WEIGHTS).is_file()
-        trained = f"step {self.step}, {self.images.size} px" if saved else "nothing saved yet"
-        return f"Run({self.folder}: {trained})"
+        try:
+            return f"Run({self.folder}: step {self.step}, {self.images.size} px)"
+        except RunError:
+            saved = (self.folder / WEIGHTS).is_file()
+            return f"Run({self.folder}: {'its weights are damaged' if saved else 'nothing saved yet'})"
 
     @property
     def device(self) -> torch.device:
@@ -165,7 +169,7 @@ class Run:
         to: str | None = None,
         source: str | None = None,
         styles: int | Tensor | NDArray[Any] = 8,
-        exemplars: Picture | Sequence[Picture] = (),
+        exemplars: Picture | Sequence[Picture] | None = None,
         seed: int = 0,
     ) -> Any:
         """Translations of an image, in the same form: PIL images (for a path too), an array, a tensor.
@@ -223,7 +227,11 @@ class Run:
         return to
 
     def codes(
-        self, styles: int | Tensor | NDArray[Any], exemplars: Picture | Sequence[Picture], to: str, seed: int
+        self,
+        styles: int | Tensor | NDArray[Any],
+        exemplars: Picture | Sequence[Picture] | None,
+        to: str,
+        seed: int,
     ) -> Tensor:
         """Style codes, (N, style_dim): of exemplars, as given, or so many random ones.
 
@@ -239,9 +247,12 @@ class Run:
         length = self.translator.sample_style(1, torch.Generator()).shape[1]
         if not isinstance(styles, Tensor | np.ndarray):
             raise RunError(f"styles should be a number, or codes (N, {length}), got {styles!r}")
-        if styles.ndim != 2 or styles.shape[1] != length or not len(styles):
-            raise RunError(f"style codes should be (N, {length}), are {tuple(styles.shape)}")
-        return torch.as_tensor(styles).to(self.device, torch.float32)
+        codes = as_floats(styles) if isinstance(styles, Tensor) else floats_from(styles)
+        if codes.ndim != 2 or codes.shape[1] != length or not len(codes):
+            raise RunError(f"style codes should be (N, {length}), are {tuple(codes.shape)}")
+        if not codes.isfinite().all():
+            raise RunError("style codes should be finite numbers")
+        return codes.to(self.device)
 
     @functools.cached_property
     def _table(self) -> dict[str, Any]:
@@ -264,8 +275,16 @@ class Run:
         return _Weights(tensors, ImageSpec(channels, size), step, hashlib.sha256(content).hexdigest())
 
 
-def _several(exemplars: Picture | Sequence[Picture]) -> list[Picture]:
-    """One exemplar is several too."""
+def _several(exemplars: Picture | Sequence[Picture] | None) -> list[Picture]:
+    """One exemplar is several too.
+
+    Raises:
+        RunError: an array or a tensor holds none.
+    """
+    if exemplars is None:
+        return []
+    if isinstance(exemplars, Tensor | np.ndarray) and not len(exemplars):
+        raise RunError("exemplars holds no image")
     one = isinstance(exemplars, Tensor | np.ndarray) and exemplars.ndim < 4
     if one or isinstance(exemplars, str | Path | Image.Image):
         return [exemplars]  # type: ignore[list-item]
@@ -276,8 +295,8 @@ def _usable(device: str | torch.device) -> torch.device:
     """A device on which a tensor can be made."""
     try:
         found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.empty(1, device=found).cpu()
+    except Exception as error:  # each backend fails in its own way
         here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         there = "cpu" if here is None else f"cpu and {here.type}"
         raise RunError(f"device '{device}' cannot be used; this machine has {there}") from error
@@ -299,7 +318,7 @@ def create_run(out: Path | None, recipe: Recipe) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the run folder {folder}: {error.strerror}") from error
-    shutil.copyfile(recipe.source, folder / "recipe.toml")
+    (folder / "recipe.toml").write_text(recipe.text, "utf-8")
     (folder / RESOLVED).write_text(recipe.to_toml(), "utf-8")
     return folder
 

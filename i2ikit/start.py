@@ -12,18 +12,20 @@ from i2ikit.errors import RecipeError
 from i2ikit.metrics.style import DiversityProbe
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe, image_problems, load_recipe
-from i2ikit.run import RESOLVED, Run, create_run, find_run
+from i2ikit.run import RESOLVED, Run, create_run, find_run, load
 from i2ikit.training import Stopped
 from i2ikit.training import train as run_training
 
 __all__ = ["resume", "resume_in", "train", "train_in"]
 
 
-def train(recipe: Recipe, out: str | Path | None = None, *, console: Console | None = None) -> Run:
+def train(
+    recipe: Recipe | str | Path, out: str | Path | None = None, *, console: Console | None = None
+) -> Run:
     """Train what a recipe describes, in a new run folder; Ctrl-C saves and stops.
 
     Args:
-        recipe: as from `load_recipe`.
+        recipe: as from `load_recipe`, or what that takes: a name or a file.
         out: the run folder; runs/<recipe>-<time> if not given.
         console: where it says how it goes; `Console(quiet=True)` is silent.
 
@@ -36,6 +38,7 @@ def train(recipe: Recipe, out: str | Path | None = None, *, console: Console | N
         TrainingError: gradients stay non-finite.
     """
     with processes() as group:
+        recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, processes=group.count)
         folder, _ = train_in(group, recipe, None if out is None else Path(out), console or Console())
     return Run(folder)
 
@@ -44,15 +47,15 @@ def resume(run: Run | str | Path | None = None, *, console: Console | None = Non
     """Go on from the newest checkpoint, so that the end is the same as without a stop.
 
     Args:
-        run: a run or its folder; the newest below ./runs if not given.
+        run: as `load` takes it; the newest below ./runs if not given.
 
     Raises:
         RunError: there is no such run, or no checkpoint in it.
     """
-    path = run.folder if isinstance(run, Run) else None if run is None else Path(run)
+    found = load(run)
     with processes() as group:
-        folder, _ = resume_in(group, path, console or Console())
-    return Run(folder)
+        resume_in(group, found.folder, console or Console())
+    return Run(found.folder, found.chosen_device)
 
 
 def train_in(group: Processes, recipe: Recipe, out: Path | None, console: Console) -> tuple[Path, Stopped]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 from torch import nn
 
 from i2ikit.checking import check
@@ -98,6 +99,8 @@ class Layered(nn.Module):
         norm: NormSpec | None = None,
         others: list[NormSpec] = [Spec("norms", "in"), Spec("norms", "bn", {"momentum": 0.2})],  # noqa: B006
         more: tuple[NormSpec, ...] = (),
+        few: Annotated[list[NormSpec], Field(min_length=1, max_length=2)] = [Spec("norms", "in")],  # noqa: B006
+        extra: Annotated[NormSpec | None, "a remark"] = None,
     ) -> None:
         super().__init__()
         self.norm = norm(in_channels) if norm else None
@@ -125,7 +128,7 @@ def test_an_option_may_hold_no_component_or_several() -> None:
     assert isinstance(spec.options["more"], tuple)
     assert spec(3).others[1].norm.momentum == 0.3
     assert check(spec.table(), "e", ENCODER)[0] == spec
-    assert [inner.name for inner in spec.all()] == ["layered", "bn", "none", "bn", "in"]
+    assert [inner.name for inner in spec.all()] == ["layered", "bn", "none", "bn", "in", "in"]
 
 
 @pytest.mark.usefixtures("registered")
@@ -139,6 +142,8 @@ def test_an_option_may_hold_no_component_or_several() -> None:
             "e.others[0].momentum: should be less than or equal to 1",
         ),
         ({"norm": 3}, "e.norm: should be the name of the norm"),
+        ({"few": []}, "e.few: list should have at least 1 item"),
+        ({"few": ["in", "in", "in"]}, "e.few: list should have at most 2 items"),
     ],
 )
 def test_what_is_wrong_with_one_of_several_is_said_with_its_place(

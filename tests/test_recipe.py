@@ -14,6 +14,7 @@ from i2ikit.errors import RecipeError
 from i2ikit.packages.recipes import find_recipe, recipe_files
 from i2ikit.recipe import load_recipe
 from i2ikit.recipe_text import overriding
+from i2ikit.registry import Spec
 
 RECIPES = sorted(path for name, path in recipe_files().items() if "/" not in name)
 
@@ -141,6 +142,7 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
         ("optimizer.lr=nan", "optimizer.lr", "finite"),
         ("optimizer.betas=[0.5]", "optimizer.betas", "needs it"),
         ("optimizer.decoder.lr=1", "optimizer.decoder", "has no network 'decoder'; did you mean 'decoders'?"),
+        ("optimizer.lr={x=1}", "optimizer.lr", "should be a valid number, got {'x': 1}"),
         ("optimizer.decoders=1", "optimizer.decoders", "should be a table"),
         ("optimizer.decoders.rl=1", "optimizer.decoders.rl", "did you mean 'lr'?"),
         (
@@ -438,3 +440,14 @@ def test_fp16_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         load_recipe("munit", ["training.precision=fp16"])
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     assert load_recipe("munit", ["training.precision=fp16"]).training.precision == "fp16"
+
+
+def test_naming_the_same_component_again_keeps_its_options(tmp_path: Path) -> None:
+    base = '[translator]\nname = "munit"\n[translator.style_encoder]\nname = "munit-style"\nnorm = {{ {} }}\n'
+    for below in ('name = "bn", momentum = 0.02', 'momentum = 0.02, name = "bn"'):
+        file = tmp_path / "base.toml"
+        file.write_text(base.format(below) + "[data]\nname='openmoji'\n[training]\nsteps=1\nbatch_size=2\n")
+        kept = load_recipe(file, "translator.style_encoder.norm=bn").translator.options["style_encoder"]
+        assert kept.options["norm"].options["momentum"] == 0.02
+        other = load_recipe(file, "translator.style_encoder.norm=none").translator.options["style_encoder"]
+        assert other.options["norm"] == Spec("norms", "none")

@@ -190,9 +190,9 @@ class Keyed(nn.Module):
 
 
 class Counted(nn.Module):
-    """Would hold at least one component."""
+    """Would hold exactly one component in a tuple."""
 
-    def __init__(self, channels: int, *, norms: Annotated[list[NormSpec], Field(min_length=1)]) -> None:
+    def __init__(self, channels: int, *, norms: tuple[NormSpec]) -> None:
         super().__init__()
 
 

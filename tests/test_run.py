@@ -174,6 +174,18 @@ def truncated() -> Image.Image:
         ("nowhere.png", {}, "nowhere.png"),
         (truncated(), {}, "the PIL image: not a readable image .*truncated"),
         (Image.new("RGB", (0, 5)), {}, "the PIL image: not a readable image .*no pixels"),
+        (torch.zeros(3, 64, 64).to_sparse(), {}, "a tensor should hold plain real numbers"),
+        (torch.zeros(3, 64, 64, device="meta"), {}, "a tensor should hold plain real numbers"),
+        (torch.zeros(3, 64, 64, dtype=torch.complex64), {}, "should be uint8, or floats in"),
+        (Image.new("F", (64, 64)), {}, "nothing says which value is white"),
+        (Image.new("I", (64, 64)), {}, "nothing says which value is white"),
+        (torch.zeros(3, 64, 64), {"exemplars": torch.zeros(0, 3, 64, 64)}, "exemplars holds no image"),
+        (torch.zeros(3, 64, 64), {"exemplars": np.zeros((0, 64, 64, 3))}, "exemplars holds no image"),
+        (torch.zeros(3, 64, 64), {"styles": torch.full((1, 4), torch.nan)}, "should be finite numbers"),
+        (torch.zeros(3, 64, 64), {"styles": np.full((1, 4), np.inf)}, "should be finite numbers"),
+        (torch.zeros(3, 64, 64), {"styles": np.zeros((1, 4), complex)}, "should hold real numbers"),
+        (torch.zeros(3, 64, 64), {"styles": np.zeros((1, 4), object)}, "should hold real numbers"),
+        (torch.zeros(3, 64, 64), {"styles": torch.zeros(1, 4).to_sparse()}, "plain real numbers"),
         (torch.zeros(3, 64, 64), {"styles": 0}, "styles = 0; 1 or more are needed"),
         (torch.zeros(3, 64, 64), {"styles": torch.zeros(2, 3)}, r"should be \(N, 4\), are \(2, 3\)"),
         (torch.zeros(3, 64, 64), {"styles": torch.zeros(0, 4)}, r"should be \(N, 4\), are \(0, 4\)"),
@@ -188,6 +200,57 @@ def test_what_cannot_be_translated_is_said(
 ) -> None:
     with pytest.raises((DataError, RunError), match=message):
         run.translate(image, **options)
+
+
+def test_codes_and_images_of_any_memory_layout_are_taken(run: Run) -> None:
+    """Negative strides, another byte order or precision, read-only arrays: the numbers count."""
+    x = torch.rand(3, 64, 64) * 2 - 1
+    codes = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    made = run.translate(x, styles=codes)
+    locked = codes.copy()
+    locked.flags.writeable = False
+    same: list[Any] = [codes[::-1].copy()[::-1], codes.astype(">f8"), np.asfortranarray(codes), locked]
+    same += [torch.from_numpy(codes).double(), torch.from_numpy(codes).requires_grad_()]
+    assert all(torch.equal(run.translate(x, styles=styles), made) for styles in same)
+    assert torch.equal(run.translate(x, styles=codes, exemplars=None), made)
+    picture = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32)
+    made = run.translate(picture, styles=1)
+    picture.flags.writeable = False
+    assert np.array_equal(run.translate(picture, styles=1), made)
+    mirrored = run.translate(picture[:, ::-1], styles=1)
+    assert np.array_equal(mirrored, run.translate(picture[:, ::-1].copy(), styles=1))
+    eighth = x.to(torch.float8_e4m3fn)
+    assert torch.isfinite(run.translate(eighth, styles=1).float()).all()
+
+
+def test_one_string_is_one_thing_and_a_run_may_be_named_by_its_folder(
+    folder: Path, tmp_path: Path, folders: Path
+) -> None:
+    assert i2ikit.load_recipe("munit", "seed=3").seed == 3
+    (found,) = i2ikit.evaluate(str(folder), "l1-diversity", overrides="l1-diversity.num_inputs=2")
+    assert found.metric == "l1-diversity"
+    run = i2ikit.load(folder, "cpu")
+    assert i2ikit.load(run) is run
+    assert i2ikit.load(run, "cpu").folder == folder
+    for one in (str(folder), folder):
+        with pytest.raises(RunError, match="two or more can be compared"):
+            i2ikit.compare(one)  # type: ignore[arg-type]
+        with pytest.raises(RunError, match="a run is given twice"):
+            i2ikit.compare([one, folder / WEIGHTS])
+    recipe = tmp_path / "one.toml"
+    recipe.write_text(tiny_recipe(folders).to_toml())
+    trained = i2ikit.train(str(recipe), str(tmp_path / "run"), console=QUIET)
+    again = i2ikit.resume(i2ikit.load(trained.folder / WEIGHTS, "cpu"), console=QUIET)
+    assert again.chosen_device == torch.device("cpu")
+
+
+def test_a_run_keeps_the_recipe_as_it_was_read(folders: Path, tmp_path: Path) -> None:
+    source = tmp_path / "mine.toml"
+    source.write_text(tiny_recipe(folders).to_toml())
+    text = source.read_text()
+    recipe = i2ikit.load_recipe(source)
+    source.unlink()
+    assert (create_run(tmp_path / "run", recipe) / "recipe.toml").read_text() == text
 
 
 def test_a_method_of_one_direction_and_one_without_styles_say_so(tmp_path: Path) -> None:
@@ -208,7 +271,7 @@ def test_a_method_of_one_direction_and_one_without_styles_say_so(tmp_path: Path)
 
 def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
     assert i2ikit.load(folder, "cpu").device == torch.device("cpu")
-    for device in ("cuda:99", "xpu", "gpu"):
+    for device in ("cuda:99", "xpu", "gpu", "hpu", "meta", True, "privateuseone"):
         with pytest.raises(RunError, match=f"device '{device}' cannot be used; this machine has cpu"):
             i2ikit.load(folder, device)
 
@@ -231,6 +294,8 @@ def test_weights_that_are_missing_damaged_or_of_another_recipe_are_named(tmp_pat
     with pytest.raises(RunError, match="it has not saved anything yet"):
         run.translate(torch.zeros(3, 64, 64))
     assert "nothing saved yet" in repr(run)
+    weights.write_bytes(b"x" * 100)
+    assert "its weights are damaged" in repr(Run(folder))
     assert run.recipe.translator.name == "munit"
 
 

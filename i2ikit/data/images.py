@@ -21,6 +21,8 @@ __all__ = [
     "LoadSide",
     "Picture",
     "Side",
+    "as_floats",
+    "floats_from",
     "load_image",
     "loaded",
     "made_like",
@@ -102,6 +104,8 @@ def _unreadable(name: str, error: Exception) -> str:
 
 
 def _plain(picture: Image.Image, channels: int) -> Image.Image:
+    if picture.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits, and nothing says which value is white; use 8 or 16 bits")
     if picture.mode.startswith("I;16"):  # 16-bit grey, which convert("L") would clip to white
         wide = np.asarray(picture, dtype=np.float32)
         picture = Image.fromarray((wide / 257).round().astype(np.uint8))
@@ -192,7 +196,7 @@ def _from_array(array: NDArray[Any], channels: int, size: int) -> Tensor:
     if not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"an array should be uint8, or floats in [0, 1], is {shape}")
     _check_range(array.min(), array.max(), 0, "array")
-    x = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    x = floats_from(array)
     x = x[None] if x.ndim == 2 else x.permute(2, 0, 1)
     if len(x) == 4:
         x = x[:3] * x[3] + 1 - x[3]  # on white
@@ -207,12 +211,37 @@ def _from_tensor(image: Tensor, channels: int) -> Tensor:
     shape = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
     if image.ndim != 3 or image.shape[0] != channels or not image.numel():
         raise DataError(f"a tensor should be (C, H, W) with {channels} channels here, is {shape}")
-    if image.dtype == torch.uint8:
-        return image.float() / 127.5 - 1
-    if not image.is_floating_point():
+    if image.dtype != torch.uint8 and not image.is_floating_point():
         raise DataError(f"a tensor should be uint8, or floats in [-1, 1], is {shape}")
-    _check_range(image.min().item(), image.max().item(), -1, "tensor")
-    return image.detach().float()
+    x = as_floats(image)
+    if image.dtype == torch.uint8:
+        return x / 127.5 - 1
+    _check_range(x.min().item(), x.max().item(), -1, "tensor")
+    return x
+
+
+def as_floats(tensor: Tensor) -> Tensor:
+    """The same numbers in float32, without a gradient.
+
+    Raises:
+        DataError: the tensor is complex, sparse, or holds no numbers.
+    """
+    if tensor.is_complex() or tensor.layout != torch.strided or tensor.is_meta:
+        raise DataError(
+            f"a tensor should hold plain real numbers, is {tensor.dtype}, {tensor.layout}, {tensor.device}"
+        )
+    return tensor.detach().float()
+
+
+def floats_from(array: NDArray[Any]) -> Tensor:
+    """The same numbers in float32, copied: of any strides and byte order.
+
+    Raises:
+        DataError: the array holds no real numbers.
+    """
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"an array should hold real numbers, is {array.dtype}")
+    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
 
 def _check_range(lowest: float, highest: float, least: int, what: str) -> None:
