@@ -20,7 +20,7 @@ import torch
 
 from i2ikit.checking import check
 from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
-from i2ikit.metrics.subject import METRIC, Measured, Metric, Share, Subject
+from i2ikit.metrics.subject import METRIC, Measured, Metric, Subject
 from i2ikit.processes import processes
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Setting, Spec
@@ -109,8 +109,7 @@ def evaluate(
             _raise_first(built)
         with group.first_on_each_machine():  # it may have to render images
             dataset = run.dataset()
-        share = Share(group.rank, group.count, group.gather)
-        subject = Subject(translator, dataset, to, seed, share)
+        subject = Subject(translator, dataset, to, seed, group)
         for name, metric in built.items():
             found = _measure(metric, dataclasses.replace(subject, title=name))
             if strict:
@@ -194,7 +193,7 @@ def _keep(
         "options": spec.table(),
         **found.facts,
         "data": data.table(),
-        "processes": subject.share.of,
+        "processes": subject.group.count,
         "versions": _versions(),
         "measured": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }

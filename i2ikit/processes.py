@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
-import socket
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,18 +27,17 @@ from torch import Tensor
 
 from i2ikit.errors import I2IKitError, ProcessError
 
-__all__ = ["Processes", "leave", "processes"]
+__all__ = ["ALONE", "Processes", "leave", "processes"]
 
 T = TypeVar("T")
 
-BEAT_S = 5.0
-SILENCE_S = 30.0
-"""Without a sign of life for this long, a process is taken for dead."""
+TIMEOUT = timedelta(hours=2)
+"""How long a process waits for another: the first one may count a bucket's images, or render some."""
 
+LOOK_S = 0.5
 STORE_TIMEOUT_S = 10.0
-
-PATIENCE = timedelta(days=1)
-"""How long one waits for another that lives: it may count a bucket's images, or render some."""
+FAILED, HEARD = "failed", "heard"
+"""Keys of the store: how many processes have failed, and how many know that one has."""
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
 """What gloo and NCCL say when the process at the other end is gone."""
@@ -57,14 +53,12 @@ class Processes:
     Args:
         rank: the number of this process, from 0.
         count: how many there are.
-        local_rank: its number on its machine, from 0.
         device: where it computes.
         backend: what carries their messages; None if there is one process.
     """
 
     rank: int
     count: int
-    local_rank: int
     device: torch.device
     backend: str | None
 
@@ -126,6 +120,10 @@ class Processes:
         return found
 
 
+ALONE = Processes(0, 1, torch.device("cpu"), None)
+"""One process, on the CPU."""
+
+
 def _number(variable: str) -> int:
     text = os.environ.get(variable, "")
     return int(text) if text.isdecimal() else 0
@@ -140,10 +138,8 @@ def processes() -> Iterator[Processes]:
     """
     begun_here = not dist.is_initialized()
     # Accelerate takes several processes for one, unless it is told that they have no GPU.
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
-    group = Processes(
-        state.process_index, state.num_processes, state.local_process_index, state.device, state.backend
-    )
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=TIMEOUT)
+    group = Processes(state.process_index, state.num_processes, state.device, state.backend)
     if group.count == 1 or not begun_here:
         try:
             yield group
@@ -153,7 +149,6 @@ def processes() -> Iterator[Processes]:
         return
     watch = _Watch(group)
     try:
-        watch.start()
         yield group
         dist.barrier()  # nobody leaves whom another waits for
     except BaseException as error:
@@ -183,19 +178,15 @@ def leave(code: int) -> None:
 
 
 class _Watch:
-    """Tells the other processes that this one lives, and ends it when one of them does not."""
+    """Makes the failure of one process the end of all, and its message the only one.
+
+    A process that freezes is noticed by `TIMEOUT` only; one that dies, by its torchrun, or by the closed
+    connections of those who wait for it.
+    """
 
     def __init__(self, group: Processes) -> None:
         self.group = group
-        self.machine = socket.gethostname()
-        self.ended = threading.Event()
-        self.failed = threading.Event()
-        self.threads: list[threading.Thread] = []
-        self.beats = 0
-        self.seen: dict[int, tuple[bytes, float]] = {}
-
-    def start(self) -> None:
-        """Watch until `stop`. Collective."""
+        self.over = threading.Event()  # this process has ended its work, or failed
         # A connection of its own: the group's is blocked while the main thread waits.
         connection = dist.TCPStore(  # type: ignore[attr-defined]
             os.environ["MASTER_ADDR"],
@@ -205,104 +196,47 @@ class _Watch:
             timeout=timedelta(seconds=STORE_TIMEOUT_S),
         )
         # torchrun's store outlives a group, and what was said in it.
-        name = self.group.on_main(lambda: uuid.uuid4().hex)
+        name = f"i2ikit-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '')}"
         self.store = dist.PrefixStore(name, connection)  # type: ignore[attr-defined]
-        self.beat()
-        dist.barrier()  # each has given its first sign of life
-        self.reached = time.monotonic()
-        for task in (self.look, self.check_reached):
-            thread = threading.Thread(target=self.repeat, args=(task,), daemon=True)
-            thread.start()
-            self.threads.append(thread)
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+        self.thread.start()
 
-    def beat(self) -> None:
-        """One sign of life."""
-        self.beats += 1
-        self.store.set(f"alive-{self.group.rank}", str(self.beats))
+    def listen(self) -> None:
+        """End this process, silently, when another has failed and said so."""
+        with contextlib.suppress(RuntimeError):  # the store went with its process, which the group notices
+            while not self.over.wait(LOOK_S):
+                if self.store.check([FAILED]) and not self.over.is_set():
+                    self.store.add(HEARD, 1)
+                    leave(2)
 
     def stop(self) -> None:
-        """Watch no longer."""
-        self.ended.set()
-        for thread in self.threads:
-            thread.join(STORE_TIMEOUT_S)
-
-    def repeat(self, task: Callable[[], ProcessError | None]) -> None:
-        """Every few seconds; what it finds ends this process."""
-        while not self.ended.wait(BEAT_S):
-            error = task()
-            if error is not None and not self.ended.is_set():
-                with contextlib.suppress(OSError, ValueError):
-                    sys.stderr.write("" if error.told else f"error: {error}\n")
-                leave(2)
-
-    def look(self) -> ProcessError | None:
-        """What is wrong with another process, if anything."""
-        if self.failed.is_set():  # the main thread says why
-            return None
-        now = time.monotonic()
-        try:
-            self.beat()
-            if failure := self.failure():
-                return failure
-            values = self.store.multi_get([f"alive-{rank}" for rank in range(self.group.count)])
-            for rank, value in enumerate(values):
-                if self.seen.get(rank, (b"",))[0] != value:
-                    self.seen[rank] = (value, now)
-            silent = [str(rank) for rank, (_, heard) in self.seen.items() if now - heard > SILENCE_S]
-            if silent:
-                return self.claim(
-                    f"process {', '.join(silent)} of {self.group.count} has not been heard of for "
-                    f"{SILENCE_S:.0f} s; its machine or its memory may have failed"
-                )
-        except RuntimeError:  # the store cannot be reached; perhaps for a moment only
-            return None
-        self.reached = now
-        return None
-
-    def check_reached(self) -> ProcessError | None:
-        """What is wrong with the process that holds the store; asking it may wait without end."""
-        if time.monotonic() - self.reached < SILENCE_S:
-            return None
-        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        return ProcessError(f"the first machine ({where}) has not been heard of for {SILENCE_S:.0f} s")
-
-    def failure(self) -> ProcessError | None:
-        """What the first process that failed has said, if one has."""
-        if not self.store.check(["failure"]):
-            return None
-        said = json.loads(self.store.get("failure"))
-        told = said["machine"] == self.machine or self.group.local_rank != 0
-        return ProcessError(said["text"], told=told)
-
-    def claim(self, text: str) -> ProcessError:
-        """Be the first to say what went wrong; the earlier word if another was."""
-        if self.store.add("failures", 1) == 1:
-            self.store.set("failure", json.dumps({"machine": self.machine, "text": text}))
-            return ProcessError(text)
-        with contextlib.suppress(RuntimeError):
-            self.store.wait(["failure"], timedelta(seconds=STORE_TIMEOUT_S))
-        return self.failure() or ProcessError(text)
+        """Listen no longer."""
+        self.over.set()
+        self.thread.join(STORE_TIMEOUT_S)
 
     def verdict(self, error: BaseException) -> BaseException:
-        """What this process should raise: its own error if it is the first that failed."""
-        self.failed.set()
-        ours = isinstance(error, I2IKitError)
-        text = str(error) if ours else f"{type(error).__name__}: {error}"
+        """What this process should raise: its own error, unless another has failed before."""
+        self.over.set()
+        text = f"{type(error).__name__}: {error}"
         lost = isinstance(error, RuntimeError) and any(words in text for words in LOST)
-        if lost:
-            said = (
-                f"process {self.group.rank} of {self.group.count} has lost another process, which said "
-                f"nothing: it was killed, its memory ran out, or its machine failed ({text.splitlines()[0]})"
-            )
-        else:
-            said = f"{text} (process {self.group.rank} of {self.group.count})"
         try:
-            first = self.claim(said)
-        except (AttributeError, RuntimeError):  # no store yet, or it went with the process that held it
-            first = ProcessError(said)
-        mine = str(first) == said and not first.told
-        if mine and self.group.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-            time.sleep(2 * BEAT_S)  # this process holds the store: the others shall read it first
-        if mine and not ours and not lost:
+            first = self.store.add(FAILED, 1) == 1
+            self.store.add(HEARD, 1)
+            if first and self.group.rank == 0 and "TORCHELASTIC_RUN_ID" not in os.environ:
+                self.wait_until_heard()
+        except RuntimeError:  # the store went with the process that held it
+            first = True
+        place = f"process {self.group.rank} of {self.group.count}"
+        if lost:
+            died = "was killed, its memory ran out, or its machine failed"
+            said = f"{place} has lost another process, which said nothing: it {died} ({text.splitlines()[0]})"
+            return ProcessError(said, told=not first)
+        if first and not isinstance(error, I2IKitError):
             return error  # a bug: its traceback is worth more than a sentence
-        return first
+        return ProcessError(f"{error} ({place})", told=not first)
+
+    def wait_until_heard(self) -> None:
+        """For a process that holds the store: the others shall read it before it ends."""
+        latest = time.monotonic() + STORE_TIMEOUT_S
+        while self.store.add(HEARD, 0) < self.group.count and time.monotonic() < latest:
+            time.sleep(LOOK_S)

@@ -202,7 +202,7 @@ class _Features:
         made = subject.over_inputs(inputs, num_styles, lambda case: of_case(case.outputs))
         self.made = made.flatten(0, 1)
         real = subject.several_targets(num_inputs)
-        shown = progress_over(real, len(real), "real images") if subject.share.rank == 0 else real
+        shown = progress_over(real, len(real), "real images") if subject.group.is_main else real
         self.real = torch.cat([of_case(subject.target(index)[None]).cpu() for index in shown])
         self.facts = {
             "num_translations": len(self.made),

@@ -19,6 +19,7 @@ from i2ikit.data.dataset import Dataset
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError, I2IKitError, WeightsError
 from i2ikit.pretrained.cache import progress_over
+from i2ikit.processes import ALONE, Processes
 from i2ikit.registry import Slot
 from i2ikit.sampling import distinct_test_indices, random_styles
 from i2ikit.translator import Translator, other
@@ -29,7 +30,6 @@ __all__ = [
     "Count",
     "Measured",
     "Metric",
-    "Share",
     "Styles",
     "Subject",
     "compared_with_real",
@@ -78,21 +78,6 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which part of the inputs this process measures.
-
-    Args:
-        rank: this process's number.
-        of: how many processes there are.
-        gather: joins the lists of all processes, in the order of their ranks.
-    """
-
-    rank: int = 0
-    of: int = 1
-    gather: Callable[[list[Any]], list[Any]] = list
-
-
-@dataclass(frozen=True)
 class Subject:
     """What is measured: a translator in eval mode, on held-out data, into domain `to`.
 
@@ -105,7 +90,7 @@ class Subject:
     data: Dataset
     to: str
     seed: int
-    share: Share = Share()
+    group: Processes = ALONE
     title: str = ""
 
     @property
@@ -171,14 +156,14 @@ class Subject:
 
         Each process measures its part; all get the whole, in the order of `indices`.
         """
-        share = self.share
-        mine = indices[len(indices) * share.rank // share.of : len(indices) * (share.rank + 1) // share.of]
-        shown = progress_over(mine, len(mine), self.title) if share.rank == 0 else mine
+        rank, count = self.group.rank, self.group.count
+        mine = indices[len(indices) * rank // count : len(indices) * (rank + 1) // count]
+        shown = progress_over(mine, len(mine), self.title) if self.group.is_main else mine
         try:
             own: list[Any] = [measure(self.case(i, num_styles)).cpu() for i in shown]
         except (DataError, WeightsError) as error:  # raised in all processes, or the others would wait
             own = [error]
-        found = share.gather(own)
+        found = self.group.gather(own)
         for failure in found:
             if isinstance(failure, I2IKitError):
                 raise failure

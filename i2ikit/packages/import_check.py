@@ -1,4 +1,4 @@
-"""Whether components can be loaded, tried in a process of its own: an import may do anything, such as end it.
+"""Whether components can be imported, tried in a process for each package: an import may do anything.
 
     python -m i2ikit.packages.import_check < KEYS
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import subprocess
 import sys
-import threading
+import tempfile
 from collections.abc import Callable, Sequence
 
 from i2ikit.checking import lacking
@@ -22,8 +21,8 @@ from i2ikit.registry import registries
 
 __all__ = ["Failures", "key", "load_failures"]
 
-PATIENCE_S = 300.0
-"""How long one import may take: torch comes with the first one."""
+TIMEOUT_S = 300.0
+"""How long the imports of one package may take, that of torch included."""
 
 Key = tuple[str, str, str]
 Failures = dict[Key, str]
@@ -36,69 +35,37 @@ def key(entry: Entry) -> Key:
 
 
 def load_failures(entries: Sequence[Entry], told: Callable[[str], object] = str) -> Failures:
-    """Load each component; what its module prints goes to stderr.
+    """Import each component; what its module prints goes to stderr.
 
     Args:
-        told: is called with what is being loaded.
+        told: is called with the package whose components are being imported.
     """
-    left = {key(entry): entry for entry in entries}
     failures: Failures = {}
-    while left:
-        with _Child(list(left)) as child:
-            for begun in list(left):
-                told(f"{KINDS[begun[0]]} '{begun[2]}' of {left[begun].origin}")
-                answer = child.answer()
-                entry = left.pop(begun)
-                if answer is None:
-                    whose = f"{KINDS[entry.kind]} '{entry.name}' comes from {entry.origin} ({entry.target})"
-                    failures[begun] = f"{whose}, which {child.fate()} when it was loaded"
-                    break  # and go on with the others in a new process
-                if answer:
-                    failures[begun] = answer
+    for package in dict.fromkeys(entry.package for entry in entries):
+        told(package)
+        failures |= _package_failures([entry for entry in entries if entry.package == package])
     return failures
 
 
-class _Child:
-    """A process that loads one component after the other."""
-
-    def __init__(self, keys: Sequence[Key]) -> None:
-        command = [sys.executable, "-m", "i2ikit.packages.import_check"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._talk, args=(json.dumps(keys),), daemon=True).start()
-
-    def __enter__(self) -> _Child:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def _talk(self, keys: str) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        with self.process.stdin as given:
-            given.write(keys)
-        with self.process.stdout as said:
-            for line in said:
-                self.lines.put(line)
-        self.lines.put("")  # it has ended
-
-    def answer(self) -> str | None:
-        """Why the next component cannot be used, "" if it can; None if the process is gone, or hangs."""
+def _package_failures(entries: Sequence[Entry]) -> Failures:
+    command = [sys.executable, "-m", "i2ikit.packages.import_check"]
+    # A file, since a pipe stays open as long as a process that an import started.
+    with tempfile.TemporaryFile("w+") as answers:
         try:
-            line = self.lines.get(timeout=PATIENCE_S)
-        except queue.Empty:
-            return None
-        answer: str | None = json.loads(line) if line else None
-        return answer
-
-    def fate(self) -> str:
-        """What became of it."""
-        try:
-            return f"ended the process with exit code {self.process.wait(timeout=5)}"
+            keys = json.dumps([key(entry) for entry in entries])
+            done = subprocess.run(command, input=keys, stdout=answers, text=True, timeout=TIMEOUT_S)
+            fate = f"ended the process with exit code {done.returncode}"
         except subprocess.TimeoutExpired:
-            return f"took more than {PATIENCE_S:.0f} s"
+            fate = f"took more than {TIMEOUT_S:.0f} s"
+        answers.seek(0)
+        said = [json.loads(line) for line in answers if line.endswith("\n")]
+    failures = {key(entry): answer for entry, answer in zip(entries, said, strict=False) if answer}
+    left = entries[len(said) :]
+    for entry in left:
+        what = f"{KINDS[entry.kind]} '{entry.name}' comes from {entry.origin} ({entry.target}), which"
+        fate = fate if entry is left[0] else f"was not tried, since '{left[0].name}' failed before it"
+        failures[key(entry)] = f"{what} {fate}" + " when it was imported" * (entry is left[0])
+    return failures
 
 
 def failure(kind: str, package: str, name: str) -> str:

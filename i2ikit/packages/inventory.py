@@ -51,7 +51,7 @@ def offers(
     """The components of these kinds; loaded, in another process, only if asked for.
 
     Args:
-        told: is called with what is being loaded.
+        told: is called with the package whose components are being imported.
     """
     entries = [entry for kind in kinds for entry in registries[kind].entries()]
     failures = load_failures(entries, told) if load else {}

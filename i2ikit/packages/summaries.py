@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,12 @@ from typing import Any
 __all__ = ["module_spec", "recipe_summary", "summary"]
 
 Documented = ast.ClassDef | ast.FunctionDef
-MOST_IMPORTS = 8  # from a package's front to where a class is written
 
 
 def summary(target: str) -> str:
-    """First line of the docstring of `module:object`; "" where the source does not show it.
-
-    Follows `from .x import y` and `y = z`, as packages that gather their classes use them.
-    """
+    """First line of the docstring of `module:object`; "" where that module only imports it."""
     module, _, name = target.partition(":")
-    try:
-        found = _find(module, name.split("."), MOST_IMPORTS)
-    except RecursionError:  # thousands of branches
-        return ""
+    found = _find(module, name.split("."))
     text = (ast.get_docstring(found) if found else None) or ""
     first = text.strip().partition("\n")[0].strip()
     return first.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate can be written nowhere
@@ -40,60 +33,14 @@ def recipe_summary(file: Path) -> str:
     return first.lstrip("# ").partition(". ")[0].rstrip(".") if first.startswith("#") else ""
 
 
-def _find(module: str, names: Sequence[str], imports_left: int) -> Documented | None:
-    """The class (or function) that a dotted name stands for in a module."""
+def _find(module: str, names: Sequence[str]) -> Documented | None:
+    """The class (or function) of a dotted name that is written in a module."""
     tree = _tree(module)
-    if tree is None or imports_left == 0:
-        return None
-    body: list[ast.stmt] = tree.body
-    for depth, name in enumerate(names):
-        bound = next((s for s in reversed(list(_statements(body))) if _binds(s, name)), None)
-        if isinstance(bound, ast.ImportFrom):
-            source, original = _import(module, bound, name)
-            return _find(source, [original, *names[depth + 1 :]], imports_left - 1)
-        if isinstance(bound, ast.Assign) and isinstance(bound.value, ast.Name):
-            return _find(module, [*names[:depth], bound.value.id, *names[depth + 1 :]], imports_left - 1)
-        if not isinstance(bound, Documented):
-            return None
-        if depth == len(names) - 1:
-            return bound
-        body = bound.body
-    return None
-
-
-def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """All of a module's top level, `if` and `try` included."""
-    for statement in body:
-        yield statement
-        if isinstance(statement, ast.If):
-            yield from _statements([*statement.body, *statement.orelse])
-        elif isinstance(statement, ast.Try):
-            handlers = [inner for handler in statement.handlers for inner in handler.body]
-            yield from _statements([*handlers, *statement.body, *statement.orelse])
-
-
-def _binds(statement: ast.stmt, name: str) -> bool:
-    match statement:
-        case ast.ClassDef() | ast.FunctionDef():
-            return statement.name == name
-        case ast.ImportFrom():
-            return any((alias.asname or alias.name) == name for alias in statement.names)
-        case ast.Assign():
-            return any(isinstance(target, ast.Name) and target.id == name for target in statement.targets)
-        case _:
-            return False
-
-
-def _import(module: str, statement: ast.ImportFrom, name: str) -> tuple[str, str]:
-    """Where `from ... import name`, written in `module`, gets it: module and name."""
-    original = next(alias.name for alias in statement.names if (alias.asname or alias.name) == name)
-    if not statement.level:
-        return statement.module or "", original
-    spec = module_spec(module)
-    is_package = spec is not None and spec.submodule_search_locations is not None
-    parents = module.split(".")
-    kept = parents[: len(parents) - statement.level + is_package]
-    return ".".join([*kept, *filter(None, [statement.module])]), original
+    found: ast.Module | Documented | None = tree
+    for name in names:
+        body = found.body if found else []
+        found = next((s for s in reversed(body) if isinstance(s, Documented) and s.name == name), None)
+    return found if isinstance(found, Documented) else None
 
 
 @functools.cache

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from i2ikit.errors import DataError
 from i2ikit.metrics.pixels import L1Diversity
-from i2ikit.metrics.subject import Case, Share, standard_error
+from i2ikit.metrics.subject import Case, standard_error
 from i2ikit.sampling import distinct_test_indices
 
 
@@ -37,6 +38,11 @@ def test_real_images_are_in_one_pair_at_most(outlines, subject) -> None:
     assert len(torch.cat([x, y]).flatten(1).unique(dim=0)) == 12
 
 
+def part(rank, count, gather):
+    """One of several processes, whose messages a test carries."""
+    return SimpleNamespace(rank=rank, count=count, is_main=rank == 0, gather=gather)
+
+
 def test_processes_share_the_inputs_and_put_the_parts_together_in_order(outlines, subject) -> None:
     whole = subject(outlines)
     inputs = whole.inputs(100)
@@ -44,8 +50,8 @@ def test_processes_share_the_inputs_and_put_the_parts_together_in_order(outlines
     for count in (2, 3, 12):  # twelve processes for eleven inputs: one has nothing to do
         parts = []
         for rank in range(count):
-            share = Share(rank, count, lambda mine: [*mine, torch.zeros(3)])
-            alone = dataclasses.replace(whole, share=share)
+            group = part(rank, count, lambda mine: [*mine, torch.zeros(3)])
+            alone = dataclasses.replace(whole, group=group)
             parts += list(alone.over_inputs(inputs, 3, lambda case: case.outputs.mean((1, 2, 3)))[:-1])
         assert torch.equal(torch.stack(parts), expected)
 
@@ -57,12 +63,10 @@ def test_what_one_process_cannot_measure_is_an_error_in_all(outlines, subject) -
         raise DataError("testA/3.png: not a readable image")
 
     given: list[object] = []
-    broken = dataclasses.replace(
-        subject(outlines), share=Share(1, 2, lambda mine: given.append(mine) or mine)
-    )
+    broken = dataclasses.replace(subject(outlines), group=part(1, 2, lambda mine: given.append(mine) or mine))
     with pytest.raises(DataError, match=r"testA/3\.png"):
         broken.over_inputs(broken.inputs(4), 3, measure)
-    sound = dataclasses.replace(broken, share=Share(0, 2, lambda mine: [*mine, *given[0]]))
+    sound = dataclasses.replace(broken, group=part(0, 2, lambda mine: [*mine, *given[0]]))
     with pytest.raises(DataError, match=r"testA/3\.png"):
         sound.over_inputs(sound.inputs(4), 3, lambda case: case.outputs.mean())
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from i2ikit.packages import import_check as loading
+from i2ikit.packages import import_check
 from i2ikit.packages.import_check import load_failures
 from i2ikit.packages.survey import survey
 from i2ikit.registry import norms
 from tests.fake_packages import NORM, norm, put
 
 WORST = {
-    "leaves": ("import os; os._exit(0)\n", "which ended the process with exit code 0 when it was loaded"),
+    "leaves": ("import os; os._exit(0)\n", "which ended the process with exit code 0 when it was imported"),
     "kills": ("import os; os.kill(os.getpid(), 9)\n", "which ended the process with exit code -9"),
     "writes": ("import os; os.write(1, b'RAW'); print('more')\n" + NORM, ""),
     "annotates": (
@@ -43,12 +43,29 @@ def test_each_has_its_answer_and_none_is_the_end(tmp_path: Path, monkeypatch: py
         assert f"norm '{name}' comes from {name} 1.0 ({name}:Norm)" in cause
 
 
-def test_an_import_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "sleeps", norm("sleeps", "sleeps:Norm"), "import time; time.sleep(600)\n")
-    monkeypatch.setattr(loading, "PATIENCE_S", 15.0)
+    monkeypatch.setattr(import_check, "TIMEOUT_S", 15.0)
     with seen(tmp_path, monkeypatch):
         (cause,) = load_failures([norms.entry("sleeps")]).values()
-    assert "which took more than 15 s when it was loaded" in cause
+    assert "which took more than 15 s when it was imported" in cause
+
+
+def test_components_after_one_that_ends_the_process_are_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process for a package: those before have their answer."""
+    offered = "[i2ikit.norms]\nthree-1 = three:Norm\nthree-2 = three.exits:Norm\nthree-3 = three:Norm\n"
+    put(tmp_path, "three", offered)
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three" / "__init__.py").write_text(NORM)
+    (tmp_path / "three" / "exits.py").write_text("import os; os._exit(3)\n")
+    with seen(tmp_path, monkeypatch):
+        entries = [norms.entry(f"three-{n}") for n in (1, 2, 3)]
+        found = {key[2]: cause for key, cause in load_failures(entries).items()}
+    assert set(found) == {"three-2", "three-3"}
+    assert "which ended the process with exit code 3 when it was imported" in found["three-2"]
+    assert found["three-3"].endswith("which was not tried, since 'three-2' failed before it")
 
 
 class seen:  # noqa: N801

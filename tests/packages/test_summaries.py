@@ -38,20 +38,6 @@ def test_the_first_line_of_a_class_is_read_and_nothing_imported(site: Path) -> N
     assert "plain" not in sys.modules
 
 
-def test_what_a_package_takes_from_its_modules_is_followed(site: Path) -> None:
-    write(
-        site / "gathered",
-        front="from .inner.deep import Deep as Renamed\nAlias = Renamed\ntry:\n    import fast\nexcept ImportError:\n    from gathered.slow import Slow\n",
-        slow='class Slow:\n    """Slow."""\n',
-        inner__deep='from ..other import Deep\n',
-        other='class Deep:\n    """Found."""\n',
-    )  # fmt: skip
-    (site / "gathered" / "front.py").rename(site / "gathered" / "__init__.py")
-    assert summary("gathered:Renamed") == "Found."
-    assert summary("gathered:Alias") == "Found."
-    assert summary("gathered:Slow") == "Slow."
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -60,7 +46,7 @@ def test_what_a_package_takes_from_its_modules_is_followed(site: Path) -> None:
         ("no_class", "y = 3\n"),
         ("value", "X = make()\n"),
         ("broken", "class X(:\n"),
-        ("circular", "from circular import X\n"),
+        ("imported", "from other import X\n"),
     ],
 )
 def test_where_the_source_does_not_show_it_there_is_none(site: Path, name: str, text: str | None) -> None:
