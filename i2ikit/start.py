@@ -9,12 +9,12 @@ from rich.markup import escape
 
 from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RecipeError
+from i2ikit.loop import Stopped
+from i2ikit.loop import train as run_training
 from i2ikit.metrics.style import DiversityProbe
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe, image_problems, load_recipe
 from i2ikit.run import RESOLVED, Run, create_run, find_run, load
-from i2ikit.training import Stopped
-from i2ikit.training import train as run_training
 
 __all__ = ["resume", "resume_in", "train", "train_in"]
 

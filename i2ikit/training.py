@@ -1,4 +1,4 @@
-"""Training, top to bottom: build what the recipe names, run one step, run the loop.
+"""Training, top to bottom: build what the recipe names, and run one step; loop.py repeats it.
 
 A step runs the translator's phases in order. For each phase and each micro-batch: draw its noise, call
 its function for named losses, weigh and add them, backpropagate; then step the optimizers of the
@@ -10,30 +10,19 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, convert_to_fp32
-from rich.console import Console
 from torch import Tensor
 
-from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint, save_weights
-from i2ikit.data.batches import shares, training_batches
-from i2ikit.data.dataset import Dataset
-from i2ikit.draws import counted_seed, normal_draws
+from i2ikit.draws import counted_seed
 from i2ikit.errors import TrainingError
-from i2ikit.processes import Processes, processes
 from i2ikit.recipe import OptimizerOptions, Precision, Recipe
-from i2ikit.runlog import RunLog
-from i2ikit.sampling import save_samples
 from i2ikit.state import TrainingState
 from i2ikit.translator import (
     Batch,
@@ -49,20 +38,15 @@ from i2ikit.translator import (
 __all__ = [
     "Draw",
     "MicroBatch",
-    "Probe",
-    "Stopped",
     "build",
     "new_accelerator",
     "new_translator",
-    "train",
+    "own_random_numbers",
     "train_step",
     "update_ema",
 ]
 
 MOST_SKIPS = 20
-
-Probe = Callable[[Translator], tuple[Mapping[str, float], Sequence[str]]]
-"""Looks at the averaged weights whenever samples are made: numbers by name for the log, and remarks."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +69,30 @@ Draw = Callable[[Phase, Sequence[int]], Draws]
 """The noise of a phase for the images at these places."""
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """How training ended: after how many steps, and by which signal, if any."""
+def new_accelerator(precision: Precision, folder: Path) -> Accelerator:
+    """Accelerate for one run, whatever an earlier run of this process (a notebook) asked for."""
+    AcceleratorState._reset_state()
+    project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=not torch.accelerator.is_available(),
+        log_with="tensorboard",
+        project_config=project,
+        # Else an environment variable could divide the losses.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )
 
-    step: int
-    signal: int | None = None
+
+def new_translator(recipe: Recipe, images: ImageSpec) -> Translator:
+    """The recipe's method with initial weights that depend on the seed alone."""
+    with own_random_numbers(torch.device("cpu")):
+        torch.manual_seed(counted_seed(recipe.seed, "weights") % 2**63)
+        return recipe.translator(images)
+
+
+def own_random_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Within: torch's generators may be seeded; afterwards they go on as before."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def build(
@@ -276,201 +278,3 @@ def update_ema(ema: Translator, translator: Translator, decay: float, step: int)
         torch._foreach_lerp_(list(averaged.parameters()), list(live.parameters()), 1 - decay)
         for mine, theirs in zip(averaged.buffers(), live.buffers(), strict=True):
             mine.copy_(theirs)
-
-
-def train(
-    recipe: Recipe,
-    data: Dataset,
-    folder: Path,
-    *,
-    resume: bool = False,
-    probe: Probe | None = None,
-    console: Console,
-) -> Stopped:
-    """Run a recipe in a run folder, from the start or from its newest checkpoint.
-
-    Saves samples, checkpoints and weights as it goes; SIGINT and SIGTERM save and stop. Of several
-    processes all train, and the first one alone writes and speaks.
-
-    Args:
-        folder: the first process's; the others read checkpoints there when resuming.
-        probe: called whenever samples are made; its numbers are logged, its remarks printed.
-
-    Returns:
-        How many steps are done; the signal, if one ended it.
-    """
-    with processes() as group:
-        return _train(recipe, data, folder, resume, probe, console, group)
-
-
-def _train(
-    recipe: Recipe,
-    data: Dataset,
-    folder: Path,
-    resume: bool,
-    probe: Probe | None,
-    console: Console,
-    group: Processes,
-) -> Stopped:
-    """`train`, in its group; on its own, so that nothing of it is left when the group ends."""
-    options = recipe.training
-    accelerator = new_accelerator(options.precision, folder)
-    accelerator.init_trackers("tensorboard")
-    state = build(new_translator(recipe, data.images), recipe.optimizers, accelerator, options.steps)
-    first = 0
-    if resume:
-        path = group.on_main(lambda: newest_checkpoint(folder))
-        first = load_checkpoint(path, state)
-    run = _Run(recipe, data, folder, group, state, probe)
-    with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
-        try:
-            with _signals() as caught, _own_random_numbers(accelerator.device):
-                step, number = _loop(run, first, log, caught)
-        finally:
-            for tracker in accelerator.trackers:
-                tracker.finish()
-    return Stopped(step, number if step < options.steps else None)
-
-
-def new_accelerator(precision: Precision, folder: Path) -> Accelerator:
-    """Accelerate for one run, whatever an earlier run of this process (a notebook) asked for."""
-    AcceleratorState._reset_state()
-    project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
-    return Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
-        cpu=not torch.accelerator.is_available(),
-        log_with="tensorboard",
-        project_config=project,
-        # Else an environment variable could divide the losses.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-    )
-
-
-def new_translator(recipe: Recipe, images: ImageSpec) -> Translator:
-    """The recipe's method with initial weights that depend on the seed alone."""
-    with _own_random_numbers(torch.device("cpu")):
-        torch.manual_seed(counted_seed(recipe.seed, "weights") % 2**63)
-        return recipe.translator(images)
-
-
-def _own_random_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Within: torch's generators may be seeded; afterwards they go on as before."""
-    return torch.random.fork_rng([device] if device.type == "cuda" else [])
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What stays the same while a run goes on."""
-
-    recipe: Recipe
-    data: Dataset
-    folder: Path
-    group: Processes
-    state: TrainingState
-    probe: Probe | None
-
-
-def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, int | None]:
-    """Train from step `first`; after how many steps it ended, and by which signal."""
-    recipe, options, state, group = run.recipe, run.recipe.training, run.state, run.group
-    all_shares = shares(options.batch_size, state.translator.batch_parts, options.accumulation, group.count)
-    mine = [share[group.rank] for share in all_shares]
-    sums: dict[str, Tensor] = {}
-    counted = 0
-
-    def draw(phase: Phase, places: Sequence[int]) -> Draws:
-        # What a network draws by itself (dropout) is counted too, so that resuming repeats it.
-        torch.manual_seed(counted_seed(recipe.seed, "torch", step, phase.name, places[0]) % 2**63)
-        draws = normal_draws(recipe.seed, step, phase.name, phase.draws, places)
-        return {name: noise.to(state.accelerator.device) for name, noise in draws.items()}
-
-    step = first
-    if first == 0 and options.sample_every:
-        _look(run, step, log)
-    places = [place for share in mine for place in share]
-    batches = training_batches(
-        run.data, recipe.seed, first, options.steps, options.batch_size, places, options.workers
-    )
-    for batch in batches:
-        images = {domain: x.to(state.accelerator.device) for domain, x in batch.items()}
-        skips = state.skips
-        micro_batches = _micro_batches(images, mine, group.count / options.batch_size)
-        for name, loss in train_step(state, step, micro_batches, draw).items():
-            sums[name] = sums.get(name, 0) + loss
-        if state.skips > skips:
-            log.say(f"step {step}: gradients were not finite; the update was skipped")
-        update_ema(state.ema, state.translator, options.ema, step)
-        step += 1
-        counted += 1
-        log.advance(step)
-        number = group.most(caught[0] if caught else 0)  # all stop after the same step
-        last = step == options.steps or number > 0
-        if last or step % options.log_every == 0:
-            means = group.mean(torch.stack(list(sums.values())) / counted).tolist()
-            line = log.losses(step, dict(zip(sums, means, strict=True)))
-            state.accelerator.log({k: v for k, v in line.items() if "/" in k}, step=step)
-            sums, counted = {}, 0
-        if last or _due(step, options.checkpoint_every):
-            _save(run, step)  # first of all: torchrun kills 30 s after it has told to stop
-        if last or _due(step, options.sample_every):
-            _look(run, step, log)
-        if last:
-            return step, number or None
-    return step, None
-
-
-def _micro_batches(images: Batch, mine: Sequence[Sequence[int]], weight: float) -> list[MicroBatch]:
-    """The images of one step, cut into this process's shares; `weight` is that of one image."""
-    sizes = [len(places) for places in mine]
-    cut = {domain: torch.split(x, sizes) for domain, x in images.items()}
-    return [
-        MicroBatch({d: parts[n] for d, parts in cut.items()}, places, weight * len(places))
-        for n, places in enumerate(mine)
-    ]
-
-
-def _look(run: _Run, step: int, log: RunLog) -> None:
-    """Samples, and what the probe says; in the first process, while the others wait for it."""
-    if not run.group.is_main:
-        return
-    save_samples(run.state.ema, run.data, run.recipe.seed, step, run.folder)
-    if run.probe is not None:
-        values, remarks = run.probe(run.state.ema)
-        log.write({"step": step, **values})
-        run.state.accelerator.log(dict(values), step=step)
-        for remark in remarks:
-            log.say(f"step {step}: {remark}")
-
-
-def _save(run: _Run, step: int) -> None:
-    """Weights and a checkpoint; by the first process: all hold the same, local norms' statistics aside."""
-    state = run.state
-    if run.group.is_main:
-        save_weights(state.ema, run.data.images, step, run.folder)
-        save_checkpoint(run.folder, step, state, run.recipe.training.keep)
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM, so that the loop can save; the second one of a kind acts at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # Python tells only the main one
-        yield caught
-        return
-    previous: dict[int, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        signal.signal(number, previous[number])
-
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-        previous[number] = signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -11,12 +11,12 @@ import os
 import signal
 import sys
 
-from i2ikit import training
+from i2ikit import loop
 from i2ikit.cli import main as cli
 from i2ikit.errors import DataError
 from i2ikit.state import TrainingState
 
-REAL_STEP = training.train_step
+REAL_STEP = loop.train_step
 
 
 def main(how: str, rank: str) -> None:
@@ -31,7 +31,7 @@ def main(how: str, rank: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return REAL_STEP(state, number, *rest)
 
-    training.train_step = step
+    loop.train_step = step
     cli.main()
 
 

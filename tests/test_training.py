@@ -22,6 +22,7 @@ from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoi
 from i2ikit.data.batches import training_batches
 from i2ikit.draws import normal_draws
 from i2ikit.errors import RunError, TrainingError
+from i2ikit.loop import train
 from i2ikit.metrics.style import DiversityProbe
 from i2ikit.recipe import OptimizerOptions, Recipe, load_recipe
 from i2ikit.run import RESOLVED, Run
@@ -32,7 +33,6 @@ from i2ikit.training import (
     new_accelerator,
     new_translator,
     set_learning_rate,
-    train,
     train_step,
     update_ema,
 )

@@ -26,8 +26,8 @@ from i2ikit.cli.results import compare, eval_, translate
 from i2ikit.errors import I2IKitError, ProcessError
 
 if TYPE_CHECKING:
+    from i2ikit.loop import Stopped
     from i2ikit.processes import Processes
-    from i2ikit.training import Stopped
 
 app = typer.Typer(
     no_args_is_help=True,

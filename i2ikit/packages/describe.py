@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import json
 import re
@@ -13,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -26,6 +26,12 @@ __all__ = ["Description", "Option", "describe", "describe_section", "without_arg
 
 SECTIONS = {"translators": "translator", "datasets": "data"}
 """Kinds that have a section of the recipe to themselves."""
+
+BOUNDS = {
+    "gt": "> {}", "ge": ">= {}", "lt": "< {}", "le": "<= {}",
+    "multiple_of": "a multiple of {}", "min_length": "{} or more", "max_length": "{} at most",
+}  # fmt: skip
+"""How bounds of `annotated_types`, which pydantic uses, are said."""
 
 WEIGHTS = "table of weights by phase and loss"
 
@@ -179,23 +185,10 @@ def _annotated_text(base: Any, metadata: Sequence[Any]) -> str:
 
 
 def _bound_text(bound: Any) -> str:
-    match bound:
-        case annotated_types.Gt(gt=value):
-            return f"> {value}"
-        case annotated_types.Ge(ge=value):
-            return f">= {value}"
-        case annotated_types.Lt(lt=value):
-            return f"< {value}"
-        case annotated_types.Le(le=value):
-            return f"<= {value}"
-        case annotated_types.MultipleOf(multiple_of=value):
-            return f"a multiple of {value}"
-        case annotated_types.MinLen(min_length=value):
-            return f"{value} or more"
-        case annotated_types.MaxLen(max_length=value):
-            return f"{value} at most"
-        case _:
-            return ""
+    if isinstance(bound, type) or not dataclasses.is_dataclass(bound):
+        return ""
+    fields = dataclasses.asdict(bound)
+    return ", ".join(BOUNDS[name].format(value) for name, value in fields.items() if name in BOUNDS)
 
 
 def toml_value(value: Any) -> str:

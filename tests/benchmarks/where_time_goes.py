@@ -51,14 +51,14 @@ def timed(function: Callable[..., Any], seconds: dict[str, float], part: str) ->
 
 def measure(out: Path, overrides: Sequence[str]) -> None:
     """Train a few steps and keep, for each, what its parts took in the first process."""
-    from i2ikit import training
+    from i2ikit import loop, training
     from i2ikit.components import norms
     from i2ikit.processes import processes
     from i2ikit.recipe import load_recipe
 
     seconds: dict[str, float] = defaultdict(float)
     steps: list[dict[str, float]] = []
-    average, step = training._average_gradients, training.train_step
+    average, step = training._average_gradients, loop.train_step
 
     def exchange(accelerator: Any, phase: Any) -> None:
         if dist.is_initialized():
@@ -74,12 +74,12 @@ def measure(out: Path, overrides: Sequence[str]) -> None:
         return losses
 
     whole.began = time.perf_counter()
-    training._average_gradients, training.train_step = exchange, whole
+    training._average_gradients, loop.train_step = exchange, whole
     norms._SumOverProcesses.apply = timed(norms._SumOverProcesses.apply, seconds, "batch norm's exchanges")
     own = (f"training.steps={STEPS}", "training.sample_every=0", "training.log_every=1000")
     recipe = load_recipe("munit", [*own, *overrides])
     data = recipe.data()
-    batches = training.training_batches
+    batches = loop.training_batches
 
     def reading(*args: Any) -> Any:
         stream = batches(*args)
@@ -87,9 +87,9 @@ def measure(out: Path, overrides: Sequence[str]) -> None:
         while (batch := following()) is not None:
             yield batch
 
-    training.training_batches = reading
+    loop.training_batches = reading
     with processes() as group, tempfile.TemporaryDirectory() as folder:
-        training.train(recipe, data, Path(folder), console=Console(quiet=True))
+        loop.train(recipe, data, Path(folder), console=Console(quiet=True))
         if group.is_main:
             out.write_text(json.dumps(steps[FIRST:]))
 
