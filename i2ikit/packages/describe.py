@@ -185,9 +185,7 @@ def _annotated_text(base: Any, metadata: Sequence[Any]) -> str:
 
 
 def _bound_text(bound: Any) -> str:
-    if isinstance(bound, type) or not dataclasses.is_dataclass(bound):
-        return ""
-    fields = dataclasses.asdict(bound)
+    fields: dict[str, Any] = dataclasses.asdict(bound) if dataclasses.is_dataclass(bound) else {}  # type: ignore[arg-type]
     return ", ".join(BOUNDS[name].format(value) for name, value in fields.items() if name in BOUNDS)
 
 
