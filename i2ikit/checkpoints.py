@@ -20,7 +20,7 @@ from i2ikit.state import TrainingState, network_tensors
 from i2ikit.translator import ImageSpec, Translator
 
 __all__ = [
-    "WEIGHTS",
+    "WEIGHTS_FILE",
     "load_checkpoint",
     "newest_checkpoint",
     "save_checkpoint",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 FORMAT = "1"
-WEIGHTS = "weights.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
 MANIFEST = "manifest.json"
 STATE = "state.json"
 
@@ -41,10 +41,10 @@ def save_weights(ema: Translator, images: ImageSpec, step: int, folder: Path) ->
         "step": str(step),
         "images": json.dumps([dict(images.channels), images.size]),
     }
-    staged = folder / f".{WEIGHTS}.tmp"
+    staged = folder / f".{WEIGHTS_FILE}.tmp"
     save_file(tensors, staged, metadata)
     _sync(staged)
-    os.replace(staged, folder / WEIGHTS)
+    os.replace(staged, folder / WEIGHTS_FILE)
 
 
 def save_checkpoint(folder: Path, step: int, state: TrainingState, keep: int) -> Path:

@@ -84,7 +84,7 @@ def compare(
     *,
     to: str | None = None,
     seed: int = 0,
-    told: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
     """Measure runs alike (what is measured already is taken from their reports), and put them together.
 
@@ -92,7 +92,7 @@ def compare(
         runs: two or more, or their folders.
         to: the domain to translate into; the first method's first one if None.
         seed: of the choice of inputs, styles and pairs.
-        told: hears what is being measured.
+        progress: hears what is being measured.
 
     Raises:
         RunError: a run cannot be loaded, does not translate into `to`, or is given twice.
@@ -109,7 +109,7 @@ def compare(
     facts = [_facts(run) for run in opened]
     rows, notes = [], []
     for name, run, known in zip(names, opened, facts, strict=True):
-        told(f"measuring {run.folder}")
+        progress(f"measuring {run.folder}")
         cells, found = _measured(run, target, seed)
         rows.append([name, *cells, *known])
         notes += found

@@ -95,12 +95,12 @@ class ProcessError(I2IKitError):
     """A process of this command failed or died, so that the others end too.
 
     Args:
-        told: another process on this machine says so.
+        silent: another process prints the reason.
     """
 
-    def __init__(self, text: str, *, told: bool = False) -> None:
+    def __init__(self, text: str, *, silent: bool = False) -> None:
         super().__init__(text)
-        self.told = told
+        self.silent = silent
 
 
 class TrainingError(I2IKitError):

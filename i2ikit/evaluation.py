@@ -20,7 +20,7 @@ import torch
 
 from i2ikit.checking import check
 from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
-from i2ikit.metrics.subject import METRIC, Measured, Metric, Subject
+from i2ikit.metrics.subject import METRIC_SLOT, Measured, Metric, Subject
 from i2ikit.processes import processes
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Setting, Spec
@@ -220,7 +220,7 @@ def _check_metrics(
         raise RecipeError("i2ikit eval", problems)
     specs = {}
     for name in names:
-        specs[name], found = check({"name": name, **given[name]}, name, METRIC, Setting(size, 1))
+        specs[name], found = check({"name": name, **given[name]}, name, METRIC_SLOT, Setting(size, 1))
         problems += found
         if size is not None:
             problems += size_problems(specs[name], name, size, f"the images' side of {size} px", advise=False)

@@ -18,22 +18,22 @@ from torch import Tensor
 from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint, save_weights
 from i2ikit.data.batches import shares, training_batches
 from i2ikit.data.dataset import Dataset
-from i2ikit.draws import counted_seed, normal_draws
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog
 from i2ikit.sampling import save_samples
 from i2ikit.state import TrainingState
 from i2ikit.training import (
-    MicroBatch,
     build,
+    counted_draw,
+    cut_batch,
     new_accelerator,
     new_translator,
     own_random_numbers,
     train_step,
     update_ema,
 )
-from i2ikit.translator import Batch, Draws, Phase, Translator
+from i2ikit.translator import Translator
 
 __all__ = ["Probe", "Stopped", "train"]
 
@@ -123,12 +123,6 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
     sums: dict[str, Tensor] = {}
     counted = 0
 
-    def draw(phase: Phase, places: Sequence[int]) -> Draws:
-        # What a network draws by itself (dropout) is counted too, so that resuming repeats it.
-        torch.manual_seed(counted_seed(recipe.seed, "torch", step, phase.name, places[0]) % 2**63)
-        draws = normal_draws(recipe.seed, step, phase.name, phase.draws, places)
-        return {name: noise.to(state.accelerator.device) for name, noise in draws.items()}
-
     step = first
     if first == 0 and options.sample_every:
         _look(run, step, log)
@@ -139,7 +133,8 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
     for batch in batches:
         images = {domain: x.to(state.accelerator.device) for domain, x in batch.items()}
         skips = state.skips
-        micro_batches = _micro_batches(images, mine, group.count / options.batch_size)
+        micro_batches = cut_batch(images, mine, options.batch_size, group.count)
+        draw = counted_draw(recipe.seed, step, state.accelerator.device)
         for name, loss in train_step(state, step, micro_batches, draw).items():
             sums[name] = sums.get(name, 0) + loss
         if state.skips > skips:
@@ -162,16 +157,6 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
         if last:
             return step, number or None
     return step, None
-
-
-def _micro_batches(images: Batch, mine: Sequence[Sequence[int]], weight: float) -> list[MicroBatch]:
-    """The images of one step, cut into this process's shares; `weight` is that of one image."""
-    sizes = [len(places) for places in mine]
-    cut = {domain: torch.split(x, sizes) for domain, x in images.items()}
-    return [
-        MicroBatch({d: parts[n] for d, parts in cut.items()}, places, weight * len(places))
-        for n, places in enumerate(mine)
-    ]
 
 
 def _look(run: _Run, step: int, log: RunLog) -> None:

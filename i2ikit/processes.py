@@ -230,10 +230,10 @@ class _Watch:
         if lost:
             died = "was killed, its memory ran out, or its machine failed"
             said = f"{place} has lost another process, which said nothing: it {died} ({text.splitlines()[0]})"
-            return ProcessError(said, told=not first)
+            return ProcessError(said, silent=not first)
         if first and not isinstance(error, I2IKitError):
             return error  # a bug: its traceback is worth more than a sentence
-        return ProcessError(f"{error} ({place})", told=not first)
+        return ProcessError(f"{error} ({place})", silent=not first)
 
     def wait_until_heard(self) -> None:
         """For a process that holds the store: the others shall read it before it ends."""

@@ -26,13 +26,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from i2ikit.checking import check, validated
-from i2ikit.data.dataset import DATA, Foretelling
+from i2ikit.data.dataset import DATASET_SLOT, Foretelling
 from i2ikit.errors import ComponentError, DataError, Problem, RecipeError, did_you_mean, in_one_line
 from i2ikit.packages.recipes import find_recipe
 from i2ikit.recipe_text import RecipeText, overriding, read_recipe
 from i2ikit.registry import Setting, Slot, Spec, datasets, registries, translators
 from i2ikit.sizes import size_problems
-from i2ikit.translator import METHOD, Translator
+from i2ikit.translator import TRANSLATOR_SLOT, Translator
 
 __all__ = [
     "OptimizerOptions",
@@ -204,7 +204,7 @@ def check_section(table: Mapping[str, Any], key: Literal["data", "translator"], 
     Raises:
         RecipeError: with every problem in that section.
     """
-    spec, problems = _section(table, key, DATA if key == "data" else METHOD, None)
+    spec, problems = _section(table, key, DATASET_SLOT if key == "data" else TRANSLATOR_SLOT, None)
     if problems:
         raise RecipeError(str(source), problems)
     return spec
@@ -218,11 +218,11 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
     values, problems = validated(TopLevel, top, "", "a recipe", sections)
     training = TrainingOptions(**values["training"]) if values else None
     setting = None if processes is None else _batch_setting(training, processes)
-    data, found = _section(table, "data", DATA, setting)
+    data, found = _section(table, "data", DATASET_SLOT, setting)
     if setting is not None and not found:
         setting, found = _image_setting(data, setting)
     problems += found
-    translator, found = _section(table, "translator", METHOD, setting)
+    translator, found = _section(table, "translator", TRANSLATOR_SLOT, setting)
     problems += found
     if setting is not None and setting.size is not None:
         problems += image_problems(data, translator, setting.size)

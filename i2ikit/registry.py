@@ -31,12 +31,12 @@ from i2ikit.packages.survey import ALLOWLIST, survey
 
 __all__ = [
     "LossWeights",
+    "LossWeightsMark",
     "Registry",
     "Schema",
     "Setting",
     "Slot",
     "Spec",
-    "Weights",
     "built_from",
     "datasets",
     "decoders",
@@ -132,11 +132,11 @@ def _as_toml(value: Any) -> Any:
     return value if in_toml(value) else str(value)
 
 
-class LossWeights:
+class LossWeightsMark:
     """Marks the option that holds the loss weights of a translator."""
 
 
-Weights = Annotated[Mapping[str, Mapping[str, float]], LossWeights()]
+LossWeights = Annotated[Mapping[str, Mapping[str, float]], LossWeightsMark()]
 """One weight per loss name, by phase. The default must name every loss of every phase; a recipe
 changes any of them, but adds none. Weight 0: the loss is not computed and not returned."""
 
@@ -215,7 +215,7 @@ def schema_of(component: Any) -> Schema:
                     f"{component.__qualname__}: the default of `{parameter.name}` is {parameter.default!r}, "
                     "which does not fit its type"
                 )
-        elif any(isinstance(m, LossWeights) for m in getattr(hint, "__metadata__", ())):
+        elif any(isinstance(m, LossWeightsMark) for m in getattr(hint, "__metadata__", ())):
             if not isinstance(parameter.default, Mapping):
                 raise TypeError(
                     f"{component.__qualname__}: `{parameter.name}` has no default, which names the losses"

@@ -29,7 +29,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from i2ikit.checkpoints import WEIGHTS
+from i2ikit.checkpoints import WEIGHTS_FILE
 from i2ikit.data.dataset import Dataset
 from i2ikit.data.images import Picture, as_floats, floats_from, loaded, made_like
 from i2ikit.errors import RunError, did_you_mean
@@ -59,7 +59,7 @@ def load(run: Run | str | Path | None = None, device: str | torch.device | None 
     if isinstance(run, Run):
         return run if device is None else Run(run.folder, device)
     path = None if run is None else Path(run)
-    return Run(find_run(path.parent if path is not None and path.name == WEIGHTS else path), device)
+    return Run(find_run(path.parent if path is not None and path.name == WEIGHTS_FILE else path), device)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Run:
         try:
             return f"Run({self.folder}: step {self.step}, {self.images.size} px)"
         except RunError:
-            saved = (self.folder / WEIGHTS).is_file()
+            saved = (self.folder / WEIGHTS_FILE).is_file()
             return f"Run({self.folder}: {'its weights are damaged' if saved else 'nothing saved yet'})"
 
     @property
@@ -145,7 +145,7 @@ class Run:
             networks = {role: translator.networks[role] for role in translator.generative}
             load_networks(networks, self._weights.tensors)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"{self.folder / WEIGHTS} does not fit {RESOLVED}: {error}") from error
+            raise RunError(f"{self.folder / WEIGHTS_FILE} does not fit {RESOLVED}: {error}") from error
         return translator.eval().requires_grad_(False).to(self.device)
 
     @functools.cached_property
@@ -260,9 +260,9 @@ class Run:
 
     @functools.cached_property
     def _weights(self) -> _Weights:
-        path = self.folder / WEIGHTS
+        path = self.folder / WEIGHTS_FILE
         if not path.is_file():
-            raise RunError(f"{self.folder} holds no {WEIGHTS}: it has not saved anything yet")
+            raise RunError(f"{self.folder} holds no {WEIGHTS_FILE}: it has not saved anything yet")
         # At once, since a run that goes on may replace the file.
         content = path.read_bytes()
         try:

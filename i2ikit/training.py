@@ -20,7 +20,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, convert_to_fp32
 from torch import Tensor
 
-from i2ikit.draws import counted_seed
+from i2ikit.draws import counted_seed, normal_draws
 from i2ikit.errors import TrainingError
 from i2ikit.recipe import OptimizerOptions, Precision, Recipe
 from i2ikit.state import TrainingState
@@ -39,6 +39,8 @@ __all__ = [
     "Draw",
     "MicroBatch",
     "build",
+    "counted_draw",
+    "cut_batch",
     "new_accelerator",
     "new_translator",
     "own_random_numbers",
@@ -65,8 +67,43 @@ class MicroBatch:
     weight: float = 1.0
 
 
+def cut_batch(
+    images: Batch, places: Sequence[Sequence[int]], batch_size: int, processes: int
+) -> list[MicroBatch]:
+    """This process's images of one step, cut into micro-batches.
+
+    Args:
+        images: by domain, those of the first micro-batch first.
+        places: of each micro-batch, where its images stand in the batch of the step.
+        batch_size: images per domain and step, over all processes.
+        processes: how many there are.
+    """
+    sizes = [len(here) for here in places]
+    cut = {domain: torch.split(x, sizes) for domain, x in images.items()}
+    return [
+        MicroBatch({d: parts[n] for d, parts in cut.items()}, here, len(here) * processes / batch_size)
+        for n, here in enumerate(places)
+    ]
+
+
 Draw = Callable[[Phase, Sequence[int]], Draws]
 """The noise of a phase for the images at these places."""
+
+
+def counted_draw(
+    seed: int, step: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Draw:
+    """The noise of one step, which depends on seed, step, phase and place alone.
+
+    torch's own generator, from which dropout draws, is seeded in the same way.
+    """
+
+    def draw(phase: Phase, places: Sequence[int]) -> Draws:
+        torch.manual_seed(counted_seed(seed, "torch", step, phase.name, places[0]) % 2**63)
+        draws = normal_draws(seed, step, phase.name, phase.draws, places, dtype)
+        return {name: noise.to(device) for name, noise in draws.items()}
+
+    return draw
 
 
 def new_accelerator(precision: Precision, folder: Path) -> Accelerator:

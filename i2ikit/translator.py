@@ -22,7 +22,7 @@ from i2ikit.registry import Slot, built_from
 from i2ikit.sizes import SizeRequirement, own_requirement
 
 __all__ = [
-    "METHOD",
+    "TRANSLATOR_SLOT",
     "Batch",
     "Draws",
     "Handed",
@@ -96,7 +96,7 @@ class Translator(nn.Module, ABC):
     put it together again `Reconstructing`: by having the method, nothing else.
 
     The constructor takes the wired parameter `images: ImageSpec`, then the recipe's options, among
-    them `weights: Weights = ...` whose default names every loss. It passes the networks on:
+    them `weights: LossWeights = ...` whose default names every loss. It passes the networks on:
     `super().__init__(networks, weights)`.
 
     Args:
@@ -162,7 +162,7 @@ def _requirement_of(network: nn.Module) -> SizeRequirement:
     return functools.reduce(operator.and_, map(own_requirement, specs), SizeRequirement())
 
 
-METHOD = Slot("translators", ("images",), like=Translator)
+TRANSLATOR_SLOT = Slot("translators", ("images",), like=Translator)
 """The place of a recipe's [translator]."""
 
 

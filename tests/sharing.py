@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,12 @@ from torchvision.models import AlexNet
 
 from i2ikit.components.norms import BatchNorm
 from i2ikit.data.batches import shares
-from i2ikit.draws import normal_draws
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import load_recipe
 from i2ikit.state import TrainingState
 from i2ikit.testing.translators import gradients
-from i2ikit.training import MicroBatch, build, new_accelerator, new_translator, train_step
-from i2ikit.translator import Draws, ImageSpec, Phase
+from i2ikit.training import build, counted_draw, cut_batch, new_accelerator, new_translator, train_step
+from i2ikit.translator import ImageSpec
 from tests.conftest import NARROW, TINY, make_folders
 
 BATCH_SIZES = {"munit": (9, 19), "bicyclegan": (18, 38), "unit": (7, 15), "cyclegan-noise": (7, 15)}
@@ -135,18 +134,11 @@ def step(state: TrainingState, case: Case, seed: int, t: int, group: Processes) 
     shape = (size, 3, SIDE, SIDE)
     images = {d: torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1 for d in "ab"}
     everywhere = shares(size, state.translator.batch_parts, case.accumulation, group.count)
-    micro_batches = [
-        MicroBatch(
-            {d: x[share[group.rank]].to(case.dtype) for d, x in images.items()},
-            share[group.rank],
-            len(share[group.rank]) * group.count / size,
-        )
-        for share in everywhere
-    ]
-
-    def draw(phase: Phase, places: Sequence[int]) -> Draws:
-        return normal_draws(seed, t, phase.name, phase.draws, places, case.dtype)
-
+    mine = [share[group.rank] for share in everywhere]
+    places = [place for share in mine for place in share]
+    images = {d: x[places].to(case.dtype) for d, x in images.items()}
+    micro_batches = cut_batch(images, mine, size, group.count)
+    draw = counted_draw(seed, t, "cpu", case.dtype)
     losses = train_step(state, t, micro_batches, draw)
     return {name: group.mean(loss).item() for name, loss in losses.items()}
 

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 import i2ikit
-from i2ikit.checkpoints import WEIGHTS, save_weights
+from i2ikit.checkpoints import WEIGHTS_FILE, save_weights
 from i2ikit.errors import DataError, RunError
 from i2ikit.run import RESOLVED, Run, create_run
 from i2ikit.training import new_translator
@@ -45,7 +45,7 @@ def run(folder: Path) -> Run:
 def test_it_is_found_by_its_folder_its_weights_or_as_the_newest(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for given in (folder, str(folder), folder / WEIGHTS):
+    for given in (folder, str(folder), folder / WEIGHTS_FILE):
         assert i2ikit.load(given).folder == folder
     (folder.parent / "runs").mkdir()
     (folder.parent / "runs" / "one").symlink_to(folder)
@@ -83,7 +83,7 @@ def test_each_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (run.step, run.data.name, len(run.sha256)) == (7, "folders", 64)
     assert run.recipe.training.steps == 2
     list(i2ikit.evaluate(run, ["style-health"], overrides=["style-health.num_inputs=2"]))
-    assert read.count(WEIGHTS) == 1
+    assert read.count(WEIGHTS_FILE) == 1
     assert read.count(RESOLVED) == 1
 
 
@@ -236,11 +236,11 @@ def test_one_string_is_one_thing_and_a_run_may_be_named_by_its_folder(
         with pytest.raises(RunError, match="two or more can be compared"):
             i2ikit.compare(one)  # type: ignore[arg-type]
         with pytest.raises(RunError, match="a run is given twice"):
-            i2ikit.compare([one, folder / WEIGHTS])
+            i2ikit.compare([one, folder / WEIGHTS_FILE])
     recipe = tmp_path / "one.toml"
     recipe.write_text(tiny_recipe(folders).to_toml())
     trained = i2ikit.train(str(recipe), str(tmp_path / "run"), console=QUIET)
-    again = i2ikit.resume(i2ikit.load(trained.folder / WEIGHTS, "cpu"), console=QUIET)
+    again = i2ikit.resume(i2ikit.load(trained.folder / WEIGHTS_FILE, "cpu"), console=QUIET)
     assert again.chosen_device == torch.device("cpu")
 
 
@@ -278,7 +278,7 @@ def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
 
 def test_weights_that_are_missing_damaged_or_of_another_recipe_are_named(tmp_path: Path) -> None:
     folder = untrained(tmp_path)
-    weights = folder / WEIGHTS
+    weights = folder / WEIGHTS_FILE
     whole = weights.read_bytes()
     resolved = (folder / RESOLVED).read_text()
     (folder / RESOLVED).write_text(resolved.replace("width = 4", "width = 6"))

@@ -9,7 +9,7 @@ import torch
 from i2ikit.checking import check
 from i2ikit.data.folders import Folders
 from i2ikit.sampling import sample_grid, sheet
-from i2ikit.translator import METHOD
+from i2ikit.translator import TRANSLATOR_SLOT
 from tests.metrics.conftest import Painter, outline_folders
 
 
@@ -46,7 +46,7 @@ def test_the_grid_shows_what_the_method_can(folders: Path) -> None:
     """Input, six styles, and then exemplars, answers and reconstructions as far as there are any."""
 
     def columns(name: str, paired: bool) -> int:
-        spec, _ = check(name, "translator", METHOD)
+        spec, _ = check(name, "translator", TRANSLATOR_SLOT)
         data = Folders(root=str(folders), size=64, paired=paired)
         return (sample_grid(spec(data.images).eval(), data, 0, "b").width - 2) // 66
 

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from i2ikit.data.batches import training_batches
-from i2ikit.draws import normal_draws
 from i2ikit.errors import RunError, TrainingError
 from i2ikit.loop import train
 from i2ikit.metrics.style import DiversityProbe
@@ -30,6 +29,7 @@ from i2ikit.state import TrainingState
 from i2ikit.training import (
     MicroBatch,
     build,
+    counted_draw,
     new_accelerator,
     new_translator,
     set_learning_rate,
@@ -55,10 +55,7 @@ def batch_of(n: int = 2) -> dict[str, Tensor]:
 
 
 def step(state: TrainingState, batch: Mapping[str, Tensor], t: int = 0) -> dict[str, Tensor]:
-    def draw(phase: Phase, places: Sequence[int]) -> Draws:
-        return normal_draws(0, t, phase.name, phase.draws, places)
-
-    return train_step(state, t, [MicroBatch(batch, range(len(batch["a"])))], draw)
+    return train_step(state, t, [MicroBatch(batch, range(len(batch["a"])))], counted_draw(0, t))
 
 
 def run(recipe: Recipe, folder: Path, *, resume: bool = False) -> int:
@@ -283,12 +280,8 @@ def test_loss_scaling_leaves_no_trace_in_the_gradients(folders: Path, order: str
     scaled.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=2)
     batch = batch_of(4)
     parts = [MicroBatch({d: x[n : n + 2] for d, x in batch.items()}, (n, n + 1), 0.5) for n in (0, 2)]
-
-    def draw(phase: Phase, places: Sequence[int]) -> Draws:
-        return normal_draws(0, 0, phase.name, phase.draws, places)
-
     for state in (plain, scaled):
-        train_step(state, 0, parts, draw)
+        train_step(state, 0, parts, counted_draw(0, 0))
     for role, network in plain.translator.networks.items():
         for one, two in zip(network.parameters(), scaled.translator.networks[role].parameters(), strict=True):
             torch.testing.assert_close(two.grad, one.grad, rtol=1e-5, atol=1e-7)
@@ -336,11 +329,7 @@ def test_half_precision_trains_on_a_gpu(folders: Path, precision: str) -> None:
     assert (state.accelerator.scaler is not None) == (precision == "fp16")
     images = {d: x.to(state.accelerator.device) for d, x in batch_of().items()}
     before = {role: next(net.parameters()).clone() for role, net in state.translator.networks.items()}
-
-    def draw(phase: Phase, places: Sequence[int]) -> Draws:
-        draws = normal_draws(0, 0, phase.name, phase.draws, places)
-        return {name: x.to(state.accelerator.device) for name, x in draws.items()}
-
+    draw = counted_draw(0, 0, state.accelerator.device)
     for t in range(20):
         losses = train_step(state, t, [MicroBatch(images, range(2))], draw)
         assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
@@ -359,12 +348,7 @@ def test_gradients_in_fp16_are_those_of_fp32_but_for_rounding(folders: Path) -> 
         if state.accelerator.scaler is not None:
             state.accelerator.scaler = torch.amp.GradScaler(init_scale=1024.0)
         images = {d: x.to(state.accelerator.device) for d, x in batch_of().items()}
-
-        def draw(phase: Phase, places: Sequence[int]) -> Draws:
-            draws = normal_draws(0, 0, phase.name, phase.draws, places)
-            return {name: x.to("cuda") for name, x in draws.items()}
-
-        train_step(state, 0, [MicroBatch(images, range(2))], draw)
+        train_step(state, 0, [MicroBatch(images, range(2))], counted_draw(0, 0, "cuda"))
         found[precision] = torch.cat(
             [p.grad.flatten() for p in state.translator.parameters() if p.grad is not None]
         )

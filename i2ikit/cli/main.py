@@ -179,7 +179,7 @@ def _guarded(command: Callable[[], object]) -> int:
     except I2IKitError as error:
         if _debug:
             raise
-        if not (isinstance(error, ProcessError) and error.told):
+        if not (isinstance(error, ProcessError) and error.silent):
             text = escape(str(error))
             Console(stderr=True).print(f"[red]error:[/] {text}", highlight=False, soft_wrap=True)
         return 2

@@ -47,7 +47,7 @@ def list_(
     wants_recipes = kind in (None, "recipes", "recipe")
     kinds = [] if kind and wants_recipes else [kind_named(kind)] if kind else list(KINDS)
     with Console(stderr=True).status("Reading packages") as status:
-        found = offers(kinds, load=load, told=lambda text: status.update(f"Loading {escape(text)}"))
+        found = offers(kinds, load=load, progress=lambda text: status.update(f"Loading {escape(text)}"))
         found += recipes() if wants_recipes else []
         wrong = complaints(found)
     if as_json:
@@ -137,7 +137,7 @@ def doctor() -> None:
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, {device}"
     console.print(f"i2ikit {i2ikit.__version__}, {versions}", highlight=False)
     with Console(stderr=True).status("Reading packages") as status:
-        found = offers(load=True, told=lambda text: status.update(f"Loading {escape(text)}"))
+        found = offers(load=True, progress=lambda text: status.update(f"Loading {escape(text)}"))
         wrong = complaints(found)
     sound = [offer for offer in found if not offer.failure]
     packages = ", ".join(sorted({f"{o.package} {o.version}".strip() for o in found}))

@@ -132,7 +132,7 @@ def compare(
         [load(run, device) for run in runs],
         to=to,
         seed=seed,
-        told=lambda text: console.print(escape(text), highlight=False),
+        progress=lambda text: console.print(escape(text), highlight=False),
     )
     table = Table(*comparison.headings, box=None, padding=(0, 1), header_style="")
     for row in comparison.rows:

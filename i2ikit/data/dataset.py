@@ -11,7 +11,7 @@ from torch import Tensor
 from i2ikit.registry import Slot
 from i2ikit.translator import ImageSpec
 
-__all__ = ["DATA", "SPLITS", "Dataset", "Foretelling", "Split", "Streamed"]
+__all__ = ["DATASET_SLOT", "SPLITS", "Dataset", "Foretelling", "Split", "Streamed"]
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -58,7 +58,7 @@ class Foretelling(Protocol):
         ...
 
 
-DATA = Slot("datasets", (), like=Dataset)
+DATASET_SLOT = Slot("datasets", (), like=Dataset)
 """The place of a recipe's [data]."""
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from i2ikit.errors import WeightsError
-from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counted, standard_error
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counts_note, standard_error
 
 __all__ = ["ConditionalInception"]
 
@@ -71,7 +71,7 @@ class ConditionalInception:
             "classes": p.shape[-1],
             "classifier": {"file": str(self.path), "sha256": _sha256(self.path)},
         }
-        return Measured(values, facts, [counted(inputs, self.num_samples)])
+        return Measured(values, facts, [counts_note(inputs, self.num_samples)])
 
     def _classify(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> probabilities (N, classes)."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2ikit.errors import DataError
-from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, compared_with_real, counted
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, compared_with_real, counts_note
 
 __all__ = ["L1Diversity", "LineContrast", "difference", "is_line", "pairwise_difference"]
 
@@ -46,7 +46,7 @@ class L1Diversity:
         diversity, same_style = subject.over_inputs(inputs, self.num_styles, both).unbind(1)
         real_pairs = difference(*subject.target_pairs(self.num_inputs)).cpu()
         values = {**compared_with_real(diversity, real_pairs), "same_style": same_style.max().item()}
-        return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
+        return Measured(values, {"num_inputs": len(inputs)}, [counts_note(inputs, self.num_styles)])
 
 
 class LineContrast:
@@ -85,7 +85,7 @@ class LineContrast:
             "line_luminance": on_line.mean().item(),
             "ring_luminance": on_ring.mean().item(),
         }
-        return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
+        return Measured(values, {"num_inputs": len(inputs)}, [counts_note(inputs, self.num_styles)])
 
 
 def difference(x: Tensor, y: Tensor) -> Tensor:

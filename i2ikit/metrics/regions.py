@@ -13,7 +13,7 @@ from torch import Tensor
 
 from i2ikit.errors import DataError
 from i2ikit.metrics.pixels import is_line
-from i2ikit.metrics.subject import Case, Count, Measured, Subject, counted, standard_error
+from i2ikit.metrics.subject import Case, Count, Measured, Subject, counts_note, standard_error
 
 __all__ = ["RegionColour", "Regions", "regions_of"]
 
@@ -82,7 +82,7 @@ class RegionColour:
             raise DataError(
                 "no held-out input has a region: lines (pixels darker than 0.5) that enclose lighter pixels"
             )
-        return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
+        return Measured(values, {"num_inputs": len(inputs)}, [counts_note(inputs, self.num_styles)])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from i2ikit.data.dataset import Dataset
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
 from i2ikit.metrics.pixels import difference, pairwise_difference
-from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counted
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counts_note
 from i2ikit.translator import Reconstructing, StyleEncoding, Translator, direction, other
 
 __all__ = ["DiversityProbe", "StyleHealth"]
@@ -75,7 +75,7 @@ class StyleHealth:
             values["image_recon"] = _reconstruction_error(subject.translator, batches, to)
             in_training = copy.deepcopy(subject.translator).train()
             values["eval_of_train"] = values["image_recon"] / _reconstruction_error(in_training, batches, to)
-        return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
+        return Measured(values, {"num_inputs": len(inputs)}, [counts_note(inputs, self.num_styles)])
 
 
 def _reconstruction_error(translator: Reconstructing, batches: Sequence[Tensor], to: str) -> float:

@@ -25,7 +25,7 @@ from i2ikit.sampling import distinct_test_indices, random_styles
 from i2ikit.translator import Translator, other
 
 __all__ = [
-    "METRIC",
+    "METRIC_SLOT",
     "Case",
     "Count",
     "Measured",
@@ -33,7 +33,7 @@ __all__ = [
     "Styles",
     "Subject",
     "compared_with_real",
-    "counted",
+    "counts_note",
     "standard_error",
 ]
 
@@ -183,7 +183,7 @@ class Metric(Protocol):
         ...
 
 
-METRIC = Slot("metrics", (), like=Metric)
+METRIC_SLOT = Slot("metrics", (), like=Metric)
 """The place of a metric's name on the command line."""
 
 
@@ -200,7 +200,7 @@ def compared_with_real(diversity: Tensor, real_pairs: Tensor) -> dict[str, float
     return values
 
 
-def counted(inputs: Sequence[int], samples: int) -> str:
+def counts_note(inputs: Sequence[int], samples: int) -> str:
     """The counts, as a note."""
     return f"{len(inputs)} inputs x {samples} translations."
 

@@ -18,7 +18,7 @@ from i2ikit.metrics.perceptual import (
     cautions,
     origin,
 )
-from i2ikit.metrics.subject import Case, Count, Measured, Subject, counted, standard_error
+from i2ikit.metrics.subject import Case, Count, Measured, Subject, counts_note, standard_error
 from i2ikit.pretrained.weights import load_weights
 from i2ikit.sizes import SizeRequirement
 
@@ -91,7 +91,7 @@ class LPIPSToTarget:
             values,
             facts,
             [
-                counted(inputs, self.num_samples),
+                counts_note(inputs, self.num_samples),
                 *cautions(self.versions, self.trunk, subject.data.images.size),
             ],
         )

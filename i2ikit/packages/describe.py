@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from i2ikit.checking import fits
 from i2ikit.errors import ComponentError
 from i2ikit.packages.entry import CORE, KINDS, Entry
-from i2ikit.registry import LossWeights, Slot, Spec, registries, schema_of
+from i2ikit.registry import LossWeightsMark, Slot, Spec, registries, schema_of
 
 __all__ = ["Description", "Option", "describe", "describe_section", "without_arguments"]
 
@@ -33,7 +33,7 @@ BOUNDS = {
 }  # fmt: skip
 """How bounds of `annotated_types`, which pydantic uses, are said."""
 
-WEIGHTS = "table of weights by phase and loss"
+WEIGHTS_TYPE = "table of weights by phase and loss"
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,8 @@ def _annotated_text(base: Any, metadata: Sequence[Any]) -> str:
     slot = next((m for m in metadata if isinstance(m, Slot)), None)
     if slot is not None:
         return KINDS[slot.kind]
-    if any(isinstance(m, LossWeights) for m in metadata):
-        return WEIGHTS
+    if any(isinstance(m, LossWeightsMark) for m in metadata):
+        return WEIGHTS_TYPE
     flat = [part for m in metadata for part in (m.metadata if isinstance(m, FieldInfo) else [m])]
     bounds = ", ".join(filter(None, map(_bound_text, flat)))
     return f"{type_text(base)} ({bounds})" if bounds else type_text(base)
@@ -256,7 +256,7 @@ def _snippet(
     lines = [f"{head}{of}", f"name = {toml_value(name)}"]
     tables = []
     for option in options:
-        if option.type == WEIGHTS:
+        if option.type == WEIGHTS_TYPE:
             for phase, weights in given[option.name].items():
                 inner = [f"{_key(name)} = {toml_value(weight)}" for name, weight in weights.items()]
                 tables += ["", f"[{place}.{_key(option.name)}.{_key(phase)}]", *inner]

@@ -34,15 +34,15 @@ def key(entry: Entry) -> Key:
     return entry.kind, entry.package, entry.name
 
 
-def load_failures(entries: Sequence[Entry], told: Callable[[str], object] = str) -> Failures:
+def load_failures(entries: Sequence[Entry], progress: Callable[[str], object] = str) -> Failures:
     """Import each component; what its module prints goes to stderr.
 
     Args:
-        told: is called with the package whose components are being imported.
+        progress: is called with the package whose components are being imported.
     """
     failures: Failures = {}
     for package in dict.fromkeys(entry.package for entry in entries):
-        told(package)
+        progress(package)
         failures |= _package_failures([entry for entry in entries if entry.package == package])
     return failures
 
@@ -70,12 +70,12 @@ def _package_failures(entries: Sequence[Entry]) -> Failures:
 
 def failure(kind: str, package: str, name: str) -> str:
     """Why a component cannot be used; "" if it can."""
-    from i2ikit.data.dataset import DATA
-    from i2ikit.metrics.subject import METRIC
-    from i2ikit.translator import METHOD
+    from i2ikit.data.dataset import DATASET_SLOT
+    from i2ikit.metrics.subject import METRIC_SLOT
+    from i2ikit.translator import TRANSLATOR_SLOT
 
     entry = next(e for e in registries[kind].entries() if key(e) == (kind, package, name))
-    asked = {slot.kind: slot.like for slot in (DATA, METRIC, METHOD)}.get(kind)
+    asked = {slot.kind: slot.like for slot in (DATASET_SLOT, METRIC_SLOT, TRANSLATOR_SLOT)}.get(kind)
     try:
         component = registries[kind].load_entry(entry)
     except ComponentError as error:

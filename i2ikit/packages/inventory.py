@@ -46,15 +46,15 @@ class Complaint:
 
 
 def offers(
-    kinds: Sequence[str] = tuple(KINDS), *, load: bool = False, told: Callable[[str], object] = str
+    kinds: Sequence[str] = tuple(KINDS), *, load: bool = False, progress: Callable[[str], object] = str
 ) -> list[Offer]:
     """The components of these kinds; loaded, in another process, only if asked for.
 
     Args:
-        told: is called with the package whose components are being imported.
+        progress: is called with the package whose components are being imported.
     """
     entries = [entry for kind in kinds for entry in registries[kind].entries()]
-    failures = load_failures(entries, told) if load else {}
+    failures = load_failures(entries, progress) if load else {}
     return [_offer(entry, failures.get(key(entry), "")) for entry in entries]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,10 @@ from i2ikit.recipe import OptimizerOptions, Precision, load_recipe
 from i2ikit.registry import Setting, Spec, registries
 from i2ikit.state import TrainingState
 from i2ikit.testing.networks import require
-from i2ikit.training import MicroBatch, build, new_accelerator, train_step
+from i2ikit.training import MicroBatch, build, counted_draw, cut_batch, new_accelerator, train_step
 from i2ikit.translator import (
-    METHOD,
+    TRANSLATOR_SLOT,
     Batch,
-    Draws,
     Handed,
     ImageSpec,
     Losses,
@@ -102,7 +100,9 @@ def check_recipe(source: str | Path, *overrides: str) -> None:
 
 
 def _spec(name: str, options: Mapping[str, Any], size: int, batch_size: int) -> Spec:
-    spec, problems = check({"name": name, **options}, name, METHOD, Setting(size, batch_size, paired=True))
+    spec, problems = check(
+        {"name": name, **options}, name, TRANSLATOR_SLOT, Setting(size, batch_size, paired=True)
+    )
     require(not problems, "\n".join(map(str, problems)))
     return spec
 
@@ -303,16 +303,11 @@ def train_two_steps(
     device = state.accelerator.device
     micro = MicroBatch({d: x.to(device) for d, x in images.items()}, range(len(images["a"])))
     for t in range(2):
-        losses = train_step(state, t, [micro], functools.partial(_draw, t, device))
+        losses = train_step(state, t, [micro], counted_draw(0, t, device))
         for key, loss in losses.items():
             require(loss.isfinite(), f"step {t}: loss '{key}' is {loss.item()} in {precision}")
         require(state.skips == 0, f"step {t}: gradients are not finite in {precision}")
     return state
-
-
-def _draw(step: int, device: torch.device, phase: Phase, places: Sequence[int]) -> Draws:
-    draws = normal_draws(0, step, phase.name, phase.draws, places)
-    return {key: noise.to(device) for key, noise in draws.items()}
 
 
 # Two processes
@@ -366,13 +361,8 @@ def one_step(spec: Spec, size: int, batch_size: int) -> dict[str, Tensor]:
         (share,) = shares(batch_size, translator.batch_parts, 1, group.count)
         places = share[group.rank]
         images = {d: x[places].to(device) for d, x in _batch(size, batch_size, dtype=torch.float64).items()}
-        micro = MicroBatch(images, places, len(places) * group.count / batch_size)
-
-        def draw(phase: Phase, at: Sequence[int]) -> Draws:
-            noise = normal_draws(0, 0, phase.name, phase.draws, at, torch.float64)
-            return {key: x.to(device) for key, x in noise.items()}
-
-        losses = train_step(state, 0, [micro], draw)
+        micro_batches = cut_batch(images, [places], batch_size, group.count)
+        losses = train_step(state, 0, micro_batches, counted_draw(0, 0, device, torch.float64))
         found = {f"the gradient of '{role}'": g.cpu() for role, g in gradients(state).items()}
         return found | {f"loss '{key}'": group.mean(loss).cpu() for key, loss in losses.items()}
 

@@ -22,7 +22,7 @@ from i2ikit.components.decoders import UNetSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import LatentEncoderSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
-from i2ikit.registry import Setting, Spec, Weights
+from i2ikit.registry import LossWeights, Setting, Spec
 from i2ikit.translator import (
     Batch,
     Draws,
@@ -37,7 +37,7 @@ from i2ikit.translator import (
 
 __all__ = ["BicycleGAN"]
 
-WEIGHTS: Mapping[str, Mapping[str, float]] = {
+DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "generator": {
         "adversarial_encoded": 1.0,
         "adversarial_random": 1.0,
@@ -88,7 +88,7 @@ class BicycleGAN(Translator):
         discriminator: DiscriminatorSpec = Spec("discriminators", "patchgan"),
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
-        weights: Weights = WEIGHTS,
+        weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         to = direction[-1]
         source, target = images.channels[other(to)], images.channels[to]

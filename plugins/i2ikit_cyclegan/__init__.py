@@ -21,12 +21,12 @@ from i2ikit.components.blocks import initialise_normal
 from i2ikit.components.decoders import UNetSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
-from i2ikit.registry import Spec, Weights
+from i2ikit.registry import LossWeights, Spec
 from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
 
 __all__ = ["CycleGAN"]
 
-WEIGHTS: Mapping[str, Mapping[str, float]] = {
+DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "generator": {"adversarial": 1.0, "cycle_recon": 10.0},
     "discriminator": {"adversarial": 1.0},
 }
@@ -54,7 +54,7 @@ class CycleGAN(Translator):
         discriminator: DiscriminatorSpec = Spec("discriminators", "patchgan", {"num_scales": 1}),
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
-        weights: Weights = WEIGHTS,
+        weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         channels = images.channels
         generators = {d: generator(channels[other(d)], channels[d], noise_dim) for d in "ab"}

@@ -29,13 +29,13 @@ from i2ikit.components.losses import (
     judged,
 )
 from i2ikit.errors import WeightsError
-from i2ikit.registry import Setting, Spec, Weights
+from i2ikit.registry import LossWeights, Setting, Spec
 from i2ikit.sizes import SizeRequirement
 from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
 
 __all__ = ["Munit"]
 
-WEIGHTS: Mapping[str, Mapping[str, float]] = {
+DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "discriminator": {"adversarial": 1.0},
     "generator": {
         "adversarial": 1.0,
@@ -78,7 +78,7 @@ class Munit(Translator):
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
         perceptual_loss: ImageLossSpec = Spec("losses", "vgg-perceptual"),
-        weights: Weights = WEIGHTS,
+        weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         channels = images.channels
         content = {d: content_encoder(channels[d]) for d in "ab"}

@@ -21,13 +21,13 @@ from i2ikit.components.decoders import DecoderSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import ContentEncoderSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
-from i2ikit.registry import Spec, Weights
+from i2ikit.registry import LossWeights, Spec
 from i2ikit.sizes import SizeRequirement
 from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
 
 __all__ = ["UNIT"]
 
-WEIGHTS: Mapping[str, Mapping[str, float]] = {
+DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "generator": {"adversarial": 1.0, "image_recon": 10.0, "cycle_recon": 10.0, "kl": 0.01},
     "discriminator": {"adversarial": 1.0},
 }
@@ -57,7 +57,7 @@ class UNIT(Translator):
         discriminator: DiscriminatorSpec = Spec("discriminators", "multiscale-patch"),
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
-        weights: Weights = WEIGHTS,
+        weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         channels = images.channels
         encoders = {d: encoder(channels[d]) for d in "ab"}

@@ -11,7 +11,7 @@ from i2ikit.checking import check
 from i2ikit.data.folders import Folders
 from i2ikit.metrics.diversity import LPIPSDiversity
 from i2ikit.metrics.perceptual import NETWORKS, PerceptualDistance
-from i2ikit.metrics.subject import METRIC
+from i2ikit.metrics.subject import METRIC_SLOT
 from i2ikit.pretrained.weights import load_weights
 from i2ikit.registry import Setting
 from tests.metrics.conftest import outline_folders
@@ -144,5 +144,7 @@ def test_one_input_and_256_px_are_measured_too(tmp_path, outlines, subject, alex
     ],
 )
 def test_impossible_options_are_found_before_anything_is_measured(options, size, message) -> None:
-    _, problems = check({"name": "lpips-diversity", **options}, "lpips-diversity", METRIC, Setting(size, 1))
+    _, problems = check(
+        {"name": "lpips-diversity", **options}, "lpips-diversity", METRIC_SLOT, Setting(size, 1)
+    )
     assert message in str(problems[0])

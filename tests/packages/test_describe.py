@@ -14,13 +14,13 @@ from torch import nn
 
 from i2ikit.checking import check
 from i2ikit.components.norms import NormSpec
-from i2ikit.data.dataset import DATA
-from i2ikit.metrics.subject import METRIC
+from i2ikit.data.dataset import DATASET_SLOT
+from i2ikit.metrics.subject import METRIC_SLOT
 from i2ikit.packages.describe import argument_notes, describe, toml_value, type_text, without_arguments
 from i2ikit.packages.reference import pages
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Slot, Spec, norms, registries, schema_of
-from i2ikit.translator import METHOD
+from i2ikit.translator import TRANSLATOR_SLOT
 
 PAGES = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -56,13 +56,13 @@ def test_every_option_is_shown_with_type_and_meaning_and_the_snippet_can_be_past
         settings, problems = overriding(words[5::2])
         assert problems == []
         metric[name] |= settings.get(name, {})
-        spec, problems = check(metric[name], name, METRIC)
+        spec, problems = check(metric[name], name, METRIC_SLOT)
         assert all(str(p).endswith("needs it") for p in problems)
-        assert problems or spec == check(name, name, METRIC)[0]
+        assert problems or spec == check(name, name, METRIC_SLOT)[0]
         return
     table = tomllib.loads(found.snippet)
     if kind in ("translators", "datasets"):
-        section, slot = ("translator", METHOD) if kind == "translators" else ("data", DATA)
+        section, slot = ("translator", TRANSLATOR_SLOT) if kind == "translators" else ("data", DATASET_SLOT)
         spec, problems = check(table[section], section, slot)
         assert all(str(p).endswith("needs it") for p in problems)
         if not problems:
@@ -70,7 +70,7 @@ def test_every_option_is_shown_with_type_and_meaning_and_the_snippet_can_be_past
         return
     assert found.places, f"{kind} '{name}' fits nowhere"
     method, places = next(iter(found.places.items()))
-    spec, problems = check({"name": method, **table["translator"]}, "translator", METHOD)
+    spec, problems = check({"name": method, **table["translator"]}, "translator", TRANSLATOR_SLOT)
     assert problems == []
     for part in places[0].split(".")[1:]:
         spec = spec.options[part]

@@ -12,19 +12,19 @@ from i2ikit.errors import RecipeError
 from i2ikit.recipe import load_recipe
 from i2ikit.registry import Spec
 from i2ikit.translator import Handed, ImageSpec, Losses
-from i2ikit_bicyclegan import WEIGHTS, BicycleGAN, kl_divergence
+from i2ikit_bicyclegan import DEFAULT_WEIGHTS, BicycleGAN, kl_divergence
 from tests.conftest import NARROW
 
 
 def tiny(size: int = 64, weights: dict[str, float] | None = None, **options: object) -> BicycleGAN:
-    generator = {**WEIGHTS["generator"], **(weights or {})}
+    generator = {**DEFAULT_WEIGHTS["generator"], **(weights or {})}
     return BicycleGAN(
         ImageSpec({"a": 1, "b": 3}, size),
         latent_dim=4,
         generator=Spec("decoders", "unet", {"width": 4}),
         encoder=Spec("encoders", "resnet-latent", {"width": 4}),
         discriminator=Spec("discriminators", "patchgan", {"width": 4}),
-        weights={**WEIGHTS, "generator": generator},
+        weights={**DEFAULT_WEIGHTS, "generator": generator},
         **options,  # type: ignore[arg-type]
     )
 
@@ -58,7 +58,7 @@ def test_the_first_half_is_encoded_and_a_single_pair_is_both(
 
 def gradients(translator: BicycleGAN, role: str, latent_recon: float) -> torch.Tensor:
     losses, _ = generator_step(translator, 4)
-    weights = {**WEIGHTS["generator"], "latent_recon": latent_recon}
+    weights = {**DEFAULT_WEIGHTS["generator"], "latent_recon": latent_recon}
     translator.zero_grad()
     torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()
     return torch.cat([p.grad.flatten() for p in translator.networks[role].parameters() if p.grad is not None])
@@ -84,7 +84,7 @@ def test_without_the_random_losses_it_is_a_cvae_gan() -> None:
     translator = tiny(weights={"adversarial_random": 0.0, "latent_recon": 0.0})
     translator.weights = {
         **translator.weights,
-        "discriminator": {**WEIGHTS["discriminator"], "adversarial_random": 0.0},
+        "discriminator": {**DEFAULT_WEIGHTS["discriminator"], "adversarial_random": 0.0},
     }
     losses, handed = generator_step(translator, 2)
     assert set(losses) == {"adversarial_encoded", "image_recon", "kl"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counted, standard_error
+from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counts_note, standard_error
 
 __all__ = ["MyPlugin"]
 
@@ -28,7 +28,7 @@ class MyPlugin:
         inputs = subject.inputs(self.num_inputs)
         spread = subject.over_inputs(inputs, self.num_styles, _spread)
         values = {"spread": spread.mean().item(), "spread_se": standard_error(spread)}
-        return Measured(values, {"num_inputs": len(inputs)}, [counted(inputs, self.num_styles)])
+        return Measured(values, {"num_inputs": len(inputs)}, [counts_note(inputs, self.num_styles)])
 
 
 def _spread(case: Case) -> Tensor:

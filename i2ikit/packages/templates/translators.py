@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
-from i2ikit.registry import Spec, Weights
+from i2ikit.registry import LossWeights, Spec
 from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
 
 __all__ = ["MyPlugin"]
 
-WEIGHTS: Mapping[str, Mapping[str, float]] = {
+DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "generator": {"adversarial": 1.0, "cycle_recon": 10.0},
     "discriminator": {"adversarial": 1.0},
 }
@@ -44,7 +44,7 @@ class MyPlugin(Translator):
         discriminator: DiscriminatorSpec = Spec("discriminators", "patchgan", {"num_scales": 1, "width": 32}),
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
-        weights: Weights = WEIGHTS,
+        weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         channels = images.channels
         generators = {d: _generator(channels[other(d)] + style_dim, channels[d], width) for d in "ab"}
