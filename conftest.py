@@ -16,7 +16,8 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from i2ikit.recipe import load_recipe
-from tests.conftest import NARROW, make_folders
+from tests.image_files import make_folders
+from tests.tiny import NARROW
 
 NOT_RUN = (
     *("pip install", "git clone", "cd ", "tensorboard", "make ", "python -m pytest", "bash "),

@@ -8,17 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import AlexNet, vgg
 
 from i2ikit.errors import WeightsError
 from i2ikit.pretrained.weights import Network, Weights, load_weights
-from i2ikit.recipe import Recipe, load_recipe
 from i2ikit.registry import registries
+from tests.image_files import make_folders
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,20 +36,6 @@ def _same_random_numbers() -> None:
 def folders(tmp_path: Path) -> Path:
     """A small unpaired data set: 6 training and 3 test images of each domain, 70 x 66 px."""
     return make_folders(tmp_path / "data")
-
-
-def make_folders(root: Path, side: tuple[int, int] = (70, 66)) -> Path:
-    """Gradients (a) and blobs of one colour (b), as PNG files."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 6), ("test", 3)):
-        for domain in "AB":
-            folder = root / f"{split}{domain}"
-            folder.mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
-                picture = Image.fromarray(pixels).resize(side, Image.Resampling.BICUBIC)
-                picture.save(folder / f"{index}.png")
-    return root
 
 
 @pytest.fixture
@@ -126,42 +110,3 @@ def registered() -> Iterator[None]:
     yield
     for kind, registry in registries.items():
         registry._registered = before[kind]
-
-
-TINY = (
-    "translator.content_encoder.width=4",
-    "translator.content_encoder.num_residual=1",
-    "translator.style_encoder.width=4",
-    "translator.decoder.num_residual=1",
-    "translator.decoder.mlp_width=8",
-    "translator.discriminator={name='multiscale-patch', width=4}",
-    "data.size=64",
-)
-"""Overrides that make a recipe of MUNIT's small and quick, and let it do without a trunk's weights."""
-
-
-PIP_INSTALL = (
-    "-m",
-    "pip",
-    "install",
-    "--quiet",
-    "--no-deps",
-    "--no-build-isolation",
-    "--disable-pip-version-check",
-)
-"""Arguments that install a project without a network."""
-
-NARROW = {
-    "munit": TINY[:-1],
-    "bicyclegan": tuple(f"translator.{part}.width=4" for part in ("generator", "encoder", "discriminator")),
-    "unit": ("translator.encoder.width=4", "translator.discriminator.width=4"),
-    "cyclegan": ("translator.generator.width=4", "translator.discriminator.width=4"),
-}
-"""Overrides that make the recipes of each method quick."""
-
-
-def tiny_recipe(folders: Path, *overrides: str) -> Recipe:
-    """recipes/munit.toml on the test folders: two steps of two images, in fp32."""
-    on_folders = ("data.name=folders", f'data.root="{folders}"', "training.precision=fp32")
-    short = ("training.steps=2", "training.batch_size=2", "training.log_every=1", "optimizer.decay=none")
-    return load_recipe("munit", [*on_folders, *TINY, *short, *overrides])

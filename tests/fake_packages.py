@@ -125,3 +125,15 @@ def put_broken(site: Path) -> None:
     put(site, "swallowing", norm("swallowing", "swallowing:Norm"), greedy)
     put(site, "hollow", "[i2ikit.translators]\nhollow = hollow:Norm\n", NORM)
     put(site, "grouped", "[i2ikit.norm]\ngrouped = grouped:Norm\n", NORM)
+
+
+PIP_INSTALL = (
+    "-m",
+    "pip",
+    "install",
+    "--quiet",
+    "--no-deps",
+    "--no-build-isolation",
+    "--disable-pip-version-check",
+)
+"""Arguments that install a project without a network."""

@@ -28,7 +28,8 @@ from i2ikit.state import TrainingState
 from i2ikit.testing.translators import gradients
 from i2ikit.training import build, counted_draw, cut_batch, new_accelerator, new_translator, train_step
 from i2ikit.translator import ImageSpec
-from tests.conftest import NARROW, TINY, make_folders
+from tests.image_files import make_folders
+from tests.tiny import NARROW, TINY
 
 BATCH_SIZES = {"munit": (9, 19), "bicyclegan": (18, 38), "unit": (7, 15), "cyclegan-noise": (7, 15)}
 """In float64 and in fp32; shares differ in size. In fp32 they are of two images at least: convolutions

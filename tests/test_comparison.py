@@ -19,7 +19,8 @@ from i2ikit.recipe import load_recipe
 from i2ikit.run import RESOLVED, Run
 from i2ikit.runlog import METRICS
 from i2ikit.training import new_translator
-from tests.conftest import NARROW, make_folders, tiny_recipe
+from tests.image_files import make_folders
+from tests.tiny import NARROW, tiny_recipe
 
 
 @pytest.fixture(autouse=True)

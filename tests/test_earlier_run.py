@@ -14,8 +14,8 @@ from PIL import Image
 
 from i2ikit import comparison
 from i2ikit.run import Run
-from tests.conftest import make_folders
 from tests.earlier_run.make import IMAGE
+from tests.image_files import make_folders
 
 EARLIER = Path(__file__).parent / "earlier_run"
 

@@ -19,7 +19,8 @@ from i2ikit.metrics.subject import Measured
 from i2ikit.registry import metrics
 from i2ikit.run import RESOLVED, Run
 from i2ikit.training import new_translator
-from tests.conftest import make_folders, tiny_recipe
+from tests.image_files import make_folders
+from tests.tiny import tiny_recipe
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PIP_INSTALL, make_folders
+from tests.fake_packages import PIP_INSTALL
+from tests.image_files import make_folders
 
 EXAMPLE = Path(__file__).parent / "example_plugin"
 NAMES = {"spectral-patchgan", "hinge", "spectral-patchgan/drawings"}

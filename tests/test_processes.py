@@ -29,7 +29,8 @@ from i2ikit.processes import ALONE
 from i2ikit.recipe import load_recipe
 from i2ikit.translator import ImageSpec
 from tests import sharing
-from tests.conftest import TINY, make_folders
+from tests.image_files import make_folders
+from tests.tiny import TINY
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")

@@ -18,7 +18,8 @@ from i2ikit.checkpoints import WEIGHTS_FILE, save_weights
 from i2ikit.errors import DataError, RunError
 from i2ikit.run import RESOLVED, Run, create_run
 from i2ikit.training import new_translator
-from tests.conftest import NARROW, make_folders, tiny_recipe
+from tests.image_files import make_folders
+from tests.tiny import NARROW, tiny_recipe
 
 QUIET = Console(quiet=True)
 

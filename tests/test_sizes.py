@@ -22,7 +22,7 @@ from i2ikit.sizes import SizeRequirement, size_problems, whole_requirement
 from i2ikit.testing import check_discriminator
 from i2ikit.training import new_translator
 from i2ikit.translator import ImageSpec
-from tests.conftest import NARROW, TINY, tiny_recipe
+from tests.tiny import NARROW, TINY, tiny_recipe
 
 
 @pytest.mark.parametrize(

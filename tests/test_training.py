@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
-import json
 import math
 import os
 import shutil
@@ -37,7 +36,7 @@ from i2ikit.training import (
     update_ema,
 )
 from i2ikit.translator import Draws, Handed, ImageSpec, Phase, Translator, weighted_total
-from tests.conftest import NARROW, tiny_recipe
+from tests.tiny import NARROW, metrics, run, tiny_recipe
 
 IMAGES = ImageSpec({"a": 3, "b": 3}, 64)
 QUIET = Console(quiet=True)
@@ -56,17 +55,6 @@ def batch_of(n: int = 2) -> dict[str, Tensor]:
 
 def step(state: TrainingState, batch: Mapping[str, Tensor], t: int = 0) -> dict[str, Tensor]:
     return train_step(state, t, [MicroBatch(batch, range(len(batch["a"])))], counted_draw(0, t))
-
-
-def run(recipe: Recipe, folder: Path, *, resume: bool = False) -> int:
-    folder.mkdir(exist_ok=True)
-    (folder / RESOLVED).write_text(recipe.to_toml())
-    return train(recipe, recipe.data(), folder, resume=resume, console=QUIET).step
-
-
-def metrics(folder: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("elapsed_s", "steps_per_s")} for line in lines]
 
 
 @pytest.mark.parametrize("order", ["generator-first", "discriminator-first"])

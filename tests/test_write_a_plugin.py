@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import NARROW, make_folders
+from tests.image_files import make_folders
+from tests.tiny import NARROW
 
 PAGE = Path(__file__).parents[1] / "docs" / "write-a-plugin.md"
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from i2ikit.cli import main as cli
 from i2ikit.packages.entry import KINDS
-from tests.conftest import TINY, tiny_recipe
+from tests.tiny import TINY, tiny_recipe
 
 
 def i2ikit(*arguments: str, cwd: Path, code: int = 0) -> str:
@@ -35,7 +35,7 @@ def small(folders: Path, *overrides: str) -> list[str]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with one small run in runs/, made by the command from outside the checkout."""
-    from tests.conftest import make_folders
+    from tests.image_files import make_folders
 
     root = tmp_path_factory.mktemp("work")
     make_folders(root / "data")
@@ -175,7 +175,7 @@ def test_whatever_is_wrong_there_is_a_message_code_2_and_nothing_is_written(
 
 
 def _folders(tmp_path: Path) -> Path:
-    from tests.conftest import make_folders
+    from tests.image_files import make_folders
 
     return make_folders(tmp_path / "data", (64, 64))
 

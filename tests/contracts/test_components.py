@@ -11,11 +11,8 @@ import torch
 from i2ikit.metrics import fidelity
 from i2ikit.registry import registries
 from i2ikit.testing import check_component
-from tests.conftest import make_folders
-from tests.data.test_folders import side_by_side
-from tests.data.test_shards import write_tars
-from tests.metrics.test_classifier import DarkOrLight
-from tests.metrics.test_fidelity import FourFeatures
+from tests.image_files import make_folders, side_by_side, write_tars
+from tests.metrics.stand_ins import DarkOrLight, FourFeatures
 
 NETWORKS = ("encoders", "decoders", "norms", "discriminators")
 

@@ -16,7 +16,7 @@ from i2ikit.registry import Spec, decoders, discriminators, encoders, losses, no
 from i2ikit.testing import check_recipe, check_translator
 from i2ikit.training import MicroBatch, build, counted_draw, new_accelerator, train_step
 from i2ikit.translator import ImageSpec
-from tests.conftest import NARROW, tiny_recipe
+from tests.tiny import NARROW, tiny_recipe
 
 NAMES = translators.names()
 

@@ -9,8 +9,7 @@ import torch
 
 from i2ikit.data.batches import shares, training_batches
 from i2ikit.errors import DataError
-from tests.conftest import make_folders
-from tests.data.test_folders import folders_at
+from tests.image_files import folders_at, make_folders
 
 
 def test_every_picture_is_seen_once_per_epoch_and_the_domains_are_shuffled_apart(tmp_path: Path) -> None:

@@ -15,11 +15,7 @@ from i2ikit.data.folders import Folders, SideBySide, image_files
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
 from i2ikit.registry import Setting
-from tests.data.test_images import save
-
-
-def folders_at(root: Path, **options: object) -> Folders:
-    return Folders(root=str(root), **{"size": 64, **options})
+from tests.image_files import folders_at, save, side_by_side
 
 
 def test_folders_are_a_dataset_of_the_documented_shape_and_range(folders: Path) -> None:
@@ -138,18 +134,6 @@ def test_a_turned_photo_has_the_shape_that_a_person_sees(tmp_path: Path) -> None
     picture.save(tmp_path / "trainA" / "0.jpg", exif=exif, quality=95)
     data = folders_at(tmp_path, paired=True)
     assert (data.image("train", "a", 0) + data.image("train", "b", 0)).abs().mean() < 0.1
-
-
-def side_by_side(root: Path, held_out: str = "test") -> Path:
-    for split in ("train", held_out):
-        (root / split).mkdir(parents=True)
-        for n in range(2):
-            both = Image.new("RGB", (160, 70), "black")
-            both.paste("white", (80, 0, 160, 70))
-            both.putpixel((10, 10), (255, 255, 255))
-            both.putpixel((90, 10), (0, 0, 0))
-            both.save(root / split / f"{n}.png")
-    return root
 
 
 @pytest.mark.parametrize("held_out", ["test", "val"])

@@ -10,11 +10,7 @@ from PIL import Image
 
 from i2ikit.data.images import load_image, read_image, to_picture
 from i2ikit.errors import DataError
-
-
-def save(path: Path, picture: Image.Image, **options: object) -> Path:
-    picture.save(path, **options)
-    return path
+from tests.image_files import save
 
 
 def test_transparency_is_put_on_white(tmp_path: Path) -> None:

@@ -14,37 +14,14 @@ import numpy as np
 import pytest
 import torch
 import webdataset
-from PIL import Image
 
 from i2ikit.data import shards
 from i2ikit.data.batches import shares, training_batches
 from i2ikit.data.shards import Shards
 from i2ikit.errors import DataError, RecipeError
 from i2ikit.recipe import Recipe
-from tests.conftest import tiny_recipe
-from tests.test_training import metrics, run
-
-
-def png(value: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (70, 66), (value, 0, 255 - value)).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def write_tars(root: Path, *, paired: bool = False, tars: int = 4, samples: int = 3) -> Path:
-    """Pictures of one red value each: tar number * 10 + sample number, in b plus 100."""
-    for split in ("train", "test"):
-        for domain in "A" if paired else "AB":
-            folder = root / (split if paired else f"{split}{domain}")
-            folder.mkdir(parents=True)
-            for tar in range(tars):
-                with webdataset.TarWriter(str(folder / f"{tar:04d}.tar")) as writer:
-                    for n in range(samples + tar % 2):  # tar files differ in length
-                        value = 10 * tar + n
-                        files = {"a.png": png(value), "b.png": png(value + 100)}
-                        single = {"png": png(value + 100 * (domain == "B"))}
-                        writer.write({"__key__": f"{tar}-{n}", **(files if paired else single)})
-    return root
+from tests.image_files import write_tars
+from tests.tiny import metrics, run, tiny_recipe
 
 
 def reds(image: torch.Tensor) -> list[int]:

@@ -17,7 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.conftest import TINY, make_folders
+from tests.image_files import make_folders
+from tests.tiny import TINY
 
 OPTIONS = (
     *("data.name=folders", "data.root=data", *TINY),

@@ -6,18 +6,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from i2ikit.errors import WeightsError
 from i2ikit.metrics.classifier import ConditionalInception
-
-
-class DarkOrLight(nn.Module):
-    """Certain of one of two classes: whether the corner of a picture is light."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        light = (x[:, :1, 0, 0] > 0).float() * 1000
-        return torch.cat([light, 500 * torch.ones_like(light)], dim=1)
+from tests.metrics.stand_ins import DarkOrLight
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 import scipy.linalg
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision.models import alexnet, vgg16
 
@@ -18,16 +17,7 @@ from i2ikit.metrics import fidelity
 from i2ikit.metrics.fidelity import FID, KID
 from i2ikit.metrics.subject import Subject
 from i2ikit.pretrained.weights import INCEPTION
-
-
-class FourFeatures(nn.Module):
-    """Means of the colours of a corner and of a picture's first row, instead of Inception's 2,048."""
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor]:
-        assert pixels.dtype == torch.uint8
-        x = pixels.float() / 255
-        columns = (x[:, 0, 0, 0], x[:, 0, 0].mean(1), x[:, 0, 0, :8].mean(1) ** 2, x.mean((1, 2, 3)))
-        return (torch.stack(columns, dim=1),)
+from tests.metrics.stand_ins import FourFeatures
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from i2ikit.errors import ComponentError
 from i2ikit.packages.entry import KINDS
 from i2ikit.packages.scaffold import write_plugin
-from tests.conftest import PIP_INSTALL
+from tests.fake_packages import PIP_INSTALL
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ import pytest
 from i2ikit.packages.recipes import recipe_files
 from i2ikit.packages.survey import Survey, survey
 from i2ikit.registry import registries
-from tests.conftest import TINY, make_folders
 from tests.fake_packages import BROKEN, DAMAGED, METADATA, NORM, norm, put, put_broken, put_damaged
+from tests.image_files import make_folders
+from tests.tiny import TINY
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from i2ikit.translation import translate_files
 from i2ikit.translator import ImageSpec, StyleEncoding, Translator, other
 from i2ikit_cyclegan import CycleGAN
 from i2ikit_unit import UNIT
-from tests.conftest import NARROW
+from tests.tiny import NARROW
 
 IMAGES = ImageSpec({"a": 1, "b": 3}, 64)
 

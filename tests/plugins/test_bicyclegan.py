@@ -13,7 +13,7 @@ from i2ikit.recipe import load_recipe
 from i2ikit.registry import Spec
 from i2ikit.translator import Handed, ImageSpec, Losses
 from i2ikit_bicyclegan import DEFAULT_WEIGHTS, BicycleGAN, kl_divergence
-from tests.conftest import NARROW
+from tests.tiny import NARROW
 
 
 def tiny(size: int = 64, weights: dict[str, float] | None = None, **options: object) -> BicycleGAN:

@@ -12,7 +12,7 @@ from i2ikit.errors import FetchError, RecipeError
 from i2ikit.pretrained import weights as pretrained
 from i2ikit.training import new_translator
 from i2ikit.translator import ImageSpec
-from tests.conftest import tiny_recipe
+from tests.tiny import tiny_recipe
 
 IMAGES = ImageSpec({"a": 3, "b": 3}, 64)
 

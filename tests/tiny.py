@@ -1,0 +1,51 @@
+"""Recipes that train in seconds, and what training left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from i2ikit.loop import train
+from i2ikit.recipe import Recipe, load_recipe
+from i2ikit.run import RESOLVED
+
+QUIET = Console(quiet=True)
+
+TINY = (
+    "translator.content_encoder.width=4",
+    "translator.content_encoder.num_residual=1",
+    "translator.style_encoder.width=4",
+    "translator.decoder.num_residual=1",
+    "translator.decoder.mlp_width=8",
+    "translator.discriminator={name='multiscale-patch', width=4}",
+    "data.size=64",
+)
+"""Overrides that make a recipe of MUNIT's small and quick, and let it do without a trunk's weights."""
+
+NARROW = {
+    "munit": TINY[:-1],
+    "bicyclegan": tuple(f"translator.{part}.width=4" for part in ("generator", "encoder", "discriminator")),
+    "unit": ("translator.encoder.width=4", "translator.discriminator.width=4"),
+    "cyclegan": ("translator.generator.width=4", "translator.discriminator.width=4"),
+}
+"""Overrides that make the recipes of each method quick."""
+
+
+def tiny_recipe(folders: Path, *overrides: str) -> Recipe:
+    """recipes/munit.toml on the test folders: two steps of two images, in fp32."""
+    on_folders = ("data.name=folders", f'data.root="{folders}"', "training.precision=fp32")
+    short = ("training.steps=2", "training.batch_size=2", "training.log_every=1", "optimizer.decay=none")
+    return load_recipe("munit", [*on_folders, *TINY, *short, *overrides])
+
+
+def run(recipe: Recipe, folder: Path, *, resume: bool = False) -> int:
+    folder.mkdir(exist_ok=True)
+    (folder / RESOLVED).write_text(recipe.to_toml())
+    return train(recipe, recipe.data(), folder, resume=resume, console=QUIET).step
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("elapsed_s", "steps_per_s")} for line in lines]
