@@ -1,5 +1,5 @@
 # The commands that people and CI call; they use the active environment.
-.PHONY: all lint types test bench docs reference
+.PHONY: all lint types test test-fast full bench docs reference
 
 all: lint types test
 
@@ -13,6 +13,12 @@ types:
 
 test:
 	python -m pytest
+
+test-fast:
+	python -m pytest tests -m "not slow and not long and not gpu"
+
+full:
+	python -m pytest -m "not gpu"
 
 bench:
 	python -m pytest tests/benchmarks --benchmark-enable

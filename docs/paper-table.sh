@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The MUNIT paper's comparison on the default data: each row is trained for the same number of steps and images, then
-# all are measured alike. Stop it whenever you like and start it again: rows that are done stay, the one that was
-# interrupted continues from its checkpoint, and what was measured is not measured again.
+# The MUNIT paper's comparison on the default data: trains each row for the same number of steps and images,
+# then measures all rows in the same way. It can be stopped and restarted at any time: finished rows are kept,
+# the interrupted one resumes from its checkpoint, and existing measurements are not repeated.
 #
 #     bash docs/paper-table.sh [FOLDER]      # runs/table if not given
 set -euo pipefail

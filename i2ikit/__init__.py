@@ -1,9 +1,9 @@
-"""i2ikit: train networks that turn one image into many plausible images of another domain.
+"""i2ikit: train networks that translate an image into many plausible images of another domain.
 
     run = i2ikit.load("runs/one")
     pictures = run.translate("outline.png", styles=8)
 
-Every name below is imported at its first use, so that `import i2ikit` needs no torch.
+Names are imported at their first use, so that `import i2ikit` does not import torch.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _HOMES = {
     "translator": ("ImageSpec", "Phase", "Translator"),
 }
 
-shield_metadata()  # before anything imports torch, which asks for metadata
+shield_metadata()  # before torch is imported, which reads package metadata
 
 
 def __getattr__(name: str) -> object:

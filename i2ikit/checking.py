@@ -1,4 +1,4 @@
-"""What a recipe may say about a component: each option checked, each problem worded."""
+"""Checks what a recipe says about components: validates each option, and words each problem."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __all__ = ["Checked", "check", "fits", "lacking", "validated"]
 
 @runtime_checkable
 class Checked(Protocol):
-    """A component that knows more about its options than their types do."""
+    """A component that checks its options beyond their types."""
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """One sentence for each impossible choice, with the values and what would be possible."""
+        """One sentence for each invalid choice, with the given values and the valid ones."""
         ...
 
 
 def check(given: object, path: str, slot: Slot, setting: Setting | None = None) -> tuple[Spec, list[Problem]]:
-    """Turn what a recipe says into a `Spec` with every default filled in.
+    """Turn a recipe's entry into a `Spec` with every default filled in.
 
     Args:
         given: a name, a table with a `name`, or a `Spec`.
-        path: where it stands in the recipe.
-        slot: what is needed there.
-        setting: also ask each `Checked` component about its options.
+        path: its location in the recipe.
+        slot: the kind of component that is needed there.
+        setting: if given, also run the checks of each `Checked` component.
 
     Returns:
-        The spec (as far as it could be read) and every problem with it, nested ones included.
+        The spec (as far as it could be read) and every problem with it, including nested ones.
     """
     registry = registries[slot.kind]
     table = given.table() if isinstance(given, Spec) else given
@@ -45,7 +45,7 @@ def check(given: object, path: str, slot: Slot, setting: Setting | None = None) 
         message = f"should be the name of the {registry.word}, or a table with a `name`"
         if isinstance(table, Mapping) and "name" not in table:
             meant = next((key for key in table if did_you_mean(key, ["name"])), None)
-            message += f"; is '{meant}' meant to be it?" if meant else f" ({', '.join(registry.names())})"
+            message += f"; is '{meant}' a typo for `name`?" if meant else f" ({', '.join(registry.names())})"
         return Spec(slot.kind, "?"), [Problem(path, message)]
     name = table["name"]
     try:
@@ -58,33 +58,31 @@ def check(given: object, path: str, slot: Slot, setting: Setting | None = None) 
 
 
 def _misfit(component: type, owner: str, slot: Slot) -> str:
-    """Why the component does not do what its place asks; nothing if it does."""
+    """Why the component does not fit the slot; empty if it fits."""
     wired = schema_of(component).wired
     if slot.like is not None and (missing := lacking(component, slot.like)):
-        return f"{owner} is no {_words(slot.like)}, which is needed here: {missing}"
+        return f"{owner} does not fit here (needed: {_words(slot.like)}): {missing}"
     if slot.unlike is not None and not lacking(component, slot.unlike):
-        return f"{owner} does not fit here: no {_words(slot.unlike)} does"
+        return f"{owner} does not fit here (not allowed: {_words(slot.unlike)})"
     if wired != slot.wired:
-        return (
-            f"{owner} is built from ({', '.join(wired)}), but this place gives it ({', '.join(slot.wired)})"
-        )
+        return f"{owner} is built from ({', '.join(wired)}), but here it is given ({', '.join(slot.wired)})"
     return ""
 
 
 def fits(component: type, slot: Slot) -> bool:
-    """Whether a component can stand in a place."""
+    """Whether a component fits a slot."""
     return not _misfit(component, "it", slot)
 
 
 def lacking(component: type, contract: type) -> str:
-    """What a component would need to fulfil a protocol, or be a subclass of a class; nothing if it does."""
+    """What a component lacks to satisfy a protocol, or to subclass a class; empty if nothing."""
     if not getattr(contract, "_is_protocol", False):
         return "" if issubclass(component, contract) else f"it does not subclass {contract.__name__}"
     methods = [name for name, value in vars(contract).items() if inspect.isfunction(value)]
     public = [name for name in methods if not name.startswith("_") or name == "__call__"]
-    # Not by getattr, which finds the `__call__` that every class has: its constructor.
+    # Not by getattr, which finds `type.__call__` (the constructor) for every class.
     missing = [name for name in public if not any(name in vars(base) for base in component.__mro__)]
-    return f"it has no method {', '.join(missing)}" if missing else ""
+    return f"it lacks the method {', '.join(missing)}" if missing else ""
 
 
 def _check_options(
@@ -97,7 +95,7 @@ def _check_options(
     options, problems = validated(schema.model, plain, path, owner, ("name", *schema.slots))
     for key, held in schema.slots.items():
         if key not in given and key not in schema.defaults:
-            problems.append(Problem(f"{path}.{key}", f"{owner} needs it"))
+            problems.append(Problem(f"{path}.{key}", f"is missing; {owner} needs it"))
             continue
         value = _with_default(given.get(key), schema.defaults.get(key))
         options[key], nested = _check_held(value, f"{path}.{key}", held, setting)
@@ -110,14 +108,14 @@ def _check_options(
 def _check_held(
     given: Any, path: str, held: Held, setting: Setting | None
 ) -> tuple[Spec | Sequence[Spec] | None, list[Problem]]:
-    """One component, none, or several: what the option is typed to hold."""
+    """Check an option that holds one component, none, or several."""
     if given is None and held.optional:
         return None, []
     if held.several is None:
         return check(given, path, held.slot, setting)
     if not isinstance(given, list | tuple):
         word = KINDS[held.slot.kind]
-        return (), [Problem(path, f"should be a list; each item names a {word}, got {given!r}")]
+        return (), [Problem(path, f"should be a list of {word} names or tables, got {given!r}")]
     try:
         TypeAdapter(Annotated[list[Any], "how many", *held.counts]).validate_python(list(given))
     except ValidationError as error:
@@ -127,15 +125,15 @@ def _check_held(
 
 
 def _own_problems(component: Checked, owner: str, options: Mapping[str, Any], setting: Setting) -> list[str]:
-    """What the component says of its options; if it fails at that, what it fails with."""
+    """The problems that the component finds, or the error that its check raises."""
     try:
         return list(component.problems(options, setting))
     except Exception as error:
-        return [f"{owner} cannot say whether its options are possible: {in_one_line(error)}"]
+        return [f"{owner} failed to check its options: {in_one_line(error)}"]
 
 
 def _with_default(given: object, default: Any) -> object:
-    """What a slot holds: a table without a `name` changes options of the default component."""
+    """The value of a slot; a table without a `name` changes options of the default component."""
     if given is None:
         return default
     if isinstance(given, Mapping) and "name" not in given and isinstance(default, Spec):
@@ -155,17 +153,17 @@ def validated(
     owner: str,
     also_known: Iterable[str] = (),
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """`table` read by a pydantic model, strictly.
+    """Validate `table` with a pydantic model, strictly.
 
-    JSON mode is what keeps strictness usable: TOML arrays become tuples, but `true` is no number.
+    JSON mode makes strictness usable: TOML arrays become tuples, but `true` is not accepted as a number.
 
     Args:
-        path: where the table stands in the recipe; "" is the top.
-        owner: whose options these are, as a message should say it.
+        path: location of the table in the recipe; "" is the top level.
+        owner: owner of the options, as named in messages.
         also_known: keys that are handled elsewhere, for the nearest spelling.
 
     Returns:
-        The values with every default (none, if there are problems), and the problems.
+        The values with every default (empty if there are problems), and the problems.
     """
     try:
         text = json.dumps(table, default=str)
@@ -184,7 +182,7 @@ def validated(
 def _problem(
     finding: Any, model: type[BaseModel], path: str, owner: str, also_known: Iterable[str]
 ) -> Problem:
-    """What pydantic found, in our words: with the path, and the nearest valid spelling."""
+    """A pydantic error as a `Problem`, with its path and the nearest valid spelling."""
     keys = [str(key) for key in finding["loc"]]
     where = ".".join([path, *keys] if path else keys)
     known = [*model.model_fields, *also_known]
@@ -198,7 +196,7 @@ def _problem(
         hint = did_you_mean(keys[-1], known) or f" (known: {', '.join(known) or 'none'})"
         return Problem(where, f"{owner} has no option '{keys[-1]}'{hint}")
     if finding["type"] == "missing":
-        return Problem(where, f"{owner} needs it")
+        return Problem(where, f"is missing; {owner} needs it")
     message = _lower(finding["msg"].removeprefix("Input ").removeprefix("Value error, "))
     return Problem(where, f"{message}, got {finding['input']!r}")
 

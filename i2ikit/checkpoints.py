@@ -1,8 +1,8 @@
-"""Saving and loading: weights to translate with, and checkpoints to resume from.
+"""Saving and loading of weights (for translation) and checkpoints (for resuming).
 
-A checkpoint is a folder, staged beside its place, synced, its manifest (sha256 of every file) last,
-then renamed; older ones are pruned only afterwards. A kill at any moment leaves the last good state.
-Everything is safetensors or JSON: nothing is a pickle.
+A checkpoint is a folder. It is written under a temporary name and synced, with its manifest (sha256 of
+every file) last, and then renamed; older ones are removed only afterwards. If the process is killed at any
+moment, the last complete checkpoint remains. All files are safetensors or JSON; there are no pickles.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STATE = "state.json"
 
 
 def save_weights(ema: Translator, images: ImageSpec, step: int, folder: Path) -> None:
-    """Write weights.safetensors: the EMA weights of the generative networks, in one atomic move."""
+    """Write weights.safetensors: the EMA weights of the generative networks, replaced atomically."""
     tensors = network_tensors({role: ema.networks[role] for role in ema.generative})
     metadata = {
         "format": FORMAT,
@@ -48,7 +48,7 @@ def save_weights(ema: Translator, images: ImageSpec, step: int, folder: Path) ->
 
 
 def save_checkpoint(folder: Path, step: int, state: TrainingState, keep: int) -> Path:
-    """Write checkpoints/step-N, then prune to the newest `keep`."""
+    """Write checkpoints/step-N, then remove all but the newest `keep`."""
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     for left_over in checkpoints.glob(".tmp-*"):
@@ -75,7 +75,7 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, keep: int) ->
 
 
 def newest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint whose manifest verifies.
+    """The newest checkpoint whose files match its manifest.
 
     Raises:
         RunError: there is none.
@@ -86,14 +86,14 @@ def newest_checkpoint(run: Path) -> Path:
             return path
         damaged.append(path.name)
     reason = f"; damaged: {', '.join(damaged)}" if damaged else ""
-    raise RunError(f"{run} holds no checkpoint to resume from{reason}")
+    raise RunError(f"{run} has no checkpoint to resume from{reason}")
 
 
 def load_checkpoint(path: Path, state: TrainingState) -> int:
-    """Load a checkpoint in place; the number of steps that it has done.
+    """Load a checkpoint into the state; returns its number of steps.
 
     Raises:
-        RunError: it is of another recipe, or of another version of i2ikit.
+        RunError: it is from another recipe, or has another format.
     """
     plain = json.loads((path / STATE).read_text())
     if plain["format"] != FORMAT:
@@ -120,7 +120,7 @@ def _sha256(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Make sure that a file's (or folder's) content is on disk."""
+    """Flush a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

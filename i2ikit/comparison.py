@@ -1,4 +1,4 @@
-"""Compare runs: one table of what they reach and cost, one picture of what they make of the same inputs."""
+"""Compare runs: a table of results and costs, and a picture of their translations of the same inputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Column", "Comparison", "check_page", "compare", "write_page"]
 
 MEASURED = ("lpips-diversity", "lpips-to-target", "kid", "line-contrast")
 OPTIONS = ("kid.network=vgg16",)
-"""Quality by VGG-16, which can be had wherever LPIPS can; Inception often cannot."""
+"""Quality by VGG-16 features: its weights are available wherever LPIPS's are, unlike Inception's."""
 
 ROWS = 6
 SAMPLES = 3
@@ -38,11 +38,11 @@ PIXELS_WIDE = 2400
 
 @dataclass(frozen=True)
 class Column:
-    """One thing that is said of each run: a heading, and where the number comes from.
+    """One column of the table: its heading, and the source of its numbers.
 
     Args:
-        metric, value: the report's metric and the number's name in it.
-        digits: after the decimal point.
+        metric, value: the metric, and the name of the value in its report.
+        digits: number of decimals.
     """
 
     heading: str
@@ -63,13 +63,13 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """What runs have in common and in what they differ.
+    """The comparison of several runs.
 
     Args:
-        headings: of the columns.
-        rows: of cells, one row for each run.
-        notes: what must be read with the table.
-        picture: inputs in rows, methods in columns; None where the inputs cannot be the same.
+        headings: headings of the columns.
+        rows: one row of cells for each run.
+        notes: remarks that qualify the table.
+        picture: inputs in rows, runs in columns; None if the runs have different inputs.
     """
 
     headings: Sequence[str]
@@ -86,19 +86,19 @@ def compare(
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
-    """Measure runs alike (what is measured already is taken from their reports), and put them together.
+    """Measure runs in the same way (reusing their reports), and compare them.
 
     Args:
-        runs: two or more, or their folders.
-        to: the domain to translate into; the first method's first one if None.
-        seed: of the choice of inputs, styles and pairs.
-        progress: hears what is being measured.
+        runs: two or more runs, or their folders.
+        to: the domain to translate into; the default one of the first run's translator if None.
+        seed: seed for choosing inputs, styles and pairs.
+        progress: called with a message when the measurement of a run starts.
 
     Raises:
         RunError: a run cannot be loaded, does not translate into `to`, or is given twice.
     """
     if isinstance(runs, str | Path):
-        raise RunError("one run is given; two or more can be compared")
+        raise RunError("only one run was given; two or more can be compared")
     opened = [load(run) for run in runs]
     if len({run.folder.resolve() for run in opened}) < len(opened):
         raise RunError("a run is given twice")
@@ -122,8 +122,7 @@ def compare(
     same = len({_held_out(run.dataset()) for run in opened}) == 1
     if not same:
         notes.append(
-            "These runs have different held-out images: their numbers must not be compared with each other, "
-            "and there is no picture."
+            "These runs have different held-out images: do not compare their numbers; the picture is omitted."
         )
     picture = _picture(names, opened, target, seed) if same else None
     headings = ["run", *(c.heading for c in COLUMNS), "parameters", "step time", "steps", "data"]
@@ -131,13 +130,13 @@ def compare(
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' names, or whole paths where two are the same."""
+    """The names of the folders, or their whole paths if two names are equal."""
     names = [folder.resolve().name for folder in folders]
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
 def _facts(run: Run) -> tuple[str, ...]:
-    """What a run costs, and what it learnt from."""
+    """Parameters, step time, training steps and data of a run."""
     translator, data = run.translator, run.dataset()
     parameters = sum(
         p.numel() for role in translator.generative for p in translator.networks[role].parameters()
@@ -152,14 +151,14 @@ def _facts(run: Run) -> tuple[str, ...]:
 
 
 def _step_time(log: Path) -> str:
-    """The median over the run's log, so that a pause does not count."""
+    """The median over the run's log, which ignores pauses."""
     lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.is_file() else []
     speeds = [line["steps_per_s"] for line in lines if line.get("steps_per_s")]
     return f"{1000 / statistics.median(speeds):.0f} ms" if speeds else "-"
 
 
 def _measured(run: Run, to: str, seed: int) -> tuple[list[str], list[str]]:
-    """The cells of one run, and what must be read with them."""
+    """The cells of one run, and the notes on them."""
     findings = evaluate(run, MEASURED, to=to, seed=seed, overrides=OPTIONS, strict=False, reuse=True)
     reports = {finding.metric: finding.found for finding in findings}
     cells, notes = [], []
@@ -177,7 +176,7 @@ def _measured(run: Run, to: str, seed: int) -> tuple[list[str], list[str]]:
 
 
 def _held_out(data: Dataset) -> str:
-    """A checksum of held-out images of both domains."""
+    """A checksum of the held-out images of both domains."""
     pixels = hashlib.sha256()
     for domain in "ab":
         for index in range(min(CHECKED, data.count("test", domain))):
@@ -187,13 +186,13 @@ def _held_out(data: Dataset) -> str:
 
 
 def _picture(names: Sequence[str], runs: Sequence[Run], to: str, seed: int) -> Image.Image:
-    """Inputs in rows; the input, its real answer where there is one, and samples of each run."""
+    """Inputs in rows; columns: the input, its real target if there is one, and samples of each run."""
     data = runs[0].dataset()
     indices = distinct_test_indices(data, other(to), ROWS, seed)
     samples = max(2, min(SAMPLES, PIXELS_WIDE // (data.images.size * len(runs))))
     columns = [("input", torch.stack([data.image("test", other(to), index) for index in indices]))]
     if data.aligned:
-        columns.append(("answer", torch.stack([data.image("test", to, index) for index in indices])))
+        columns.append(("target", torch.stack([data.image("test", to, index) for index in indices])))
     for name, run in zip(names, runs, strict=True):
         subject = Subject(run.translator, run.dataset(), to, seed)
         made = torch.stack([subject.case(index, samples).outputs for index in indices], dim=1)
@@ -202,22 +201,22 @@ def _picture(names: Sequence[str], runs: Sequence[Run], to: str, seed: int) -> I
 
 
 def check_page(path: Path) -> None:
-    """Find out that a page cannot be written before anything is measured for it.
+    """Check that a page can be written, before the runs are measured.
 
     Raises:
-        RunError: another ending than .md and .html, or a folder that is not there.
+        RunError: the path does not end with .md or .html, or its folder does not exist.
     """
     if path.suffix not in (".md", ".html"):
         raise RunError(f"--out {path}: should end with .md or .html")
     if not path.parent.is_dir():
-        raise RunError(f"--out {path}: there is no folder {path.parent}")
+        raise RunError(f"--out {path}: the folder {path.parent} does not exist; create it first")
 
 
 def write_page(comparison: Comparison, path: Path) -> None:
     """Write the table, its notes and the picture: Markdown with a PNG beside it, or one HTML file.
 
     Args:
-        path: as `check_page` wants it.
+        path: a path that passes `check_page`.
     """
     if path.suffix == ".md":
         if comparison.picture is not None:

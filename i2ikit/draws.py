@@ -1,8 +1,8 @@
-"""Counted randomness: every draw is a function of what it is for, not of what was drawn before.
+"""Counter-based randomness: every draw depends on its key only, not on earlier draws.
 
 Data order is a function of (seed, domain, epoch), augmentation of (seed, domain, epoch, index), noise
-of (seed, step, phase, name, sample position). So a resumed run equals one that never stopped, and two
-processes draw what one would.
+of (seed, step, phase, name, sample position). A resumed run therefore equals an uninterrupted one, and
+several processes draw the same numbers as one.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["counted_generator", "counted_seed", "normal_draws"]
 
 
 def counted_seed(*key: object) -> int:
-    """128 bits from the key; the same on every machine and in every process."""
+    """A 128-bit hash of the key; the same on every machine and in every process."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
     return int.from_bytes(digest, "little")
 
 
 def counted_generator(*key: object) -> np.random.Generator:
-    """A random generator (Philox) that depends on the key alone."""
+    """A random generator (Philox) that depends only on the key."""
     return np.random.Generator(np.random.Philox(key=counted_seed(*key)))
 
 
@@ -40,7 +40,7 @@ def normal_draws(
 
     Args:
         shapes: per-sample shape by name.
-        positions: global position in the batch of each sample of this process.
+        positions: position in the step's batch of each sample of this process.
 
     Returns:
         (len(positions), *shape) by name, on the CPU.

@@ -1,15 +1,15 @@
-"""What can go wrong, as one small tree.
+"""The exceptions of i2ikit.
 
 I2IKitError                 everything below; the command line prints it and exits with 2
-├── RecipeError             a recipe says something impossible; carries every problem found
+├── RecipeError             a recipe is invalid; carries every problem found
 ├── ComponentError          a component is unknown, ambiguous, broken or registered twice
 ├── DataError               images are missing, unreadable or too few
 ├── ShapeError              a tensor does not have the shape that a component needs
-├── RunError                a run folder is missing, in use, or not what it should be
-├── FetchError              a file cannot be had from the network
-├── WeightsError            the weights of a network that others trained cannot be had
+├── RunError                a run folder is missing, in use, or damaged
+├── FetchError              a file cannot be downloaded
+├── WeightsError            the weights of a pretrained network are not available
 ├── ProcessError            another process of this command failed or died
-└── TrainingError           training cannot go on (losses or gradients stay non-finite, ...)
+└── TrainingError           training cannot continue (losses or gradients stay non-finite, ...)
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ __all__ = [
 
 
 class I2IKitError(Exception):
-    """An error that its reader can act upon: it says what was asked, what is known and what to do."""
+    """An error that the user can act on: its message says what is wrong, where, and what to do."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong in a recipe, and where: `path` is dotted, as `--set` takes it."""
+    """One problem in a recipe; `path` is its location, dotted as for `--set`."""
 
     path: str
     message: str
@@ -51,10 +51,10 @@ class Problem:
 
 
 class RecipeError(I2IKitError):
-    """A recipe that cannot be run, with everything that is wrong with it.
+    """A recipe is invalid; lists every problem.
 
     Args:
-        source: the file, or whatever the recipe came from.
+        source: the file or other origin of the recipe.
         problems: at least one.
     """
 
@@ -68,7 +68,7 @@ class RecipeError(I2IKitError):
 
 
 class ComponentError(I2IKitError):
-    """A component is unknown, offered by two packages, fails to import, or is registered twice."""
+    """A component is unknown, provided by two packages, fails to import, or is registered twice."""
 
 
 class DataError(I2IKitError):
@@ -76,7 +76,7 @@ class DataError(I2IKitError):
 
 
 class ShapeError(I2IKitError):
-    """A tensor does not have the shape that a component needs; the message holds both."""
+    """A tensor does not have the shape that a component needs; the message gives both shapes."""
 
 
 class RunError(I2IKitError):
@@ -84,15 +84,15 @@ class RunError(I2IKitError):
 
 
 class FetchError(I2IKitError):
-    """A file cannot be had from the network, or is not what it should be."""
+    """A file cannot be downloaded, or has the wrong content."""
 
 
 class WeightsError(I2IKitError):
-    """The weights of a network that others trained cannot be had; names each place that was tried."""
+    """The weights of a pretrained network are not available; the message lists each place tried."""
 
 
 class ProcessError(I2IKitError):
-    """A process of this command failed or died, so that the others end too.
+    """A process of this command failed or died, and the others end too.
 
     Args:
         silent: another process prints the reason.
@@ -104,21 +104,21 @@ class ProcessError(I2IKitError):
 
 
 class TrainingError(I2IKitError):
-    """Training cannot go on; what was saved before is untouched."""
+    """Training cannot continue; saved files are kept."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the known word nearest to `word`, else `""`."""
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    near = near or [other for other in known if sorted(other) == sorted(word)]  # `rl` for `lr`
+    near = near or [other for other in known if sorted(other) == sorted(word)]  # finds `lr` for `rl`
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def in_one_line(error: BaseException) -> str:
-    """An exception in one line."""
+    """An exception as a single line of text."""
     try:
         text = " ".join(str(error).split())
-    except Exception:  # its __str__ is part of what is broken
+    except Exception:  # its __str__ may fail as well
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

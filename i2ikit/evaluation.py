@@ -1,6 +1,6 @@
-"""Measure a run: load its translator and its held-out data, ask the metrics, keep the numbers.
+"""Evaluate a run: load its translator and its held-out data, run the metrics, write reports.
 
-With several processes (torchrun), each measures its part of the inputs.
+With several processes (torchrun), each measures its share of the inputs.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from i2ikit.translator import direction
 __all__ = ["USUAL", "Finding", "evaluate"]
 
 USUAL = ("lpips-diversity", "l1-diversity", "line-contrast", "style-health")
-"""What is measured when nothing is asked for by name."""
+"""The metrics that are measured if none are named."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one metric says of a run.
+    """The result of one metric for a run.
 
     Args:
         direction: "a2b" or "b2a".
-        found: its numbers, or a sentence why there are none.
-        path: of the report; None if there is none.
+        found: the measured values, or a sentence that says why there are none.
+        path: path of the report; None if there is none.
     """
 
     metric: str
@@ -61,22 +61,22 @@ def evaluate(
     strict: bool = True,
     reuse: bool = False,
 ) -> Iterator[Finding]:
-    """Measure a run; each metric writes its report and its pictures to RUN/eval/.
+    """Measure a run; the report and the pictures of each metric are written to RUN/eval/.
 
-    The report is named after the metric, the direction, the seed and every option that is given, so
-    that one does not replace another.
+    The file name contains the metric, the direction, the seed and every given option, so that reports
+    with other options are kept.
 
     Args:
         run: a run, or its folder.
-        names: a metric or several, as `i2ikit list metrics` shows them; None is the usual ones, not strictly.
-        to: the domain to translate into; the method's first one if None.
-        seed: of the choice of inputs, styles and pairs.
-        overrides: `metric.option=VALUE` each.
-        strict: a metric that cannot measure this run is an error; otherwise its finding says why.
-        reuse: take what was already measured of these weights, with these options.
+        names: one or several metrics, as listed by `i2ikit list metrics`; None: the default ones, not strict.
+        to: the domain to translate into; the translator's default one if None.
+        seed: seed for choosing inputs, styles and pairs.
+        overrides: one or several `metric.option=VALUE`.
+        strict: raise if a metric cannot measure this run; otherwise its finding states the reason.
+        reuse: reuse reports of the same weights and options.
 
     Yields:
-        What each metric found, when it is done; in the main process only.
+        The finding of each metric as soon as it is done; in the main process only.
 
     Raises:
         RecipeError: an unknown metric or option.
@@ -90,7 +90,7 @@ def evaluate(
     with processes() as group:
         to = run.target(to)
         translator = run.translator.to(run.chosen_device or group.device)
-        # What is not asked for by name may not suit the images: then measuring says so.
+        # Default metrics may not suit the images; measuring then reports it.
         size = run.images.size if strict else None
         given, specs = _check_metrics(USUAL if names is None else names, overrides, size)
         stems = {name: _stem(name, to, seed, given[name]) for name in specs}
@@ -100,14 +100,14 @@ def evaluate(
         known = (
             {name: _known(paths[name], spec, data, trained) for name, spec in specs.items()} if reuse else {}
         )
-        with group.first_on_each_machine():  # it may have to fetch weights
+        with group.first_on_each_machine():  # may download weights
             built = {name: known.get(name) or _built(spec) for name, spec in specs.items()}
-        # What one process cannot build, none measures: else they would wait for each other.
+        # If one process cannot build a metric, none measures it: the others would wait for it.
         failed = dict(group.gather([(n, e) for n, e in built.items() if isinstance(e, I2IKitError)]))
         built |= failed
         if strict:
             _raise_first(built)
-        with group.first_on_each_machine():  # it may have to render images
+        with group.first_on_each_machine():  # may render images
             dataset = run.dataset()
         subject = Subject(translator, dataset, to, seed, group)
         for name, metric in built.items():
@@ -131,7 +131,7 @@ def _raise_first(results: Mapping[str, object]) -> None:
 
 
 def _built(spec: Spec) -> Metric | I2IKitError:
-    """The metric, or why not: raised, it would leave the other processes waiting for the first."""
+    """The metric, or the error that building it raised (raising here would leave other processes waiting)."""
     try:
         metric: Metric = spec()
     except (DataError, WeightsError) as error:
@@ -140,7 +140,7 @@ def _built(spec: Spec) -> Metric | I2IKitError:
 
 
 def _measure(metric: Metric | Measured | I2IKitError, subject: Subject) -> Measured | I2IKitError:
-    """What the metric found (perhaps earlier), or why it cannot measure this."""
+    """The measured values (perhaps reused), or the error that says why there are none."""
     if isinstance(metric, Measured | I2IKitError):
         return metric
     try:
@@ -150,18 +150,18 @@ def _measure(metric: Metric | Measured | I2IKitError, subject: Subject) -> Measu
 
 
 def _stem(name: str, to: str, seed: int, given: Mapping[str, Any]) -> str:
-    """`lpips-diversity-a2b-seed0-protocol=bicyclegan`; of a path only its end."""
+    """`lpips-diversity-a2b-seed0-protocol=bicyclegan`; a path is shortened to its last part."""
     options = [f"{key}={str(value).rpartition('/')[2]}" for key, value in sorted(given.items())]
     text = "-".join([name, direction(to), f"seed{seed}", *options])
     return re.sub(r"[^\w.=+-]+", "_", text)[:200]
 
 
 def _known(path: Path, spec: Spec, data: Spec, trained: Mapping[str, Any]) -> Measured | None:
-    """What an earlier report says, if it is of the same weights, options, data and versions."""
+    """The values of an earlier report of the same weights, options, data and versions; None without one."""
     now = {"trained": trained, "options": spec.table(), "data": data.table(), "versions": _versions()}
     try:
         report = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # not measured yet, or its writing was interrupted
+    except (FileNotFoundError, ValueError):  # not measured yet, or writing it was interrupted
         return None
     if any(report.get(key) != json.loads(json.dumps(value)) for key, value in now.items()):
         return None
@@ -206,7 +206,7 @@ def _keep(
 def _check_metrics(
     names: Sequence[str], overrides: Sequence[str], size: int | None
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Spec]]:
-    """The options that are given for each metric, and the metrics with every option."""
+    """The given options of each metric, and the metrics with every option."""
     table, problems = overriding(overrides)
     for name, options in table.items():
         if not isinstance(options, dict) or "name" in options:
@@ -214,7 +214,9 @@ def _check_metrics(
             problems.append(Problem(f"--set {name}", f"should be METRIC.OPTION=VALUE, {example}"))
         elif name not in names:
             hint = did_you_mean(name, names)
-            problems.append(Problem(f"--set {name}", f"is not measured{hint} (measured: {', '.join(names)})"))
+            problems.append(
+                Problem(f"--set {name}", f"is not among the metrics measured{hint} ({', '.join(names)})")
+            )
     given = {name: table.get(name, {}) for name in names}
     if problems:
         raise RecipeError("i2ikit eval", problems)
@@ -223,7 +225,7 @@ def _check_metrics(
         specs[name], found = check({"name": name, **given[name]}, name, METRIC_SLOT, Setting(size, 1))
         problems += found
         if size is not None:
-            problems += size_problems(specs[name], name, size, f"the images' side of {size} px", advise=False)
+            problems += size_problems(specs[name], name, size, f"the image size of {size} px", advise=False)
     if problems:
         raise RecipeError("i2ikit eval", problems)
     return given, specs

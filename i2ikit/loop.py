@@ -1,4 +1,4 @@
-"""The loop: step after step through the images, with logs, samples and checkpoints at their intervals."""
+"""The training loop: runs the steps, and writes logs, samples and checkpoints at their intervals."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from i2ikit.translator import Translator
 __all__ = ["Probe", "Stopped", "train"]
 
 Probe = Callable[[Translator], tuple[Mapping[str, float], Sequence[str]]]
-"""Looks at the averaged weights whenever samples are made: numbers by name for the log, and remarks."""
+"""Called with the EMA weights whenever samples are written; returns values for the log, and remarks."""
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """How training ended: after how many steps, and by which signal, if any."""
+    """How training ended: the number of steps done, and the signal that ended it, if any."""
 
     step: int
     signal: int | None = None
@@ -58,17 +58,17 @@ def train(
     probe: Probe | None = None,
     console: Console,
 ) -> Stopped:
-    """Run a recipe in a run folder, from the start or from its newest checkpoint.
+    """Train in a run folder, from the start or from its newest checkpoint.
 
-    Saves samples, checkpoints and weights as it goes; SIGINT and SIGTERM save and stop. Of several
-    processes all train, and the first one alone writes and speaks.
+    Saves samples, checkpoints and weights at their intervals; SIGINT and SIGTERM save and stop. All
+    processes train; only the main process writes files and prints.
 
     Args:
-        folder: the first process's; the others read checkpoints there when resuming.
-        probe: called whenever samples are made; its numbers are logged, its remarks printed.
+        folder: the main process writes here; the others read checkpoints from it when resuming.
+        probe: called whenever samples are written; its values are logged, its remarks printed.
 
     Returns:
-        How many steps are done; the signal, if one ended it.
+        The number of steps done, and the signal that ended training, if any.
     """
     with processes() as group:
         return _train(recipe, data, folder, resume, probe, console, group)
@@ -83,7 +83,7 @@ def _train(
     console: Console,
     group: Processes,
 ) -> Stopped:
-    """`train`, in its group; on its own, so that nothing of it is left when the group ends."""
+    """`train` in its group; a separate function, so that its locals are freed before the group ends."""
     options = recipe.training
     accelerator = new_accelerator(options.precision, folder)
     accelerator.init_trackers("tensorboard")
@@ -105,7 +105,7 @@ def _train(
 
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same while a run goes on."""
+    """The constants of one training run."""
 
     recipe: Recipe
     data: Dataset
@@ -116,7 +116,7 @@ class _Run:
 
 
 def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, int | None]:
-    """Train from step `first`; after how many steps it ended, and by which signal."""
+    """Train from step `first`; returns the number of steps done, and the signal that ended training."""
     recipe, options, state, group = run.recipe, run.recipe.training, run.state, run.group
     all_shares = shares(options.batch_size, state.translator.batch_parts, options.accumulation, group.count)
     mine = [share[group.rank] for share in all_shares]
@@ -143,7 +143,7 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
         step += 1
         counted += 1
         log.advance(step)
-        number = group.most(caught[0] if caught else 0)  # all stop after the same step
+        number = group.most(caught[0] if caught else 0)  # all processes stop after the same step
         last = step == options.steps or number > 0
         if last or step % options.log_every == 0:
             means = group.mean(torch.stack(list(sums.values())) / counted).tolist()
@@ -151,7 +151,7 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
             state.accelerator.log({k: v for k, v in line.items() if "/" in k}, step=step)
             sums, counted = {}, 0
         if last or _due(step, options.checkpoint_every):
-            _save(run, step)  # first of all: torchrun kills 30 s after it has told to stop
+            _save(run, step)  # before the samples: torchrun sends SIGKILL 30 s after SIGTERM
         if last or _due(step, options.sample_every):
             _look(run, step, log)
         if last:
@@ -160,7 +160,7 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
 
 
 def _look(run: _Run, step: int, log: RunLog) -> None:
-    """Samples, and what the probe says; in the first process, while the others wait for it."""
+    """Write samples and run the probe; in the main process, while the others wait."""
     if not run.group.is_main:
         return
     save_samples(run.state.ema, run.data, run.recipe.seed, step, run.folder)
@@ -173,7 +173,7 @@ def _look(run: _Run, step: int, log: RunLog) -> None:
 
 
 def _save(run: _Run, step: int) -> None:
-    """Weights and a checkpoint; by the first process: all hold the same, local norms' statistics aside."""
+    """Save weights and a checkpoint in the main process (all hold the same state, except local norms)."""
     state = run.state
     if run.group.is_main:
         save_weights(state.ema, run.data.images, step, run.folder)
@@ -186,9 +186,9 @@ def _due(step: int, every: int) -> bool:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM, so that the loop can save; the second one of a kind acts at once."""
+    """Record SIGINT and SIGTERM, so that the loop can save and stop; a second signal acts at once."""
     caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # Python tells only the main one
+    if threading.current_thread() is not threading.main_thread():  # signals reach only the main thread
         yield caught
         return
     previous: dict[int, Any] = {}

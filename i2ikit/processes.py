@@ -1,9 +1,9 @@
-"""The processes of one command: how many there are, what only the first does, how all end together.
+"""The processes of one command: their number, work for the main process only, and a common end.
 
-torchrun (or `accelerate launch` on GPUs, mpirun on CPUs) starts them, Accelerate makes them a group. A
-failure of one ends all with its message. Each also tells the others, from a thread of its own, that
-it lives: one that dies, or whose machine does, is noticed within a minute, and one that is only slow
-is waited for. All of this costs nothing where there is one process.
+torchrun (or `accelerate launch` on GPUs, mpirun on CPUs) starts the processes; Accelerate forms the
+group. If one process fails, all end and only its message is printed: a thread of each process listens for
+the failure of another. There is no heartbeat: a process that is killed is detected by torchrun or by its
+closed connections, one that hangs by the timeout of a collective call. A single process has no overhead.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ __all__ = ["ALONE", "Processes", "leave", "processes"]
 T = TypeVar("T")
 
 TIMEOUT = timedelta(hours=2)
-"""How long a process waits for another: the first one may count a bucket's images, or render some."""
+"""How long a process waits for another; the main one may take long to list a bucket or render images."""
 
 LOOK_S = 0.5
 STORE_TIMEOUT_S = 10.0
 FAILED, HEARD = "failed", "heard"
-"""Keys of the store: how many processes have failed, and how many know that one has."""
+"""Keys of the store: the number of processes that failed, and of those that have noticed a failure."""
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
-"""What gloo and NCCL say when the process at the other end is gone."""
+"""Parts of the error messages of gloo and NCCL when the remote process has died."""
 
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_NTASKS")
-"""Where launchers say how many processes there should be."""
+"""Environment variables in which launchers give the number of processes."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The group that this process belongs to; collective calls are made by all or by none.
+    """The group that this process belongs to; collective calls must be made by all processes.
 
     Args:
-        rank: the number of this process, from 0.
-        count: how many there are.
-        device: where it computes.
-        backend: what carries their messages; None if there is one process.
+        rank: the rank of this process, from 0.
+        count: number of processes.
+        device: device of this process.
+        backend: communication backend; None if there is only one process.
     """
 
     rank: int
@@ -68,11 +68,11 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this is the main process (rank 0), which writes files and prints."""
         return self.rank == 0
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """What `work` returns in the first process, in all of them. Collective."""
+        """Run `work` in the main process, and return its result in all processes. Collective."""
         results = [work() if self.is_main else None]
         if self.count > 1:
             broadcast_object_list(results)
@@ -80,7 +80,7 @@ class Processes:
 
     @contextlib.contextmanager
     def first_on_each_machine(self) -> Iterator[None]:
-        """Within: one process of each machine works (fetches, renders), then all others. Collective."""
+        """Run the block first in one process of each machine (to download or render). Collective."""
         with PartialState().local_main_process_first():
             yield
 
@@ -89,7 +89,7 @@ class Processes:
         return gather_object(items) if self.count > 1 else items
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over all processes of a tensor of one shape. Collective."""
+        """The mean of a tensor over all processes; its shape must be the same. Collective."""
         if self.count == 1:
             return values
         summed = values.clone()
@@ -97,7 +97,7 @@ class Processes:
         return summed / self.count
 
     def most(self, number: int) -> int:
-        """The largest of all processes' numbers. Collective."""
+        """The maximum of a number over all processes. Collective."""
         if self.count == 1:
             return number
         largest = torch.tensor(number, device=self.device)
@@ -105,7 +105,7 @@ class Processes:
         return int(largest.item())
 
     def remarks(self) -> list[str]:
-        """What a person should know who started more processes than there are."""
+        """Warnings for a user who started more processes than there are in the group."""
         asked = {name: _number(name) for name in SIZES}
         found = [
             f"{name} = {number}, but this run has {self.count} process{'es' * (self.count > 1)}"
@@ -114,7 +114,7 @@ class Processes:
         ]
         launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
         if self.count == 1 and launched and not found:
-            found.append("`accelerate launch` was asked for several processes, and started one")
+            found.append("`accelerate launch` was set to start several processes, but started one")
         if found:
             found.append("start several with `torchrun --standalone --nproc_per_node N -m i2ikit run ...`")
         return found
@@ -131,13 +131,13 @@ def _number(variable: str) -> int:
 
 @contextlib.contextmanager
 def processes() -> Iterator[Processes]:
-    """The group of this process; one that is begun here also ends here, in all processes at once.
+    """The group of this process; a group that starts here also ends here, in all processes together.
 
     Raises:
-        ProcessError: another process failed, or died.
+        ProcessError: another process failed or died.
     """
     begun_here = not dist.is_initialized()
-    # Accelerate takes several processes for one, unless it is told that they have no GPU.
+    # Without cpu=True, Accelerate treats several processes without GPUs as single ones.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=TIMEOUT)
     group = Processes(state.process_index, state.num_processes, state.device, state.backend)
     if group.count == 1 or not begun_here:
@@ -150,7 +150,7 @@ def processes() -> Iterator[Processes]:
     watch = _Watch(group)
     try:
         yield group
-        dist.barrier()  # nobody leaves whom another waits for
+        dist.barrier()  # no process leaves while another waits for it
     except BaseException as error:
         raise watch.verdict(error) from error
     watch.stop()
@@ -158,19 +158,19 @@ def processes() -> Iterator[Processes]:
 
 
 def _end_group() -> None:
-    # gloo aborts in some runs if what has used a group outlives it.
+    # gloo sometimes aborts if an object that has used the group outlives it.
     gc.collect()
     dist.destroy_process_group()
     PartialState._reset_state()
 
 
 def leave(code: int) -> None:
-    """End this process; at once if its group still stands, which only a failure leaves behind.
+    """End this process; at once if its group still exists, which only happens after a failure.
 
-    To destroy the group would wait for the others, and to exit without that aborts in some runs.
+    Destroying the group would wait for the others, and a normal exit without that sometimes aborts.
     """
     if dist.is_available() and dist.is_initialized():
-        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+        with contextlib.suppress(OSError, ValueError):  # the reader is gone
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
@@ -178,16 +178,16 @@ def leave(code: int) -> None:
 
 
 class _Watch:
-    """Makes the failure of one process the end of all, and its message the only one.
+    """Ends all processes when one fails, so that only its message is printed.
 
-    A process that freezes is noticed by `TIMEOUT` only; one that dies, by its torchrun, or by the closed
-    connections of those who wait for it.
+    A process that hangs is detected only by `TIMEOUT`; one that dies, by torchrun or by the closed
+    connections of the processes that wait for it.
     """
 
     def __init__(self, group: Processes) -> None:
         self.group = group
-        self.over = threading.Event()  # this process has ended its work, or failed
-        # A connection of its own: the group's is blocked while the main thread waits.
+        self.over = threading.Event()  # this process has finished or failed
+        # A separate connection: the group's is blocked while the main thread waits.
         connection = dist.TCPStore(  # type: ignore[attr-defined]
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
@@ -195,27 +195,27 @@ class _Watch:
             wait_for_workers=False,
             timeout=timedelta(seconds=STORE_TIMEOUT_S),
         )
-        # torchrun's store outlives a group, and what was said in it.
+        # torchrun's store keeps the keys of an earlier group, so each restart has its own prefix.
         name = f"i2ikit-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '')}"
         self.store = dist.PrefixStore(name, connection)  # type: ignore[attr-defined]
         self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
 
     def listen(self) -> None:
-        """End this process, silently, when another has failed and said so."""
-        with contextlib.suppress(RuntimeError):  # the store went with its process, which the group notices
+        """End this process silently once another has reported its failure."""
+        with contextlib.suppress(RuntimeError):  # the process with the store died; the group detects that
             while not self.over.wait(LOOK_S):
                 if self.store.check([FAILED]) and not self.over.is_set():
                     self.store.add(HEARD, 1)
                     leave(2)
 
     def stop(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         self.over.set()
         self.thread.join(STORE_TIMEOUT_S)
 
     def verdict(self, error: BaseException) -> BaseException:
-        """What this process should raise: its own error, unless another has failed before."""
+        """The error to raise in this process: its own, or a silent one if another process failed first."""
         self.over.set()
         text = f"{type(error).__name__}: {error}"
         lost = isinstance(error, RuntimeError) and any(words in text for words in LOST)
@@ -224,19 +224,19 @@ class _Watch:
             self.store.add(HEARD, 1)
             if first and self.group.rank == 0 and "TORCHELASTIC_RUN_ID" not in os.environ:
                 self.wait_until_heard()
-        except RuntimeError:  # the store went with the process that held it
+        except RuntimeError:  # the process with the store died
             first = True
         place = f"process {self.group.rank} of {self.group.count}"
         if lost:
-            died = "was killed, its memory ran out, or its machine failed"
-            said = f"{place} has lost another process, which said nothing: it {died} ({text.splitlines()[0]})"
+            died = "it was killed, ran out of memory, or its machine failed"
+            said = f"{place} has lost another process, which left no message: {died} ({text.splitlines()[0]})"
             return ProcessError(said, silent=not first)
         if first and not isinstance(error, I2IKitError):
-            return error  # a bug: its traceback is worth more than a sentence
+            return error  # a bug: show its traceback
         return ProcessError(f"{error} ({place})", silent=not first)
 
     def wait_until_heard(self) -> None:
-        """For a process that holds the store: the others shall read it before it ends."""
+        """Wait until all have noticed the failure; the process with the store must outlive their reads."""
         latest = time.monotonic() + STORE_TIMEOUT_S
         while self.store.add(HEARD, 0) < self.group.count and time.monotonic() < latest:
             time.sleep(LOOK_S)

@@ -1,14 +1,14 @@
-"""A recipe: TOML to one checked `Recipe`, every problem found before anything is built.
+"""Recipes: TOML to one checked `Recipe`; every problem is found before anything is built.
 
     seed = 0
     [data]        name and options of a dataset
-    [translator]  name and options of a method; its components are nested tables, its loss
+    [translator]  name and options of a translator; its components are nested tables, its loss
                   weights are [translator.weights.<phase>]
-    [optimizer]   Adam for every network; [optimizer.<role>] overrides it for one
+    [optimizer]   Adam for every network; [optimizer.<role>] overrides it for one network
     [training]    steps, batch size, precision, intervals
 
-`extends = "munit"` lays a recipe over another one: only what differs has to be written.
-`--set a.b=value` changes one key and is checked alike.
+`extends = "munit"` inherits all values of another recipe; write only what differs.
+`--set a.b=value` changes one key and is checked in the same way.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class OptimizerOptions(BaseModel):
-    """Adam, and how its learning rate falls.
+    """Adam and its learning rate schedule.
 
-    `[optimizer]` is for every network, `[optimizer.<role>]` overrides it for one.
+    `[optimizer]` applies to every network, `[optimizer.<role>]` overrides it for one.
 
     Args:
-        lr: step size.
-        betas: decay of the two moments, per step.
+        lr: learning rate.
+        betas: decay rates of the two moments, per step.
         eps: added to the root of the second moment.
-        weight_decay: L2, added to the gradient (as in Adam, not AdamW).
-        decay: "none"; "step": times decay_factor after every decay_steps updates; "linear": constant
-            for decay_steps updates, then straight to 0 at the last.
+        weight_decay: L2 penalty, added to the gradient (as in Adam, not AdamW).
+        decay: "none"; "step": multiplied by decay_factor after every decay_steps updates; "linear":
+            constant for decay_steps updates, then linear to 0 at the last.
         decay_steps: updates; see `decay`.
         decay_factor: see `decay`.
     """
@@ -78,21 +78,21 @@ class OptimizerOptions(BaseModel):
 
 
 class TrainingOptions(BaseModel):
-    """How long, how much at once, and how often to look.
+    """Length of training, batch size, precision, and intervals of logs, samples and checkpoints.
 
     Args:
         steps: iterations; each runs every phase once.
         batch_size: images per domain and step, over all processes.
-        accumulation: micro-batches that a step is cut into; each phase adds up their gradients, which
-            needs less memory and, batch norm aside, gives the same.
-        precision: "fp32", or "bf16" or "fp16" for autocast; weights and losses stay fp32, and fp16
+        accumulation: micro-batches per step, whose gradients each phase sums; more need less memory and
+            give the same result (except with batch norm).
+        precision: "fp32", or "bf16" or "fp16" for autocast; weights and losses stay fp32; fp16
             needs a GPU.
-        ema: decay per step of the averaged weights that are used for samples and translation.
+        ema: decay per step of the averaged weights, which samples and translations use.
         log_every: steps between lines of metrics.jsonl.
-        sample_every: steps between pictures; 0 means at the end only.
+        sample_every: steps between sample grids; 0 means at the end only.
         checkpoint_every: steps between checkpoints; 0 means at the end only.
-        keep: checkpoints kept.
-        workers: for each process, others that read its images; 0 reads in itself.
+        keep: number of checkpoints to keep.
+        workers: worker processes that load images, per training process; 0 loads in the process itself.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -110,13 +110,13 @@ class TrainingOptions(BaseModel):
 
 
 class TopLevel(BaseModel):
-    """What stands above the sections.
+    """The keys above the sections.
 
-    `extends` names another recipe (one that ships, `package/name`, or a file beside this one), over which
-    this one is laid: only what differs has to be written.
+    `extends` names another recipe (one that ships with i2ikit, `package/name`, or a file beside this one),
+    whose values this one inherits; write only what differs.
 
     Args:
-        seed: initial weights, order of the images, augmentation and noise depend on it, and on nothing else.
+        seed: the only source of randomness for initial weights, image order, augmentation and noise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -131,9 +131,9 @@ class Recipe:
 
     Args:
         source: the file that it was read from.
-        text: what that file holds.
-        optimizers: options of the optimizer of each role of the translator.
-        notes: what its reader should know, such as what fell away with another translator.
+        text: the content of that file.
+        optimizers: optimizer options for each role of the translator.
+        notes: remarks for the user, such as tables that were ignored because the translator changed.
     """
 
     source: Path
@@ -147,11 +147,11 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The file's stem; run folders are named after it."""
+        """The stem of the file name; run folders are named after it."""
         return self.source.stem
 
     def to_toml(self) -> str:
-        """The whole recipe with every default, and the versions it was checked with."""
+        """The whole recipe with every default, and the package versions it was checked with."""
         table = {
             "seed": self.seed,
             "data": self.data.table(),
@@ -168,11 +168,11 @@ def load_recipe(source: str | Path, overrides: str | Sequence[str] = (), process
 
     Args:
         source: a path, the name of a recipe that ships with i2ikit, or `package/name`.
-        overrides: `key.path=VALUE`, or several, laid over the recipe at once; VALUE is TOML, else a string.
-        processes: how many will share out each batch.
+        overrides: one or several `key.path=VALUE`, applied together; VALUE is TOML, else a string.
+        processes: number of processes that will share each batch.
 
     Raises:
-        RecipeError: with every problem, each with its path and the nearest valid spelling.
+        RecipeError: lists every problem with its path and the nearest valid spelling.
     """
     path = find_recipe(source)
     given, problems = overriding([overrides] if isinstance(overrides, str) else overrides)
@@ -184,13 +184,13 @@ def load_recipe(source: str | Path, overrides: str | Sequence[str] = (), process
 
 
 def finished_recipe(table: dict[str, Any], source: Path) -> Recipe:
-    """The recipe of a run that nobody wants to train on: what only training needs is not checked.
+    """The recipe of a finished run; requirements of training alone are not checked.
 
     Args:
-        table: of a resolved.toml.
+        table: the content of a resolved.toml.
 
     Raises:
-        RecipeError: with every problem.
+        RecipeError: lists every problem.
     """
     recipe, problems = _check(RecipeText(source, table), None)
     if recipe is None:
@@ -199,10 +199,10 @@ def finished_recipe(table: dict[str, Any], source: Path) -> Recipe:
 
 
 def check_section(table: Mapping[str, Any], key: Literal["data", "translator"], source: Path) -> Spec:
-    """One section of a recipe, whether or not the others could be used here.
+    """Check one section of a recipe, even if the others are not usable here.
 
     Raises:
-        RecipeError: with every problem in that section.
+        RecipeError: lists every problem in that section.
     """
     spec, problems = _section(table, key, DATASET_SLOT if key == "data" else TRANSLATOR_SLOT, None)
     if problems:
@@ -211,9 +211,9 @@ def check_section(table: Mapping[str, Any], key: Literal["data", "translator"], 
 
 
 def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list[Problem]]:
-    """From top to bottom: training, whose batch the components may ask for; data; translator; optimizers."""
+    """Check training (components need its batch size), then data, translator and optimizers."""
     table, sections = text.table, ("data", "translator", "optimizer")
-    # [versions] of a resolved.toml is a record, not a choice.
+    # [versions] of a resolved.toml is a record, not an option.
     top = {key: value for key, value in table.items() if key not in (*sections, "versions")}
     values, problems = validated(TopLevel, top, "", "a recipe", sections)
     training = TrainingOptions(**values["training"]) if values else None
@@ -226,11 +226,11 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
     problems += found
     if setting is not None and setting.size is not None:
         problems += image_problems(data, translator, setting.size)
-    method = _method(translator)
-    optimizers, found, notes = _check_optimizers(text, translator.name, method)
+    translator_class = _translator_class(translator)
+    optimizers, found, notes = _check_optimizers(text, translator.name, translator_class)
     problems += found
     if training is not None and processes is not None:
-        problems += _check_machine(training, translator.name, method, processes)
+        problems += _check_machine(training, translator.name, translator_class, processes)
     if problems or training is None:
         return None, problems
     seed = values["seed"]
@@ -238,24 +238,24 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
     return Recipe(text.source, text.text, seed, data, translator, optimizers, training, found_notes), []
 
 
-def _method(translator: Spec) -> type[Translator] | None:
-    """The class; None if there is no such translator, which is a problem that is known by then."""
+def _translator_class(translator: Spec) -> type[Translator] | None:
+    """The class; None if there is no such translator, which has been reported already."""
     try:
-        method: type = translators.load(translator.name)
+        loaded: type = translators.load(translator.name)
     except ComponentError:
         return None
-    return method if issubclass(method, Translator) else None
+    return loaded if issubclass(loaded, Translator) else None
 
 
 def _batch_setting(training: TrainingOptions | None, processes: int) -> Setting:
-    """The batch, for checks of other options; while it is wrong itself, one of 2, which suits all."""
+    """The batch, for checks of other options; if [training] is invalid, a batch of 2, which suits all."""
     if training is None:
         return Setting(None, 2)
     return Setting(None, training.batch_size, None, processes, training.accumulation)
 
 
 def _image_setting(data: Spec, setting: Setting) -> tuple[Setting, list[Problem]]:
-    """What the dataset says of its images before it is built: by itself, or by options of these names."""
+    """Size and pairing of the images before the dataset is built, from its class or its options."""
     component = datasets.load(data.name)
     size = data.options.get("size")
     paired = data.options.get("paired", getattr(component, "paired", None))
@@ -265,34 +265,34 @@ def _image_setting(data: Spec, setting: Setting) -> tuple[Setting, list[Problem]
             size = component.image_spec(data.options).size
         except Exception as error:
             message = str(error) if isinstance(error, DataError) else in_one_line(error)
-            problems.append(Problem("data", f"what its images look like cannot be told: {message}"))
+            problems.append(Problem("data", f"failed to determine the image size: {message}"))
     size = size if isinstance(size, int) and not problems else None
     paired = paired if isinstance(paired, bool) else None
     return dataclasses.replace(setting, size=size, paired=paired), problems
 
 
 def image_problems(data: Spec, translator: Spec, size: int) -> list[Problem]:
-    """What square images of `size` px are wrong for, of all that the translator is made of."""
-    what = f"data.size = {size}" if data.options.get("size") == size else f"the images' side of {size} px"
+    """One problem for each component of the translator that does not accept square images of `size` px."""
+    what = f"data.size = {size}" if data.options.get("size") == size else f"the image size of {size} px"
     return size_problems(translator, "translator", size, what)
 
 
 def _check_machine(
-    training: TrainingOptions, name: str, method: type[Translator] | None, processes: int
+    training: TrainingOptions, name: str, translator_class: type[Translator] | None, processes: int
 ) -> Iterator[Problem]:
-    """What this machine, and this number of processes, cannot do."""
+    """Problems with this machine, and with this number of processes."""
     if training.precision == "fp16" and not torch.accelerator.is_available():
-        message = "'fp16' needs a GPU, and this machine shows none; use 'bf16' or 'fp32'"
+        message = "'fp16' needs a GPU, and none was found; use 'bf16' or 'fp32'"
         yield Problem("training.precision", message)
-    if method is None or processes == training.accumulation == 1:
+    if translator_class is None or processes == training.accumulation == 1:
         return
-    parts = method.batch_parts
+    parts = translator_class.batch_parts
     least = parts * training.accumulation * processes
     if training.batch_size < least or training.batch_size % parts:
         needed = f"{least} or more" + f", in multiples of {parts}" * (parts > 1)
         yield Problem(
             "training.batch_size",
-            f"{training.batch_size} cannot be shared out to {processes} process{'es' * (processes > 1)} with "
+            f"{training.batch_size} cannot be split over {processes} process{'es' * (processes > 1)} with "
             f"training.accumulation = {training.accumulation}; '{name}' needs {needed}",
         )
 
@@ -308,17 +308,17 @@ def _section(
 
 
 def _check_optimizers(
-    text: RecipeText, name: str, method: type[Translator] | None
+    text: RecipeText, name: str, translator_class: type[Translator] | None
 ) -> tuple[dict[str, OptimizerOptions], list[Problem], list[str]]:
-    """One set of options for each role: [optimizer], overridden by [optimizer.<role>].
+    """Optimizer options for each role: [optimizer], overridden by [optimizer.<role>].
 
     Returns:
-        The options, every problem, and a note for each table that fell away with another translator.
+        The options, every problem, and a note for each table ignored because the translator changed.
     """
     table = text.table.get("optimizer", {})
     if not isinstance(table, Mapping):
         return {}, [Problem("optimizer", "should be a table")], []
-    roles, problems = _roles(name, method)
+    roles, problems = _roles(name, translator_class)
     options = OptimizerOptions.model_fields
     nested = {k: v for k, v in table.items() if isinstance(v, Mapping) and k not in options}
     problems += [
@@ -332,7 +332,7 @@ def _check_optimizers(
     for key in [key for key in nested if roles and key not in roles]:
         message = f"translator '{name}' has no network '{key}'"
         if key in text.inherited:
-            notes.append(f"[optimizer.{key}] falls away: {message}")
+            notes.append(f"[optimizer.{key}] is ignored: {message}")
             continue
         hint = did_you_mean(key, (*roles, *options))
         problems.append(Problem(f"optimizer.{key}", f"{message}{hint} (networks: {', '.join(roles)})"))
@@ -347,12 +347,12 @@ def _check_optimizers(
     return optimizers, problems, notes
 
 
-def _roles(name: str, method: type[Translator] | None) -> tuple[tuple[str, ...], list[Problem]]:
-    """Of all networks of a method; none if it is not known, which is reported elsewhere."""
-    if method is None:
+def _roles(name: str, translator_class: type[Translator] | None) -> tuple[tuple[str, ...], list[Problem]]:
+    """The roles of all networks of a translator; empty if it is unknown, which is reported elsewhere."""
+    if translator_class is None:
         return (), []
     try:
-        return (*method.generative, *method.adversarial), []
+        return (*translator_class.generative, *translator_class.adversarial), []
     except AttributeError as error:
         message = f"translator '{name}' does not declare its networks: {error}"
         return (), [Problem("translator.name", message)]
@@ -363,14 +363,14 @@ def _plain(model: BaseModel) -> dict[str, Any]:
 
 
 def _without_none(value: Any) -> Any:
-    """TOML has no null: an option that is None is left out, which means the same."""
+    """Omit options that are None: TOML has no null, and a missing key means the same."""
     if isinstance(value, Mapping):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
     return [_without_none(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _versions(recipe: Recipe) -> dict[str, str]:
-    """Versions of everything that the numbers may depend on."""
+    """Versions of every package that results may depend on."""
     specs = [*recipe.data.all(), *recipe.translator.all()]
     origins = [registries[spec.kind].entry(spec.name) for spec in specs]
     packages = {entry.package: entry.version for entry in origins}

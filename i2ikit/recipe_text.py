@@ -1,7 +1,7 @@
-"""What a recipe says: its file, those that it extends, and `--set`, each laid over the one before.
+"""Reading recipes: merges a recipe file with the files that it extends and with `--set`.
 
-Key by key the upper one counts. A table that names another component replaces the lower one whole, with
-the options that were meant for the other component.
+Tables are merged key by key; later values win. A table that names another component replaces the earlier
+table completely, because its options were meant for the earlier component.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class RecipeText:
 
     Args:
         source: the file that it was read from.
-        text: what that file holds.
-        inherited: roles whose [optimizer.<role>] was written for another translator than the table names.
+        text: the content of that file.
+        inherited: roles whose [optimizer.<role>] was written for a translator that has been replaced.
     """
 
     source: Path
@@ -39,7 +39,7 @@ class RecipeText:
     inherited: frozenset[str] = _NONE
 
     def under(self, table: Table) -> RecipeText:
-        """This one with another table laid over it."""
+        """This recipe with another table merged over it."""
         laid = laid_over(self.table, table)
         same = _translator(laid) == _translator(self.table)
         lower = self.inherited if same else _roles(self.table)
@@ -52,7 +52,7 @@ def _translator(table: Table) -> object:
 
 
 def _roles(table: Table) -> frozenset[str]:
-    """Those that have a table of their own in [optimizer]."""
+    """The roles that have their own table in [optimizer]."""
     given = table.get("optimizer")
     return (
         frozenset(key for key in given if isinstance(given[key], dict)) if isinstance(given, dict) else _NONE
@@ -60,13 +60,13 @@ def _roles(table: Table) -> frozenset[str]:
 
 
 def read_recipe(path: Path, extending: tuple[Path, ...] = ()) -> RecipeText:
-    """A recipe file, laid over the one that it extends.
+    """Read a recipe file, merged over the one that it extends.
 
     Args:
         extending: the files that extend this one.
 
     Raises:
-        RecipeError: a file is missing or not TOML, or extends itself.
+        RecipeError: a file is missing, is not TOML, or extends itself.
     """
     table, text = _read(path)
     base = table.pop("extends", None)
@@ -86,7 +86,7 @@ def read_toml(path: Path) -> Table:
     """The table of one file.
 
     Raises:
-        RecipeError: it cannot be read, or is not TOML.
+        RecipeError: the file cannot be read, or is not TOML.
     """
     return _read(path)[0]
 
@@ -110,11 +110,11 @@ def _read(path: Path) -> tuple[Table, str]:
 
 
 def laid_over(base: Table, table: Table) -> Table:
-    """Both, key by key; a table that names another component replaces the base's whole."""
+    """Merge `table` over `base`, key by key; a table that names another component replaces it completely."""
     laid = dict(base)
     for key, value in table.items():
         below = laid.get(key)
-        # `norm = "in"` is short for a table.
+        # `norm = "in"` is short for `norm = {name = "in"}`.
         if isinstance(below, str) and isinstance(value, dict):
             below = {"name": below}
         if isinstance(below, dict) and isinstance(value, str) and value == below.get("name"):
@@ -127,12 +127,12 @@ def laid_over(base: Table, table: Table) -> Table:
 
 
 def overriding(texts: Iterable[str]) -> tuple[Table, list[Problem]]:
-    """One table of all `--set KEY=VALUE`, whatever their order; of one key given twice the last counts.
+    """Merge all `--set KEY=VALUE` into one table; the order matters only for a repeated key: the last wins.
 
     VALUE is TOML, else a string.
 
     Returns:
-        The table, and a problem for each text that is impossible.
+        The table, and a problem for each invalid text.
     """
     table: Table = {}
     problems = []
@@ -146,7 +146,7 @@ def overriding(texts: Iterable[str]) -> tuple[Table, list[Problem]]:
 
 
 def _override(text: str) -> tuple[Sequence[str], object, str]:
-    """Keys and value, or what is wrong."""
+    """The keys, the value, and an error message (empty if valid)."""
     key, equals, value = text.partition("=")
     keys = [part.strip() for part in key.split(".")]
     if not equals or not all(keys):
@@ -159,11 +159,11 @@ def _override(text: str) -> tuple[Sequence[str], object, str]:
 
 
 def _put(table: Table, given: Table, above: tuple[str, ...] = ()) -> str:
-    """Put what is given into the table, key by key; what is wrong if a value and a table meet."""
+    """Merge `given` into the table; an error message if a value and a table collide (else empty)."""
     for key, value in given.items():
         below, here = table.get(key), (*above, key)
         if key in table and isinstance(below, dict) != isinstance(value, dict):
-            # `norm = "in"` is short for a table, whichever of the two comes first.
+            # `norm = "in"` is short for `norm = {name = "in"}`, in either order.
             below, value = ({"name": one} if isinstance(one, str) else one for one in (below, value))
             if not (isinstance(below, dict) and isinstance(value, dict)):
                 return f"'{'.'.join(here)}' is set as a value and as a table"

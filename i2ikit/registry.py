@@ -1,12 +1,12 @@
-"""Components by name: eight registries, and what a constructor's signature says.
+"""Components by name: eight registries, and the schema given by a constructor's signature.
 
-A component is a class. Its constructor is its schema:
+A component is a class. Its constructor defines its schema:
 
-- parameters before `*` are *wired* by the code that builds it (`in_channels`, `style_dim`);
-- keyword-only parameters after `*` are *options* of the recipe, required when they have no default;
+- parameters before `*` are *wired*: passed by the code that builds it (`in_channels`, `style_dim`);
+- keyword-only parameters after `*` are *options* of the recipe, required if they have no default;
 - an option annotated with a `Slot` holds another component: a name, or a table with a `name`.
 
-Nothing here imports a component before a recipe (or a caller) names it.
+A component is imported only when a recipe (or a caller) names it.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Setting:
-    """What a component may check its options against before anything is built.
+    """The facts about a run that a component can check its options against before anything is built.
 
     Args:
-        size: side of the training images, in pixels; None where the dataset does not say.
+        size: side of the training images, in pixels; None if not known.
         batch_size: images per domain and step, over all processes.
-        paired: whether training gets pairs; None where the dataset does not say.
-        processes: among which each micro-batch is shared out.
-        accumulation: micro-batches that a step is cut into.
+        paired: whether training images come in pairs; None if not known.
+        processes: number of processes that each micro-batch is split over.
+        accumulation: micro-batches per step.
     """
 
     size: int | None
@@ -71,7 +71,7 @@ class Setting:
 
     @property
     def images_at_once(self) -> int:
-        """Images per domain that go through the networks at once, over all processes."""
+        """Images per domain that pass through the networks at once, over all processes."""
         return max(1, self.batch_size // self.accumulation)
 
 
@@ -80,10 +80,10 @@ class Slot:
     """Marks an option that holds a component: `Annotated[Spec, Slot("norms", ("channels",))]`.
 
     Args:
-        kind: the registry to look in.
+        kind: the registry of the component.
         wired: names of the parameters that the owner passes when it builds the component.
-        like: protocol that the component must fulfil.
-        unlike: protocol that it must not fulfil.
+        like: protocol that the component must satisfy.
+        unlike: protocol that it must not satisfy.
     """
 
     kind: str
@@ -94,7 +94,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Spec:
-    """A component by name, with its options: what a recipe says, not yet built.
+    """A component by name, with its options: as written in a recipe, not yet built.
 
     Calling it builds the component: `Spec("norms", "in")(64)`.
     """
@@ -104,15 +104,15 @@ class Spec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, *wired: Any) -> Any:
-        """A new component, built from `wired` arguments and these options."""
+        """Build a new component from `wired` arguments and these options."""
         return registries[self.kind].build(self, *wired)
 
     def table(self) -> dict[str, Any]:
-        """As TOML would hold it: `{"name": ..., option: ...}`, with nested specs as tables."""
+        """The TOML table: `{"name": ..., option: ...}`, with nested specs as tables."""
         return {"name": self.name, **{key: _as_toml(value) for key, value in self.options.items()}}
 
     def all(self) -> list[Spec]:
-        """This one and all that it holds."""
+        """This spec and all nested ones."""
         values = [v for value in self.options.values() for v in (value if _is_list(value) else [value])]
         return [self, *(spec for value in values if isinstance(value, Spec) for spec in value.all())]
 
@@ -122,7 +122,7 @@ def _is_list(value: object) -> bool:
 
 
 def _as_toml(value: Any) -> Any:
-    """A validated value as recipes give it: a path or a member of an enumeration as its text."""
+    """A validated value as written in a recipe: paths and enumeration members become strings."""
     if isinstance(value, Spec):
         return value.table()
     if _is_list(value) and any(isinstance(inner, Spec) for inner in value):
@@ -138,7 +138,7 @@ class LossWeightsMark:
 
 LossWeights = Annotated[Mapping[str, Mapping[str, float]], LossWeightsMark()]
 """One weight per loss name, by phase. The default must name every loss of every phase; a recipe
-changes any of them, but adds none. Weight 0: the loss is not computed and not returned."""
+can change them, but not add any. Weight 0: the loss is not computed and not returned."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ class Held:
     """How an option holds other components: `NormSpec`, `NormSpec | None` or `list[NormSpec]`.
 
     Args:
-        optional: it may hold none.
-        several: it holds any number, in a `list` or a `tuple`; None: it holds one.
-        counts: how many these may be, as pydantic says it: `Annotated[list[NormSpec], Field(min_length=1)]`.
+        optional: whether None is allowed.
+        several: `list` or `tuple` if it holds any number of components; None if it holds one.
+        counts: pydantic constraints on their number: `Annotated[list[NormSpec], Field(min_length=1)]`.
     """
 
     slot: Slot
@@ -157,7 +157,7 @@ class Held:
     counts: tuple[Any, ...] = ()
 
     def holds(self, value: object) -> bool:
-        """Whether a value, such as the default, is what the option is typed to hold."""
+        """Whether a value, such as the default, fits the type of the option."""
         if value is None:
             return self.optional
         if self.several is None:
@@ -167,14 +167,14 @@ class Held:
 
 @dataclass(frozen=True)
 class Schema:
-    """What the signature of a component says.
+    """The schema of a component, read from its signature.
 
     Args:
-        wired: names of the parameters that its owner passes.
+        wired: names of the parameters that the owner passes.
         slots: options that hold other components.
-        defaults: of the slots that have one: a spec, None, or several specs.
+        defaults: default of each slot that has one: a spec, None, or several specs.
         model: all other options, with their types, bounds and defaults.
-        hints: annotations of all parameters, with what is `Annotated`.
+        hints: annotations of all parameters, including `Annotated` metadata.
     """
 
     wired: tuple[str, ...]
@@ -186,10 +186,10 @@ class Schema:
 
 @functools.cache
 def schema_of(component: Any) -> Schema:
-    """The signature of a component, taken apart.
+    """Read the schema of a component from its signature.
 
     Raises:
-        TypeError: it does not keep the rules for constructors; others, if its annotations fail.
+        TypeError: the constructor breaks the rules; other exceptions if evaluating its annotations fails.
     """
     function = component.__init__
     hints = typing.get_type_hints(function, include_extras=True)
@@ -201,11 +201,15 @@ def schema_of(component: Any) -> Schema:
         hint = hints.get(parameter.name, Any)
         held = _held(hint, f"{component.__qualname__}: `{parameter.name}`")
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            raise TypeError(f"{component.__qualname__} takes *args or **kwargs: a typo would vanish")
+            raise TypeError(
+                f"{component.__qualname__} takes *args or **kwargs, which would hide typos; name each option"
+            )
         if parameter.kind is not parameter.KEYWORD_ONLY:
             wired.append(parameter.name)
         elif parameter.name in ("name", "model_config") or parameter.name.startswith("_"):
-            raise TypeError(f"{component.__qualname__} has an option '{parameter.name}', which is taken")
+            raise TypeError(
+                f"{component.__qualname__} has an option '{parameter.name}', a reserved name; rename it"
+            )
         elif held is not None:
             slots[parameter.name] = held
             if held.holds(parameter.default):
@@ -218,7 +222,7 @@ def schema_of(component: Any) -> Schema:
         elif any(isinstance(m, LossWeightsMark) for m in getattr(hint, "__metadata__", ())):
             if not isinstance(parameter.default, Mapping):
                 raise TypeError(
-                    f"{component.__qualname__}: `{parameter.name}` has no default, which names the losses"
+                    f"{component.__qualname__}: `{parameter.name}` needs a default that names every loss"
                 )
             model = _weights_model(parameter.default)
             fields[parameter.name] = (model, model())
@@ -229,10 +233,10 @@ def schema_of(component: Any) -> Schema:
 
 
 def _held(hint: Any, owner: str) -> Held | None:
-    """How an option of this type holds components; None if it holds none.
+    """How an option of this type holds components; None if it does not hold any.
 
     Raises:
-        TypeError: it would hold them in a way that recipes cannot give.
+        TypeError: the type cannot be expressed in a recipe.
     """
     slot = next((m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Slot)), None)
     if slot is not None:
@@ -250,27 +254,27 @@ def _held(hint: Any, owner: str) -> Held | None:
     sequence = origin is list or (origin is tuple and typing.get_args(hint)[-1] is ...)
     if len(inner) == 1 and sequence and not found[0].optional and not found[0].several:
         return Held(found[0].slot, several=origin)
-    raise TypeError(f"{owner}: only a component, `| None`, or a list of components can be given; got {hint}")
+    raise TypeError(f"{owner}: expected a component, `| None`, or a list of components, got {hint}")
 
 
 def _plain_field(owner: str, parameter: inspect.Parameter, hint: Any) -> tuple[Any, Any]:
-    """Type and default of an option that holds no component, as pydantic takes them.
+    """Type and default of an option that does not hold a component, for pydantic.
 
     Raises:
-        TypeError: no recipe could say the default, or the option is a table of options itself.
+        TypeError: TOML cannot express the default, or the option is itself a table of options.
     """
     if inspect.isclass(hint) and issubclass(hint, BaseModel):
-        raise TypeError(f"{owner}: `{parameter.name}` is a table; take its keys as options")
+        raise TypeError(f"{owner}: `{parameter.name}` is a table; make its keys separate options")
     if parameter.default is parameter.empty:
         return hint, ...
     if not in_toml(parameter.default):
         kept = f"`{parameter.name}` = {parameter.default!r}"
-        raise TypeError(f"{owner}: {kept} is no default that TOML could write")
+        raise TypeError(f"{owner}: {kept}: this default cannot be expressed in TOML")
     return hint, parameter.default
 
 
 def in_toml(value: object) -> bool:
-    """Whether a recipe can say it: None (by leaving it out), and what TOML has."""
+    """Whether a recipe can express the value: None (by omitting the key) or a TOML value."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and in_toml(inner) for key, inner in value.items())
     if isinstance(value, list | tuple):
@@ -282,7 +286,7 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 def _weights_model(defaults: Mapping[str, Mapping[str, float]]) -> type[BaseModel]:
-    """A model with one table for each phase, and in it one weight, 0 or more, for each loss."""
+    """A model with one table for each phase, which holds one non-negative weight for each loss."""
     weight = Annotated[float, Field(ge=0)]
     phases: dict[str, Any] = {}
     for phase, weights in defaults.items():
@@ -295,9 +299,9 @@ def _weights_model(defaults: Mapping[str, Mapping[str, float]]) -> type[BaseMode
 class Registry:
     """The components of one kind, by name.
 
-    Entries come from the installed packages (see `discovery`) and from `register` (notebooks and
-    tests). A name that i2ikit has itself always means its own component: no package can replace
-    it, and one that tries is reached as `"package/name"` only.
+    Entries come from the installed packages (see `survey`) and from `register` (notebooks and tests).
+    Packages cannot replace i2ikit's own components: another component of the same name is only
+    available as `"package/name"`.
     """
 
     def __init__(self, kind: str) -> None:
@@ -309,7 +313,7 @@ class Registry:
         """Offer `component` as `name` in this process.
 
         Raises:
-            ComponentError: the name is taken; both places are named.
+            ComponentError: the name is taken; the message gives both classes.
         """
         target = f"{component.__module__}:{component.__qualname__}"
         taken = [entry for entry in self.entries() if entry.name == name]
@@ -320,11 +324,11 @@ class Registry:
         self._registered[name] = Entry(self.kind, name, "registered", "", target, lambda: component)
 
     def unregister(self, name: str) -> None:
-        """Take back what `register` offered."""
+        """Undo `register`."""
         del self._registered[name]
 
     def entries(self) -> list[Entry]:
-        """Everything that is offered, sorted by name and origin; imports nothing."""
+        """All entries, sorted by name and origin, without importing any component."""
         found = [entry for entry in survey().entries if entry.kind == self.kind]
         return sorted([*found, *self._registered.values()], key=lambda e: (e.name, e.origin))
 
@@ -333,10 +337,10 @@ class Registry:
         return sorted({entry.name for entry in self.entries()})
 
     def entry(self, name: str) -> Entry:
-        """What `name` (or `"package/name"`) stands for.
+        """The entry called `name` (or `"package/name"`).
 
         Raises:
-            ComponentError: nothing, or more than one package, offers it.
+            ComponentError: no package, or more than one, provides it.
         """
         entries = self.entries()
         package, _, bare = name.rpartition("/")
@@ -347,39 +351,39 @@ class Registry:
         if found:
             spelled = ", ".join(f'"{e.package}/{e.name}"' for e in found)
             raise ComponentError(
-                f"{self.word} '{name}' is offered by {len(found)} packages; write one of {spelled}"
+                f"{self.word} '{name}' is provided by {len(found)} packages; write one of {spelled}"
             )
         raise ComponentError(f"no {self.word} named '{name}'{self._why_missing(package, bare)}")
 
     def shortest_name(self, entry: Entry) -> str:
-        """What a recipe writes for it: its name, or `package/name` where that means another one."""
+        """The name to write in a recipe: `package/name` if the name alone is ambiguous."""
         rivals = [e for e in self.entries() if e.name == entry.name and e.package != entry.package]
         return entry.name if entry.package == CORE or not rivals else f"{entry.package}/{entry.name}"
 
     def _why_missing(self, package: str, name: str) -> str:
-        """What to do about a name that nothing offers."""
+        """Why a name is unknown, and what to do about it."""
         for entry in survey().left_out:
             if entry.kind == self.kind and entry.name == name and normalised(package) in ("", entry.package):
-                return f": {entry.origin} offers it, but {ALLOWLIST} leaves that package out"
+                return f": {entry.origin} provides it, but {ALLOWLIST} excludes that package"
         known = self.names()
         if not known:
             command = "run `pip install .` (or `pip install -e .`) in the checkout"
             return f": no {self.kind} are installed; {command}"
         lost = ", ".join(fault.origin for fault in survey().faults if fault.lost)
-        note = f"; what {lost} may offer cannot be read (`i2ikit doctor` says why)" if lost else ""
+        note = f"; the components of {lost} cannot be read (see `i2ikit doctor`)" if lost else ""
         return f"{did_you_mean(name, known)} (known: {', '.join(known)}){note}"
 
     def load(self, name: str) -> Any:
         """The class behind `name`, imported now.
 
         Raises:
-            ComponentError: unknown or ambiguous name, the import fails, or it is no class; says whose
-                fault it is.
+            ComponentError: the name is unknown or ambiguous, the import fails, or the object is not a
+                class; the message names the package.
         """
         return self.load_entry(self.entry(name))
 
     def load_entry(self, entry: Entry) -> Any:
-        """The class that one package offers.
+        """The class behind an entry.
 
         Raises:
             ComponentError: see `load`.
@@ -390,22 +394,20 @@ class Registry:
             is_class = inspect.isclass(component)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a module may do anything, sys.exit() too
+        except BaseException as error:  # importing a module may raise anything, even SystemExit
             raise ComponentError(f"{whose} failed to load: {in_one_line(error)}") from error
         if not is_class:
-            raise ComponentError(f"{whose} is no class but of type {type(component).__name__}")
+            raise ComponentError(f"{whose} is not a class (got {type(component).__name__})")
         try:
             schema_of(component)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # annotations are evaluated
-            raise ComponentError(
-                f"{whose} has a signature that cannot be used: {in_one_line(error)}"
-            ) from error
+        except BaseException as error:  # evaluating annotations may raise anything
+            raise ComponentError(f"{whose} has an invalid signature: {in_one_line(error)}") from error
         return component
 
     def build(self, spec: Spec, *wired: Any) -> Any:
-        """A new component from wired arguments and the options of `spec`.
+        """Build a component from wired arguments and the options of `spec`.
 
         Raises:
             ComponentError: its constructor fails.
@@ -422,7 +424,7 @@ class Registry:
                 f"{self.word} '{entry.name}' from {entry.origin} ({entry.target}) cannot be built "
                 f"from ({given}): {in_one_line(error)}"
             ) from error
-        with contextlib.suppress(TypeError):  # not everything that was built can be a key
+        with contextlib.suppress(TypeError):  # not every component is hashable and weakly referenceable
             _BUILT[built] = spec
         return built
 
@@ -431,7 +433,7 @@ _BUILT: weakref.WeakKeyDictionary[Any, Spec] = weakref.WeakKeyDictionary()
 
 
 def built_from(component: Any) -> Spec | None:
-    """The spec that `component` was built from; None if it was built otherwise, or is a copy."""
+    """The spec that `component` was built from; None if it was built in another way, or is a copy."""
     return _BUILT.get(component)
 
 

@@ -1,13 +1,13 @@
-"""A run folder as one object: what training left there, each file read once.
+"""A run folder as one object: the files that training wrote, each read once.
 
 recipe.toml            the recipe as given
-resolved.toml          every default and version; re-runs the run
-weights.safetensors    EMA weights of the generative networks: with resolved.toml enough to translate
-checkpoints/step-N/    all that `i2ikit resume` needs
-samples/*.png          what fixed inputs look like, as training goes on
+resolved.toml          the recipe with every default and version; repeats the run
+weights.safetensors    EMA weights of the generative networks; translation needs only this and resolved.toml
+checkpoints/step-N/    the state that `i2ikit resume` needs
+samples/*.png          translations of fixed inputs during training
 metrics.jsonl          one line per log interval
 tensorboard/           the same for TensorBoard
-eval/                  what `i2ikit eval` measured, and its pictures
+eval/                  reports and pictures of `i2ikit eval`
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ RESOLVED = "resolved.toml"
 
 
 def load(run: Run | str | Path | None = None, device: str | torch.device | None = None) -> Run:
-    """A run to translate with, or to measure.
+    """Open a run, to translate with it or to evaluate it.
 
     Args:
-        run: its folder, or the weights.safetensors in it; the newest run below ./runs if not given. One that
-            is loaded already is returned as it is, unless `device` is given.
-        device: where to compute, such as "cpu" or "cuda:1"; an accelerator if there is one.
+        run: its folder, or the weights.safetensors in it; the newest run below ./runs if not given. A `Run`
+            is returned unchanged, unless `device` is given.
+        device: where to compute, such as "cpu" or "cuda:1"; by default an accelerator if there is one.
 
     Raises:
-        RunError: there is no such run or device; says what there is.
+        RunError: there is no such run or device; the message lists what is available.
     """
     if isinstance(run, Run):
         return run if device is None else Run(run.folder, device)
@@ -64,7 +64,7 @@ def load(run: Run | str | Path | None = None, device: str | torch.device | None 
 
 @dataclass(frozen=True)
 class _Weights:
-    """What weights.safetensors holds."""
+    """The content of weights.safetensors."""
 
     tensors: Mapping[str, Tensor]
     images: ImageSpec
@@ -75,11 +75,11 @@ class _Weights:
 class Run:
     """A run folder, finished or not.
 
-    Nothing is read before it is asked for; what was read stays as it was then. `load` finds a run.
+    Files are read at their first use and then cached. `load` finds a run.
 
     Args:
         folder: an existing run folder.
-        device: see `load`; other than an accelerator only if it is given.
+        device: see `load`.
 
     Raises:
         RunError: the device cannot be used here.
@@ -98,18 +98,18 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that it computes on."""
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return self.chosen_device or found or torch.device("cpu")
 
     @property
     def step(self) -> int:
-        """How many steps its weights have been trained for."""
+        """Number of training steps of its weights."""
         return self._weights.step
 
     @property
     def images(self) -> ImageSpec:
-        """What its images look like; no dataset is needed to know that."""
+        """Channels and size of its images; read from the weights, without the dataset."""
         return self._weights.images
 
     @property
@@ -119,28 +119,28 @@ class Run:
 
     @functools.cached_property
     def recipe(self) -> Recipe:
-        """The whole recipe; what only training needs, such as a GPU for fp16, is not checked.
+        """The whole recipe; requirements of training alone, such as a GPU for fp16, are not checked.
 
         Raises:
-            RecipeError: a component is not installed here, or not as it was.
+            RecipeError: a component is not installed here, or has changed.
         """
         return finished_recipe(self._table, self.folder / RESOLVED)
 
     @functools.cached_property
     def data(self) -> Spec:
-        """The dataset, not yet opened; it is known even if the method is not installed here."""
+        """The dataset's spec, not yet opened; available even if the translator is not installed here."""
         return check_section(self._table, "data", self.folder / RESOLVED)
 
     @functools.cached_property
     def translator(self) -> Translator:
-        """The trained method in eval mode, on the device.
+        """The trained translator in eval mode, on the device.
 
         Raises:
-            RunError: nothing is saved yet, or it does not fit the recipe.
+            RunError: no weights are saved yet, or they do not fit the recipe.
         """
         spec = check_section(self._table, "translator", self.folder / RESOLVED)
         try:
-            with torch.random.fork_rng([]):  # initial weights are drawn, and thrown away
+            with torch.random.fork_rng([]):  # the initial weights are random, and replaced at once
                 translator: Translator = spec(self.images)
             networks = {role: translator.networks[role] for role in translator.generative}
             load_networks(networks, self._weights.tensors)
@@ -154,10 +154,10 @@ class Run:
         return dataset
 
     def dataset(self) -> Dataset:
-        """Its images, training and held-out ones.
+        """Its images, for training and held out.
 
         Raises:
-            DataError: they are not there any more.
+            DataError: the images no longer exist.
         """
         return self._dataset
 
@@ -172,25 +172,25 @@ class Run:
         exemplars: Picture | Sequence[Picture] | None = None,
         seed: int = 0,
     ) -> Any:
-        """Translations of an image, in the same form: PIL images (for a path too), an array, a tensor.
+        """Translate an image; the results have its form: PIL images (also for a path), an array, or a tensor.
 
         Args:
-            image: a path, a PIL image, an array (H, W, C) with uint8 or floats in [0, 1], whose shorter side
-                is resized to the size that the run was trained at; or a tensor (C, H, W) with uint8 or floats
-                in [-1, 1], which keeps its size.
-            to: the domain to translate into; the method's usual one if not given.
-            source: the domain that the image is of, which with two domains is the other one.
-            styles: how many random styles; or style codes, (N, style_dim), as from `encode_style`.
-            exemplars: an image of domain `to`, or several, whose styles are used instead.
-            seed: of the random styles.
+            image: a path, a PIL image, or an array (H, W, C) with uint8 or floats in [0, 1], whose shorter
+                side is resized to the training size; or a tensor (C, H, W) with uint8 or floats in [-1, 1],
+                which keeps its size.
+            to: the domain to translate into; the translator's default one if not given.
+            source: the domain of the image; with two domains, the other one than `to`.
+            styles: number of random styles; or style codes, (N, style_dim), as from `encode_style`.
+            exemplars: one or several images of domain `to`, whose styles are used instead.
+            seed: seed for the random styles.
 
         Returns:
             One translation for each style: a list of PIL images, an array (N, H, W, C), or a tensor
             (N, C, H, W).
 
         Raises:
-            RunError: the run does not translate into `to`, from `source`, or in such styles.
-            DataError: an image cannot be read, or is none.
+            RunError: the run cannot translate into `to`, from `source`, or with these styles.
+            DataError: an image cannot be read, or an argument is not an image.
         """
         to = self.target(to, source)
         x = loaded(image, self.images.channels[other(to)], self.images.size).to(self.device)
@@ -203,23 +203,23 @@ class Run:
 
         Args:
             image: as `translate` takes it.
-            domain: that it is of; the usual domain to translate into if not given.
+            domain: the domain of the image; the default domain to translate into if not given.
 
         Raises:
-            RunError: the method has no style encoder, or none for this domain.
+            RunError: the translator has no style encoder, or none for this domain.
             DataError: the image cannot be read.
         """
         domain = self.target(domain)
         if not isinstance(self.translator, StyleEncoding):
-            raise RunError(f"{self.folder}: its method has no style encoder, so it cannot follow an exemplar")
+            raise RunError(f"{self.folder}: its translator has no style encoder and cannot follow exemplars")
         x = loaded(image, self.images.channels[domain], self.images.size)
         return self.translator.encode_style(x.to(self.device), domain)
 
     def target(self, to: str | None = None, source: str | None = None) -> str:
-        """The domain to translate into: `to`, or the method's usual one.
+        """The domain to translate into: `to`, or the translator's default one.
 
         Raises:
-            RunError: the method does not translate into `to`, or from `source`.
+            RunError: the translator does not translate into `to`, or from `source`.
         """
         to = chosen_target(self.translator, to if source is None or to else other(source))
         if source not in (None, other(to)):
@@ -233,10 +233,10 @@ class Run:
         to: str,
         seed: int,
     ) -> Tensor:
-        """Style codes, (N, style_dim): of exemplars, as given, or so many random ones.
+        """Style codes, (N, style_dim): encoded from exemplars, as given, or random.
 
         Raises:
-            RunError: there would be none, or codes of another length.
+            RunError: there are none, or they have the wrong length.
         """
         if several := _several(exemplars):
             return torch.cat([self.encode_style(exemplar, to) for exemplar in several])
@@ -249,7 +249,7 @@ class Run:
             raise RunError(f"styles should be a number, or codes (N, {length}), got {styles!r}")
         codes = as_floats(styles) if isinstance(styles, Tensor) else floats_from(styles)
         if codes.ndim != 2 or codes.shape[1] != length or not len(codes):
-            raise RunError(f"style codes should be (N, {length}), are {tuple(codes.shape)}")
+            raise RunError(f"style codes should be (N, {length}), got {tuple(codes.shape)}")
         if not codes.isfinite().all():
             raise RunError("style codes should be finite numbers")
         return codes.to(self.device)
@@ -262,8 +262,8 @@ class Run:
     def _weights(self) -> _Weights:
         path = self.folder / WEIGHTS_FILE
         if not path.is_file():
-            raise RunError(f"{self.folder} holds no {WEIGHTS_FILE}: it has not saved anything yet")
-        # At once, since a run that goes on may replace the file.
+            raise RunError(f"{self.folder} has no {WEIGHTS_FILE}: the run has not saved anything yet")
+        # In one read, because a running training may replace the file.
         content = path.read_bytes()
         try:
             tensors = safetensors.torch.load(content)
@@ -271,20 +271,20 @@ class Run:
             channels, size = json.loads(header["images"])
             step = int(header["step"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{path} is damaged, or none of i2ikit's: {error}") from error
+            raise RunError(f"{path} is damaged, or was not written by i2ikit: {error}") from error
         return _Weights(tensors, ImageSpec(channels, size), step, hashlib.sha256(content).hexdigest())
 
 
 def _several(exemplars: Picture | Sequence[Picture] | None) -> list[Picture]:
-    """One exemplar is several too.
+    """Exemplars as a list, also if only one is given.
 
     Raises:
-        RunError: an array or a tensor holds none.
+        RunError: an array or a tensor is empty.
     """
     if exemplars is None:
         return []
     if isinstance(exemplars, Tensor | np.ndarray) and not len(exemplars):
-        raise RunError("exemplars holds no image")
+        raise RunError("exemplars is empty; give one image or more")
     one = isinstance(exemplars, Tensor | np.ndarray) and exemplars.ndim < 4
     if one or isinstance(exemplars, str | Path | Image.Image):
         return [exemplars]  # type: ignore[list-item]
@@ -292,11 +292,11 @@ def _several(exemplars: Picture | Sequence[Picture] | None) -> list[Picture]:
 
 
 def _usable(device: str | torch.device) -> torch.device:
-    """A device on which a tensor can be made."""
+    """The device, after checking that a tensor can be created on it."""
     try:
         found = torch.device(device)
         torch.empty(1, device=found).cpu()
-    except Exception as error:  # each backend fails in its own way
+    except Exception as error:  # each backend raises its own exceptions
         here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         there = "cpu" if here is None else f"cpu and {here.type}"
         raise RunError(f"device '{device}' cannot be used; this machine has {there}") from error
@@ -304,20 +304,20 @@ def _usable(device: str | torch.device) -> torch.device:
 
 
 def create_run(out: Path | None, recipe: Recipe) -> Path:
-    """A new run folder, `out` or runs/<recipe>-<date>-<time>, with the recipe in it.
+    """Create a run folder, `out` or runs/<recipe>-<date>-<time>, that contains the recipe.
 
     Raises:
-        RunError: `out` exists and is not an empty folder, or cannot be made.
+        RunError: `out` exists and is not an empty folder, or cannot be created.
     """
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(
-            f"{out} is there already; give --out another folder, or continue it with `i2ikit resume {out}`"
+            f"{out} already exists; give --out another folder, or continue it with `i2ikit resume {out}`"
         )
     folder = out or _unused(f"{recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make the run folder {folder}: {error.strerror}") from error
+        raise RunError(f"cannot create the run folder {folder}: {error.strerror}") from error
     (folder / "recipe.toml").write_text(recipe.text, "utf-8")
     (folder / RESOLVED).write_text(recipe.to_toml(), "utf-8")
     return folder
@@ -327,7 +327,7 @@ def _unused(stem: str) -> Path:
     names = (stem, *(f"{stem}-{n}" for n in range(2, 1000)))
     free = next((Path("runs") / name for name in names if not (Path("runs") / name).exists()), None)
     if free is None:
-        raise RunError(f"runs/{stem}: too many runs in one second")
+        raise RunError(f"runs/{stem}: too many runs in one second; name a folder with --out")
     return free
 
 
@@ -340,17 +340,17 @@ def find_run(path: Path | None) -> Path:
     """The run folder at `path`, or the newest below ./runs.
 
     Raises:
-        RunError: there is none; says where it looked.
+        RunError: there is none; the message names the place.
     """
     known = [p for p in Path("runs").glob("*") if is_run(p)]
     if path is None:
         if not known:
             raise RunError(
-                f"no run found in {Path.cwd() / 'runs'}; name a run folder, or train one with "
+                f"no run found in {Path.cwd() / 'runs'}; give a run folder, or train one with "
                 "`i2ikit run munit`"
             )
         return max(known, key=lambda p: (p / RESOLVED).stat().st_mtime)
     if not is_run(path):
         hint = did_you_mean(str(path), map(str, known))
-        raise RunError(f"{path} is no run folder: it holds no {RESOLVED}{hint}")
+        raise RunError(f"{path} is not a run folder: it has no {RESOLVED}{hint}")
     return path

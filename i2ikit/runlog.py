@@ -1,4 +1,4 @@
-"""What training says while it runs: a progress bar (or plain lines), and metrics.jsonl."""
+"""Output of training: a progress bar (or plain lines), and metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PLAIN_EVERY_S = 30.0
 
 
 class RunLog:
-    """Progress and metrics of one process; a silent one for all but the main process.
+    """Progress and metrics of training; silent in all but the main process.
 
     Args:
-        folder: where metrics.jsonl is appended to; None writes and shows nothing.
-        step, steps: where training starts and ends.
+        folder: the folder of metrics.jsonl, which is appended to; None disables all output.
+        step, steps: the first step, and the total number of steps.
     """
 
     def __init__(self, folder: Path | None, step: int, steps: int, console: Console) -> None:
@@ -63,11 +63,11 @@ class RunLog:
             self._live.stop()
 
     def advance(self, step: int) -> None:
-        """Move the bar: `step` steps are done."""
+        """Update the progress bar: `step` steps are done."""
         self._progress.update(self._task, completed=step)
 
     def losses(self, step: int, losses: Mapping[str, float]) -> dict[str, float]:
-        """Write one line of metrics (means since the last one) and show them; returns the line."""
+        """Write and show one line of metrics (means since the last line); returns the line."""
         now = time.perf_counter()
         speed = (step - self._last_step) / max(now - self._last_log, 1e-9)
         self._last_log, self._last_step = now, step
@@ -88,7 +88,7 @@ class RunLog:
         return line
 
     def write(self, line: Mapping[str, object]) -> None:
-        """Append one line to metrics.jsonl; non-finite numbers become null, as JSON has none."""
+        """Append one line to metrics.jsonl; non-finite numbers become null, as JSON has no NaN."""
         if self.path is None:
             return
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
@@ -102,7 +102,7 @@ class RunLog:
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop the lines of steps that a resumed run will do again."""
+    """Remove the lines of steps that a resumed run will repeat."""
     lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
     path.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step), "utf-8")
 

@@ -1,4 +1,4 @@
-"""What a translator makes of fixed inputs: the grids that training leaves in samples/."""
+"""Translations of fixed inputs: the sample grids that training writes to samples/."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["distinct_test_indices", "random_styles", "sample_grid", "save_sample
 
 MOST_ROWS = 8
 STYLES = 6
-HEIGHT = 1024  # of a grid, in pixels; large images have fewer rows
+HEIGHT = 1024  # of a grid, in pixels; grids of large images have fewer rows
 GAP = 2
 HEADER = 16
-MARGIN = 36  # for headings of rows
+MARGIN = 36  # for row headings
 
 
 def save_samples(translator: Translator, data: Dataset, seed: int, step: int, folder: Path) -> None:
-    """Write samples/step-N.png (a to b) and samples/step-N-b2a.png, as far as the method does both."""
+    """Write samples/step-N.png (a to b) and samples/step-N-b2a.png, for the translator's directions."""
     samples = folder / "samples"
     samples.mkdir(exist_ok=True)
     for to in translator.targets:
@@ -43,9 +43,9 @@ def sample_grid(translator: Translator, data: Dataset, seed: int, to: str) -> Im
     """Held-out inputs in rows; columns: input, six random styles (the same in each row), an
     exemplar and the input in its style, and the exemplar's reconstruction.
 
-    Exemplars need a method that hears styles; with paired data the real answer and the input in its
-    style follow. The inputs, styles and exemplars depend on the seed alone. Expects a translator in
-    eval mode.
+    Exemplar columns need a translator with `encode_style`; with paired data, the real target and the
+    input in its style follow. Inputs, styles and exemplars depend only on the seed. The translator must
+    be in eval mode.
     """
     device = next(translator.parameters()).device
     most = max(2, min(MOST_ROWS, HEIGHT // data.images.size))
@@ -65,20 +65,20 @@ def sample_grid(translator: Translator, data: Dataset, seed: int, to: str) -> Im
         if data.paired:
             answers = torch.stack([data.image("test", to, index) for index in rows[:count]]).to(device)
             own = translator.encode_style(answers, to)
-            columns += [("answer", answers), ("its style", translator.translate(x, own, to))]
+            columns += [("target", answers), ("its style", translator.translate(x, own, to))]
     if isinstance(translator, Reconstructing):
         columns.append(("recon", translator.reconstruct(y, to)))
     return sheet(columns)
 
 
 def random_styles(translator: Translator, n: int, seed: int) -> Tensor:
-    """n style codes from the prior, (n, style_dim), which depend on the seed alone."""
+    """n style codes from the prior, (n, style_dim); they depend only on the seed."""
     generator = torch.Generator().manual_seed(int(counted_generator(seed, "styles").integers(2**62)))
     return translator.sample_style(n, generator)
 
 
 def distinct_test_indices(data: Dataset, domain: str, most: int, seed: int) -> list[int]:
-    """Up to `most` held-out images of a domain, no two of them pixel-identical, in a random order."""
+    """Indices of up to `most` held-out images of a domain, all with different pixels, in random order."""
     order = counted_generator(seed, "test", domain).permutation(data.count("test", domain))
     seen: set[bytes] = set()
     chosen: list[int] = []
@@ -95,14 +95,14 @@ def distinct_test_indices(data: Dataset, domain: str, most: int, seed: int) -> l
 def sheet(
     columns: Sequence[tuple[str, Tensor]], rows: tuple[str, Sequence[str]] | None = None
 ) -> Image.Image:
-    """One picture with a heading over each column, and before each row if they are given.
+    """A picture of images in columns, with a heading over each column and optionally left of each row.
 
     Args:
-        columns: heading and (N, C, H, W) in [-1, 1] of each; neighbours of one heading share it.
-        rows: what is said of each row, and that for N rows.
+        columns: heading and images (N, C, H, W) in [-1, 1]; adjacent columns with one heading share it.
+        rows: a heading for the row labels, and N row labels.
     """
     height, width = columns[0][1].shape[2:]
-    scale = max(1, 64 // width)  # tiny images are enlarged, so that headings fit
+    scale = max(1, 64 // width)  # enlarge tiny images, so that headings fit
     cell = width * scale + GAP, height * scale + GAP
     margin = MARGIN if rows else GAP
     count = len(columns[0][1])

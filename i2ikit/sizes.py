@@ -1,4 +1,4 @@
-"""What components need of an image's sides: checked before training, met by padding in inference."""
+"""Image sizes that components accept: checked before training, satisfied by padding at inference."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["SizeRequirement", "SizeRequiring", "own_requirement", "size_problems
 
 @dataclass(frozen=True)
 class SizeRequirement:
-    """Sides of images that a component can work with; `&` is what two of them need together.
+    """Image sizes that a component accepts; `a & b` satisfies both requirements.
 
     Args:
         minimum: the shortest side, in pixels.
-        multiple_of: both sides are multiples of it, in pixels.
+        multiple_of: both sides must be multiples of it, in pixels.
 
     Raises:
-        ValueError: one of them is below 1.
+        ValueError: one of the values is below 1.
     """
 
     minimum: int = 1
@@ -36,7 +36,9 @@ class SizeRequirement:
 
     def __post_init__(self) -> None:
         if self.minimum < 1 or self.multiple_of < 1:
-            raise ValueError(f"minimum = {self.minimum}, multiple_of = {self.multiple_of}: 1 or more each")
+            raise ValueError(
+                f"minimum = {self.minimum}, multiple_of = {self.multiple_of}; both need 1 or more"
+            )
 
     def __and__(self, other: SizeRequirement) -> SizeRequirement:
         return SizeRequirement(
@@ -51,66 +53,66 @@ class SizeRequirement:
         return f"{self.minimum} px or more, in multiples of {self.multiple_of}"
 
     def enlarged(self, side: int) -> int:
-        """The shortest side that is possible and not below `side`."""
+        """The shortest valid side that is not below `side`."""
         return -(-max(side, self.minimum) // self.multiple_of) * self.multiple_of
 
     def nearest(self, side: int) -> list[int]:
-        """The next possible sides, below (if there is one) and above."""
+        """The nearest valid sides below (if there is one) and above."""
         below = side // self.multiple_of * self.multiple_of
         return sorted({size for size in (below, self.enlarged(side)) if size == self.enlarged(size) > 0})
 
     def padded(self, x: Tensor) -> Tensor:
-        """x (N, C, H, W) with possible sides: its right and lower edge are repeated."""
+        """Pad x (N, C, H, W) to a valid size by repeating its right and lower edges."""
         height, width = x.shape[2:]
         more = self.enlarged(width) - width, self.enlarged(height) - height
         return F.pad(x, (0, more[0], 0, more[1]), mode="replicate") if any(more) else x
 
     def at_any_size(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """What `network`, which keeps the size of images, makes of x (N, C, H, W): padded, and cut back."""
+        """Apply `network`, which keeps the size of images, to x (N, C, H, W): pad, apply, and crop."""
         return network(self.padded(x))[:, :, : x.shape[2], : x.shape[3]]
 
 
 @runtime_checkable
 class SizeRequiring(Protocol):
-    """A component that cannot work with images of every size."""
+    """A component that does not accept images of every size."""
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """What it needs with these options; what its parts need is added."""
+        """Its requirement with these options; the requirements of nested components are added to it."""
         ...
 
 
 def own_requirement(spec: Spec) -> SizeRequirement:
-    """What a component needs by itself.
+    """The requirement of a component without its nested components.
 
     Raises:
-        TypeError: it says no `SizeRequirement`; others, if it fails.
+        TypeError: `size_requirement` does not return a `SizeRequirement`; other exceptions if it fails.
     """
     try:
         component = registries[spec.kind].load(spec.name)
-    except ComponentError:  # is reported elsewhere, as are options that were refused and are not there
+    except ComponentError:  # reported elsewhere, as are rejected options, which are absent here
         return SizeRequirement()
     known = schema_of(component).model.model_fields.keys() <= spec.options.keys()
     if not known or not isinstance(component, SizeRequiring):
         return SizeRequirement()
     found: object = component.size_requirement(spec.options)
     if not isinstance(found, SizeRequirement):
-        raise TypeError(f"size_requirement() returns {found!r}, no SizeRequirement")
+        raise TypeError(f"size_requirement() should return a SizeRequirement, got {found!r}")
     return found
 
 
 def whole_requirement(spec: Spec) -> SizeRequirement:
-    """What a component and all that it holds need."""
+    """The requirement of a component and all nested ones."""
     return functools.reduce(operator.and_, map(own_requirement, spec.all()))
 
 
 def size_problems(spec: Spec, path: str, size: int, what: str, advise: bool = True) -> list[Problem]:
-    """One for each component, `spec` or a part of it, that square images of `size` px do not suit.
+    """One problem for each component, `spec` or nested, that does not accept square images of `size` px.
 
     Args:
-        path: where the spec stands in the recipe.
-        what: what the size is called.
-        advise: also say which sizes are possible.
+        path: location of the spec in the recipe.
+        what: name of the size in messages.
+        advise: also suggest valid sizes.
     """
     problems, needs = [], []
     for where, part in _parts(spec, path):
@@ -118,7 +120,7 @@ def size_problems(spec: Spec, path: str, size: int, what: str, advise: bool = Tr
         try:
             needs.append((where, owner, own_requirement(part)))
         except Exception as error:
-            message = f"{owner} cannot say which sizes it needs: {in_one_line(error)}"
+            message = f"{owner} failed to report its size requirement: {in_one_line(error)}"
             problems.append(Problem(where, message))
     hint = ""
     if advise:
@@ -134,7 +136,7 @@ def size_problems(spec: Spec, path: str, size: int, what: str, advise: bool = Tr
 
 
 def _parts(spec: Spec, path: str) -> Iterator[tuple[str, Spec]]:
-    """A spec and all that it holds, each with its path."""
+    """A spec and all nested ones, each with its path."""
     yield path, spec
     for key, value in spec.options.items():
         several = isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,4 +1,4 @@
-"""Start a run, or go on with one: its folder, its images, what watches it, and training."""
+"""Start or resume a run: open its data, create its folder, and train."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["resume", "resume_in", "train", "train_in"]
 def train(
     recipe: Recipe | str | Path, out: str | Path | None = None, *, console: Console | None = None
 ) -> Run:
-    """Train what a recipe describes, in a new run folder; Ctrl-C saves and stops.
+    """Train a recipe in a new run folder; Ctrl-C saves and stops.
 
     Args:
-        recipe: as from `load_recipe`, or what that takes: a name or a file.
+        recipe: a recipe from `load_recipe`, or its argument: a name or a file.
         out: the run folder; runs/<recipe>-<time> if not given.
-        console: where it says how it goes; `Console(quiet=True)` is silent.
+        console: for progress output; `Console(quiet=True)` is silent.
 
     Returns:
-        The run, trained to its end or to where it was stopped; `resume` goes on.
+        The run, trained to its end or until it was stopped; `resume` continues it.
 
     Raises:
-        RunError: the folder is there already.
+        RunError: the folder already exists.
         DataError: an image cannot be read.
         TrainingError: gradients stay non-finite.
     """
@@ -44,13 +44,13 @@ def train(
 
 
 def resume(run: Run | str | Path | None = None, *, console: Console | None = None) -> Run:
-    """Go on from the newest checkpoint, so that the end is the same as without a stop.
+    """Continue from the newest checkpoint; the result is the same as without the interruption.
 
     Args:
-        run: as `load` takes it; the newest below ./runs if not given.
+        run: as for `load`; the newest run below ./runs if not given.
 
     Raises:
-        RunError: there is no such run, or no checkpoint in it.
+        RunError: there is no such run, or it has no checkpoint.
     """
     found = load(run)
     with processes() as group:
@@ -59,24 +59,24 @@ def resume(run: Run | str | Path | None = None, *, console: Console | None = Non
 
 
 def train_in(group: Processes, recipe: Recipe, out: Path | None, console: Console) -> tuple[Path, Stopped]:
-    """`train`, by all processes of a group; the folder, and how training ended."""
+    """`train` in all processes of a group; returns the folder, and how training ended."""
     data = _open(recipe, group)
     folder = group.on_main(lambda: create_run(out, recipe))
     return folder, _train(group, recipe, data, folder, console, resume=False)
 
 
 def resume_in(group: Processes, run: Path | None, console: Console) -> tuple[Path, Stopped]:
-    """`resume`, by all processes of a group; the folder, and how training ended."""
+    """`resume` in all processes of a group; returns the folder, and how training ended."""
     folder = group.on_main(lambda: find_run(run))
     recipe = load_recipe(folder / RESOLVED, processes=group.count)
     return folder, _train(group, recipe, _open(recipe, group), folder, console, resume=True)
 
 
 def _open(recipe: Recipe, group: Processes) -> Dataset:
-    """The dataset, which may have to render images first: one process of each machine does.
+    """Open the dataset, on each machine first in one process, because it may render images.
 
     Raises:
-        RecipeError: its images, which it need not describe before, have a size that does not suit a network.
+        RecipeError: a network does not accept the image size, which may be known only now.
     """
     with group.first_on_each_machine():
         dataset: Dataset = recipe.data()
@@ -95,7 +95,7 @@ def _train(
 
 
 def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes, console: Console) -> None:
-    """What is about to happen, and where to look meanwhile."""
+    """Print a summary of the run, and where to find its samples."""
     for note in recipe.notes:
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
     counts = ", ".join(f"{data.count('train', d)} + {data.count('test', d)} held out ({d})" for d in "ab")
@@ -107,7 +107,7 @@ def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes, con
         f"{options.steps} steps of {options.batch_size} images per domain{cut}, {options.precision}, "
         f"seed {recipe.seed}, {group}\n"
         f"Run folder: [bold]{escape(str(folder))}[/] "
-        "(look at samples/ while you wait; Ctrl-C saves and stops)",
+        "(samples appear in samples/; Ctrl-C saves and stops)",
         highlight=False,
         soft_wrap=True,
     )

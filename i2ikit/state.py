@@ -1,4 +1,4 @@
-"""What training changes from step to step: one object, which checkpoints save and load."""
+"""The mutable state of training, as one object that checkpoints save and load."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class TrainingState:
-    """Networks, their averages, and their optimizers.
+    """Networks, their EMA copies, and their optimizers.
 
     Args:
-        ema: the averaged weights; of the generative networks they are kept up to date.
-        optimizers: by the role of the network that each moves.
-        schedules: how the learning rate of each goes on.
-        steps: how many there will be, for learning rates that end at 0.
-        skips: updates in a row whose gradients were not finite.
+        ema: the averaged weights; only the generative networks are updated.
+        optimizers: by the role of the network that each one trains.
+        schedules: learning rate schedule of each network, by role.
+        steps: total number of steps, for learning rates that end at 0.
+        skips: number of consecutive updates whose gradients were not finite.
     """
 
     accelerator: Accelerator
@@ -46,11 +46,11 @@ class TrainingState:
         return [role for role, net in self.translator.networks.items() if any(net is t for t in phase.trains)]
 
     def averaged(self) -> dict[str, nn.Module]:
-        """The averaged networks that inference needs, by role."""
+        """The EMA copies of the generative networks, by role."""
         return {role: self.ema.networks[role] for role in self.ema.generative}
 
     def save(self) -> tuple[dict[str, Tensors], dict[str, Any]]:
-        """Tensors by the names of their groups, and what JSON can hold: the loss scale (fp16 only)."""
+        """Tensors by the names of their groups, and JSON values: the loss scale (fp16 only)."""
         scaler = self.accelerator.scaler
         tensors = {
             "networks": network_tensors(dict(self.translator.networks)),
@@ -60,10 +60,10 @@ class TrainingState:
         return tensors, {"scaler": scaler and scaler.state_dict()}
 
     def load(self, tensors: Mapping[str, Tensors], plain: Mapping[str, Any]) -> None:
-        """Take on what `save` gave.
+        """Load the state that `save` returned.
 
         Raises:
-            KeyError, RuntimeError: it is of other networks.
+            KeyError, RuntimeError: the state is from other networks.
         """
         load_networks(dict(self.translator.networks), tensors["networks"])
         load_networks(self.averaged(), tensors["ema"])
@@ -74,7 +74,7 @@ class TrainingState:
             self.accelerator.scaler.load_state_dict(plain["scaler"])
 
     def _optimizer_tensors(self) -> Tensors:
-        """Adam's moments and step counts, by the names of the parameters they belong to."""
+        """Adam's moments and step counts, by the names of their parameters."""
         tensors = {}
         for role, optimizer in self.optimizers.items():
             states = optimizer.state_dict()["state"]
@@ -94,10 +94,10 @@ def network_tensors(networks: Mapping[str, nn.Module]) -> Tensors:
 
 
 def load_networks(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
-    """Take on what `network_tensors` gave.
+    """Load the tensors that `network_tensors` returned.
 
     Raises:
-        RuntimeError: a name or a shape does not fit.
+        RuntimeError: a name or a shape does not match.
     """
     for role, network in networks.items():
         network.load_state_dict(_with_prefix(tensors, f"{role}."))

@@ -1,8 +1,8 @@
-"""Training, top to bottom: build what the recipe names, and run one step; loop.py repeats it.
+"""Training: build the training state from a recipe, and run one step; loop.py repeats the step.
 
 A step runs the translator's phases in order. For each phase and each micro-batch: draw its noise, call
-its function for named losses, weigh and add them, backpropagate; then step the optimizers of the
-networks that the phase trains. Several processes each take their share of every micro-batch.
+its loss function, sum the weighted losses, backpropagate; then step the optimizers of the networks that
+the phase trains. Each process computes its share of every micro-batch.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ MOST_SKIPS = 20
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The images of a step that this process puts through the networks at once.
+    """The images of a step that this process passes through the networks at once.
 
     Args:
         images: by domain, on the state's device.
-        places: where each of them stands in the batch of the step, over all processes.
-        weight: of its losses: processes * len(places) / (images of the step per domain). Gradients are
-            averaged over processes, so that each image counts alike, however they are shared out.
+        places: position of each image in the step's batch over all processes.
+        weight: loss weight, processes * len(places) / batch_size; gradients are averaged over processes,
+            so that every image contributes equally.
     """
 
     images: Batch
@@ -73,10 +73,10 @@ def cut_batch(
     """This process's images of one step, cut into micro-batches.
 
     Args:
-        images: by domain, those of the first micro-batch first.
-        places: of each micro-batch, where its images stand in the batch of the step.
+        images: by domain, in the order of the micro-batches.
+        places: for each micro-batch, the positions of its images in the step's batch.
         batch_size: images per domain and step, over all processes.
-        processes: how many there are.
+        processes: number of processes.
     """
     sizes = [len(here) for here in places]
     cut = {domain: torch.split(x, sizes) for domain, x in images.items()}
@@ -87,15 +87,15 @@ def cut_batch(
 
 
 Draw = Callable[[Phase, Sequence[int]], Draws]
-"""The noise of a phase for the images at these places."""
+"""Returns the noise of a phase for the images at these positions."""
 
 
 def counted_draw(
     seed: int, step: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Draw:
-    """The noise of one step, which depends on seed, step, phase and place alone.
+    """The noise of one step; it depends only on seed, step, phase and position.
 
-    torch's own generator, from which dropout draws, is seeded in the same way.
+    torch's global generator, which dropout uses, is seeded in the same way.
     """
 
     def draw(phase: Phase, places: Sequence[int]) -> Draws:
@@ -107,7 +107,7 @@ def counted_draw(
 
 
 def new_accelerator(precision: Precision, folder: Path) -> Accelerator:
-    """Accelerate for one run, whatever an earlier run of this process (a notebook) asked for."""
+    """An Accelerator for one run, independent of earlier runs in this process (as in a notebook)."""
     AcceleratorState._reset_state()
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
     return Accelerator(
@@ -115,20 +115,20 @@ def new_accelerator(precision: Precision, folder: Path) -> Accelerator:
         cpu=not torch.accelerator.is_available(),
         log_with="tensorboard",
         project_config=project,
-        # Else an environment variable could divide the losses.
+        # Explicit, because an environment variable could otherwise divide the losses.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
     )
 
 
 def new_translator(recipe: Recipe, images: ImageSpec) -> Translator:
-    """The recipe's method with initial weights that depend on the seed alone."""
+    """The recipe's translator; its initial weights depend on the seed only."""
     with own_random_numbers(torch.device("cpu")):
         torch.manual_seed(counted_seed(recipe.seed, "weights") % 2**63)
         return recipe.translator(images)
 
 
 def own_random_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Within: torch's generators may be seeded; afterwards they go on as before."""
+    """Restore the state of torch's generators on exit, so that they may be seeded within the context."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
@@ -138,7 +138,7 @@ def build(
     accelerator: Accelerator,
     steps: int,
 ) -> TrainingState:
-    """Put a translator on its device, with an EMA copy and one Adam per network."""
+    """Move a translator to its device; add an EMA copy and one Adam optimizer per network."""
     translator = translator.to(accelerator.device).train()
     ema = copy.deepcopy(translator).eval().requires_grad_(False)
     adams = {
@@ -158,23 +158,23 @@ def build(
 def train_step(
     state: TrainingState, step: int, micro_batches: Sequence[MicroBatch], draw: Draw
 ) -> dict[str, Tensor]:
-    """One iteration: every phase that is due, each followed by its optimizers.
+    """One iteration: every phase that is due, each followed by its optimizer steps.
 
-    Accumulation is inside a phase: all micro-batches go through it before its optimizers step, so
-    that networks take the same number of steps, and the same ones, whatever the number of
-    micro-batches (but for batch norm, whose statistics are of one micro-batch of all processes).
+    Gradients are accumulated within a phase: all micro-batches pass through it before its optimizers
+    step. The updates therefore do not depend on the number of micro-batches, except with batch norm,
+    whose statistics cover one micro-batch over all processes.
 
     Args:
         step: counted from 0.
-        micro_batches: this process's shares of each; every process has as many.
-        draw: the noise of a phase.
+        micro_batches: this process's share of each; all processes have the same number.
+        draw: returns the noise of a phase.
 
     Returns:
-        Unweighted, detached losses by `phase/name` or `phase/name/part`: this process's part of the
-        mean over all images, so that the mean over processes is that.
+        Unweighted, detached losses by `phase/name` or `phase/name/part`, scaled so that their mean
+        over processes is the mean over all images.
 
     Raises:
-        TrainingError: gradients were not finite in 20 updates in a row.
+        TrainingError: gradients were not finite in 20 consecutive updates.
     """
     skips_before = state.skips
     handed: list[dict[str, Tensor]] = [{} for _ in micro_batches]
@@ -195,7 +195,7 @@ def train_step(
             else:
                 _skip(state, step, phase, losses, buffers)
         logged.update({f"{phase.name}/{name}": loss for name, loss in losses.items()})
-    if state.skips == skips_before:  # a sound discriminator must not hide a broken generator
+    if state.skips == skips_before:  # per step: a finite discriminator must not hide a broken generator
         state.skips = 0
     return logged
 
@@ -207,9 +207,12 @@ def _backpropagate(
     handed: Sequence[dict[str, Tensor]],
     draw: Draw,
 ) -> dict[str, Tensor]:
-    """Gradients of one phase, summed over micro-batches and averaged over processes; its losses.
+    """Compute the gradients of one phase: summed over micro-batches, averaged over processes.
 
-    What the phase hands on is added to `handed`, for each micro-batch on its own.
+    Adds the tensors that the phase returns for later phases to `handed`, per micro-batch.
+
+    Returns:
+        The losses of the phase.
     """
     weights = state.translator.weights[phase.name]
     idle = [net for net in state.translator.networks.values() if not any(net is t for t in phase.trains)]
@@ -228,10 +231,10 @@ def _backpropagate(
 
 
 def _average_gradients(accelerator: Accelerator, phase: Phase) -> None:
-    """Exchange the gradients of what a phase trains, once and all in one piece.
+    """Average the gradients of the networks that a phase trains, in a single all-reduce.
 
-    Not by DistributedDataParallel, which hooks into whole modules: phases share modules, and leave
-    those without gradient whose losses have no weight.
+    DistributedDataParallel does not fit, as it wraps whole modules: here phases share modules, and
+    modules whose losses have weight 0 get no gradients.
     """
     if accelerator.num_processes == 1:
         return
@@ -244,10 +247,10 @@ def _average_gradients(accelerator: Accelerator, phase: Phase) -> None:
 
 @contextlib.contextmanager
 def _unscaled(accelerator: Accelerator, optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[None]:
-    """fp16: within, the gradients of these optimizers (and of no other) are as without loss scaling.
+    """With fp16, unscale the gradients of these optimizers only; update the loss scale on exit.
 
-    Accelerate's own clipping would unscale every optimizer, those of half-done phases too. All
-    optimizers share one scale, which is adjusted after each phase.
+    Accelerate's own clipping would unscale every optimizer, including those of unfinished phases. All
+    optimizers share one scale, which is updated after each phase.
     """
     scaler = accelerator.scaler
     if scaler is not None:
@@ -261,10 +264,10 @@ def _unscaled(accelerator: Accelerator, optimizers: Sequence[torch.optim.Optimiz
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, options: OptimizerOptions, step: int, steps: int
 ) -> None:
-    """The rate of update `step` (from 0), a function of the step alone, so that resuming keeps it."""
+    """Set the learning rate of update `step` (from 0); it depends only on the step, so resuming keeps it."""
     factor = 1.0
     if options.decay == "step":
-        # The official MUNIT steps its scheduler before the update: update 99,999 runs at half rate.
+        # The official MUNIT steps its scheduler before the update: update 99,999 uses half the rate.
         factor = options.decay_factor ** ((step + 1) // options.decay_steps)
     elif options.decay == "linear" and step >= options.decay_steps:
         factor = (steps - step) / max(steps - options.decay_steps, 1)
@@ -285,29 +288,29 @@ def _skip(
     losses: Losses,
     buffers: list[tuple[Tensor, Tensor]],
 ) -> None:
-    """Leave weights, moments and running statistics as they were; give up after too many."""
+    """Skip an update: restore the running statistics, and raise after too many skips in a row."""
     for buffer, before in buffers:
         buffer.copy_(before)
     scaler = state.accelerator.scaler
     if scaler is not None and scaler.get_scale() > 1:
-        return  # fp16 finds its scale in this way, and halves it now
+        return  # expected with fp16: the loss scale is too high, and is halved now
     state.skips += 1
     if state.skips >= MOST_SKIPS:
         means = state.accelerator.reduce(dict(losses), "mean")
         bad = [name for name, loss in means.items() if not math.isfinite(loss.item())]
         raise TrainingError(
             f"step {step}, phase '{phase.name}': gradients were not finite in {MOST_SKIPS} updates in a "
-            f"row; losses that are not finite: {', '.join(bad) or 'none'}. Try a lower lr, or fp32"
+            f"row; non-finite losses: {', '.join(bad) or 'none'}. Try a lower lr, or fp32"
         )
 
 
 @torch.no_grad()
 def update_ema(ema: Translator, translator: Translator, decay: float, step: int) -> None:
-    """Move the EMA weights towards the live ones; copy the buffers.
+    """Update the EMA weights, and copy the buffers.
 
     The decay of update n (from 0) is at most (1 + n) / (10 + n), so that the average forgets the
-    initial weights. Buffers (batch norm's running statistics) follow the live network as they are:
-    averaging them again would lag, and leaving them would keep their initial values.
+    initial weights. Buffers (batch norm's running statistics) are copied, not averaged: they are
+    moving averages already.
     """
     decay = min(decay, (1 + step) / (10 + step))
     for role in ema.generative:

@@ -1,4 +1,4 @@
-"""Translate image files with a trained run: random styles, or those of exemplars."""
+"""Translate image files with a trained run, in random styles or in those of exemplars."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def translate_files(
 ) -> list[Path]:
     """Translate each file in every style.
 
-    An image's shorter side is resized to the size that the run was trained at; its shape is kept.
+    The shorter side of an image is resized to the training size; the aspect ratio is kept.
 
     Args:
-        num_styles: random styles from `seed`, the same for each file; not used with exemplars.
+        num_styles: number of random styles from `seed`, the same for each file; not used with exemplars.
         exemplars: images of domain `to` whose styles are used instead.
-        to: the domain to translate into; the method's first one if None.
-        out: where NAME-style-1.png, ... (or NAME-as-EXEMPLAR.png) and NAME-sheet.png go.
+        to: the domain to translate into; the translator's default one if None.
+        out: folder for NAME-style-1.png, ... (or NAME-as-EXEMPLAR.png) and NAME-sheet.png.
 
     Returns:
         The sheets, one for each file.
 
     Raises:
-        RunError: the run cannot be loaded, does not translate into `to`, or follows no exemplars.
+        RunError: the run cannot be loaded, does not translate into `to`, or cannot follow exemplars.
         DataError: an image cannot be read.
     """
     to = run.target(to)
     codes = run.codes(num_styles, exemplars, to, seed)
     labels = [f"as-{name}" for name in _distinct_names(exemplars)] if exemplars else []
     labels = labels or [f"style-{n}" for n in range(1, num_styles + 1)]
-    # All are read before the first is translated: a wrong name should not leave half of the work.
+    # Read all files first, so that a wrong name fails before anything is translated.
     sources = [load_image(path, run.images.channels[other(to)], run.images.size) for path in files]
     out.mkdir(parents=True, exist_ok=True)
     sheets = []
@@ -60,7 +60,7 @@ def translate_files(
 
 
 def _distinct_names(files: Sequence[Path]) -> list[str]:
-    """The files' names without their endings; numbered where two would be the same."""
+    """The file names without extensions; repeated names are numbered."""
     names: list[str] = []
     for path in files:
         taken = sum(other == path.stem for other in (file.stem for file in files[: len(names)]))

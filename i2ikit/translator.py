@@ -1,7 +1,8 @@
-"""What a method is: networks by role, phases that return named losses, and inference.
+"""The translator interface: networks by role, phases that return named losses, and inference.
 
-A method (MUNIT, BicycleGAN, yours) subclasses `Translator`. The training loop knows nothing else:
-it runs each `Phase` in order, weighs the losses, and steps the networks that the phase trains.
+A translator (MUNIT, BicycleGAN, yours) subclasses `Translator`. The training loop knows no other
+interface: it runs each `Phase` in order, weights the losses, and steps the optimizers of the networks
+that the phase trains.
 """
 
 from __future__ import annotations
@@ -41,28 +42,29 @@ __all__ = [
 ]
 
 Batch = Mapping[str, Tensor]
-"""Images of one step by domain: `{"a": (N, C, H, W), "b": ...}`, values in [-1, 1]."""
+"""The images of one step by domain: `{"a": (N, C, H, W), "b": ...}`, values in [-1, 1]."""
 
 Draws = Mapping[str, Tensor]
-"""Random draws of one phase by name: standard normal, (N, *shape)."""
+"""The noise of one phase by name: standard normal, (N, *shape)."""
 
 Handed = Mapping[str, Tensor]
-"""Detached tensors that earlier phases of the same step handed on, by name."""
+"""Detached tensors returned by earlier phases of the same step, by name."""
 
 Losses = Mapping[str, Tensor]
 """Unweighted scalar losses by `name` or `name/part`."""
 
 PhaseFunction = Callable[[Batch, Draws, Handed], tuple[Losses, Handed]]
-"""Losses of one phase, and what it hands on; a function of its arguments and the parameters only."""
+"""Returns the losses of one phase and the tensors for later phases; depends on its arguments and the
+network parameters only."""
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the images of a run look like.
+    """Channels and size of the images of a run.
 
     Args:
-        channels: by domain, 1 or 3.
-        size: side in pixels that the networks are trained at.
+        channels: 1 or 3, by domain.
+        size: side length in pixels of the training images.
     """
 
     channels: Mapping[str, int]
@@ -71,15 +73,15 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class Phase:
-    """One part of a training step: some losses, and the networks that they move.
+    """One part of a training step: some losses, and the networks that they update.
 
     Args:
         name: key of its losses in weights and logs.
-        losses: the function; it is called once per micro-batch, in each process with its share. Every
-            loss is a mean over samples, so that the mean of shares is that of the whole.
-        trains: the networks whose optimizers step afterwards; all others are frozen meanwhile.
-        draws: standard normal draws that it needs, as shape per sample.
-        every: run it at every n-th step only.
+        losses: computes the losses; each process calls it once per micro-batch, with its share. Every
+            loss must be a mean over samples, so that the weighted mean over shares is the batch mean.
+        trains: networks whose optimizers step afterwards; all other networks are frozen during the phase.
+        draws: shape per sample of each standard normal tensor that it needs, by name.
+        every: run the phase at every n-th step only.
     """
 
     name: str
@@ -90,39 +92,39 @@ class Phase:
 
 
 class Translator(nn.Module, ABC):
-    """A method: build the networks, name the phases, and translate.
+    """Base class of translators: builds the networks, defines the phases, and translates.
 
-    One that can follow an exemplar is also `StyleEncoding`, one that can take an image apart and
-    put it together again `Reconstructing`: by having the method, nothing else.
+    Optional protocols, matched structurally: define `encode_style` for `StyleEncoding` (translations
+    that follow an exemplar), `reconstruct` for `Reconstructing`.
 
-    The constructor takes the wired parameter `images: ImageSpec`, then the recipe's options, among
-    them `weights: LossWeights = ...` whose default names every loss. It passes the networks on:
+    The constructor takes the wired parameter `images: ImageSpec`, then the recipe's options. One of
+    them is `weights: LossWeights = ...`; its default names every loss. The constructor must call
     `super().__init__(networks, weights)`.
 
     Args:
-        networks: one module for each role; each gets one optimizer, `[optimizer.<role>]`.
+        networks: one module for each role; each gets its own optimizer, `[optimizer.<role>]`.
         weights: one weight per loss name, by phase.
     """
 
     generative: ClassVar[tuple[str, ...]]
-    """Roles that inference needs; they have an EMA copy and are saved in weights.safetensors."""
+    """Roles needed for inference; they have an EMA copy and are saved in weights.safetensors."""
 
     adversarial: ClassVar[tuple[str, ...]]
-    """Roles that only training needs."""
+    """Roles needed only for training."""
 
     batch_parts: ClassVar[int] = 1
-    """Parts of a batch, one after the other, that play different roles; a batch is then shared out to
-    processes so that each gets as much of every part."""
+    """Number of consecutive parts of a batch that are used differently; each process's share then
+    takes equally from every part."""
 
     targets: tuple[str, ...] = ("b", "a")
-    """Domains that it translates into, the usual one first; a method of one direction sets its own."""
+    """Target domains, the default first; a translator of one direction overrides this."""
 
     def __init__(self, networks: Mapping[str, nn.Module], weights: Mapping[str, Mapping[str, float]]) -> None:
         super().__init__()
         if set(networks) != {*self.generative, *self.adversarial}:
             raise TypeError(
-                f"{type(self).__name__}: networks {sorted(networks)} are not those it declares: "
-                f"{sorted((*self.generative, *self.adversarial))}"
+                f"{type(self).__name__}: got networks {sorted(networks)}, but the class declares "
+                f"{sorted((*self.generative, *self.adversarial))}; make them match"
             )
         self.networks = nn.ModuleDict(networks)
         self.weights = weights
@@ -134,7 +136,7 @@ class Translator(nn.Module, ABC):
 
     @abstractmethod
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        """Images of the other domain, translated into domain `to`.
+        """Translate images of the other domain into domain `to`.
 
         Shapes: x (N, C, H, W) of any side, style (N, style_dim) -> (N, C of `to`, H, W)
         Values: [-1, 1] in and out.
@@ -142,16 +144,16 @@ class Translator(nn.Module, ABC):
 
     @abstractmethod
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n random codes, (n, style_dim), on the CPU: all that differs between translations."""
+        """n random codes, (n, style_dim), on the CPU; translations of one image differ only by them."""
 
     def weight(self, phase: str, name: str) -> float:
-        """Weight of a loss; a phase function skips the losses of weight 0."""
+        """Weight of a loss; phase functions must skip losses of weight 0."""
         return self.weights[phase][name]
 
     def size_required_by(self, *roles: str) -> SizeRequirement:
-        """What the components of these networks, or of all generative ones, need of an image's sides.
+        """Image sizes accepted by the components of these networks (by default all generative ones).
 
-        `translate` pads by it, so that images of any size can be translated.
+        `translate` pads images to such a size, so that images of any size can be translated.
         """
         needs = (self._size_requirements[role] for role in roles or self.generative)
         return functools.reduce(operator.and_, needs, SizeRequirement())
@@ -163,12 +165,12 @@ def _requirement_of(network: nn.Module) -> SizeRequirement:
 
 
 TRANSLATOR_SLOT = Slot("translators", ("images",), like=Translator)
-"""The place of a recipe's [translator]."""
+"""The slot of a recipe's [translator]."""
 
 
 @runtime_checkable
 class StyleEncoding(Protocol):
-    """A method that hears the style of an image, so that translations can follow an exemplar."""
+    """A translator that can encode the style of an image, so that translations can follow an exemplar."""
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
         """Style codes of images of `domain`, one of its targets: (N, C, H, W) -> (N, style_dim)."""
@@ -177,18 +179,18 @@ class StyleEncoding(Protocol):
 
 @runtime_checkable
 class Reconstructing(Protocol):
-    """A method that makes an image again from its own codes."""
+    """A translator that can reconstruct an image from its own codes."""
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
-        """Images of `domain` from their own codes: (N, C, H, W) -> same."""
+        """Reconstruct images of `domain` from their own codes: (N, C, H, W) -> same."""
         ...
 
 
 def chosen_target(translator: Translator, to: str | None) -> str:
-    """The domain to translate into: `to`, or the method's first one.
+    """The domain to translate into: `to`, or the translator's default one.
 
     Raises:
-        RunError: the method does not translate into `to`.
+        RunError: the translator does not translate into `to`.
     """
     if to is not None and to not in translator.targets:
         raise RunError(f"this run translates into domain {' and '.join(translator.targets)} only, not {to}")
@@ -196,17 +198,17 @@ def chosen_target(translator: Translator, to: str | None) -> str:
 
 
 def other(domain: str) -> str:
-    """The domain that `domain` is not."""
+    """The other one of the two domains."""
     return "a" if domain == "b" else "b"
 
 
 def direction(to: str) -> str:
-    """What a translation into domain `to` is called: a2b or b2a."""
+    """Name of the direction of translation into domain `to`: a2b or b2a."""
     return f"{other(to)}2{to}"
 
 
 def weighted_total(losses: Losses, weights: Mapping[str, float]) -> Tensor:
-    """SUM of weight * loss; `name/part` has the weight of `name`.
+    """SUM of weight * loss; a loss `name/part` has the weight of `name`.
 
     Raises:
         TrainingError: a loss without a weight, or a weight (other than 0) without a loss.
@@ -216,14 +218,14 @@ def weighted_total(losses: Losses, weights: Mapping[str, float]) -> Tensor:
     if names != wanted:
         raise TrainingError(
             f"losses {sorted(names - wanted)} have no weight and "
-            f"weights {sorted(wanted - names)} have no loss: names must be on both sides"
+            f"weights {sorted(wanted - names)} have no loss: use the same names for both"
         )
     return torch.stack([weights[key.partition("/")[0]] * loss for key, loss in losses.items()]).sum()
 
 
 @contextlib.contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """Within: the modules' parameters get no gradient, though gradients flow through them."""
+    """Within the context, the modules' parameters get no gradients; gradients still flow through them."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)

@@ -47,28 +47,28 @@ def norm(name: str, target: str) -> str:
 
 
 DAMAGED: dict[str, tuple[bytes, str]] = {
-    "no_header": (b"x = no_header:Norm\n", "line 1 ('x = no_header:Norm') stands before any [group]"),
-    "twice_a_name": (b"[i2ikit.norms]\nx = a:B\nx = a:C\n", "line 3: [i2ikit.norms] has 'x' twice"),
+    "no_header": (b"x = no_header:Norm\n", "line 1 ('x = no_header:Norm') comes before the first [group]"),
+    "twice_a_name": (b"[i2ikit.norms]\nx = a:B\nx = a:C\n", "line 3: [i2ikit.norms] defines 'x' twice"),
     "twice_a_group": (
         b"[i2ikit.norms]\nx = a:B\n[i2ikit.norms]\ny = a:C\n",
-        "line 3: the group [i2ikit.norms] is there twice",
+        "line 3: the group [i2ikit.norms] appears twice",
     ),
-    "no_equals": (b"[console_scripts]\njust words\n", "line 2 ('just words') is no `name = module:object`"),
+    "no_equals": (b"[console_scripts]\njust words\n", "line 2 ('just words') is not `name = module:object`"),
     "marked": (b"\xef\xbb\xbf[i2ikit.norms]\nmarked-x = marked:Norm\n", "starts with a byte-order mark"),
     "latin": (b"[i2ikit.norms]\ncaf\xe9 = latin:Norm\n", "byte 18 (0xe9) is not UTF-8"),
     "percent": (
         b"[i2ikit.norms]\npercent-x = percent:%d\n",
-        "percent-x = percent:%d: should be module:object",
+        "percent-x = percent:%d: expected module:object",
     ),
     "spaced": (
         b"[i2ikit.norms]\nspaced-x = spaced : Norm\n",
-        "spaced-x = spaced : Norm: there should be no space around the colon",
+        "spaced-x = spaced : Norm: remove the space around the colon",
     ),
     "defaulting": (
         b"[DEFAULT]\nin = defaulting:Norm\n[i2ikit.norms]\ndefault-x = defaulting:Norm\n",
-        "has a section [DEFAULT], which is no group",
+        "has a section [DEFAULT], which is not a group",
     ),
-    "~alf_gone": (b"[i2ikit.norms]\nhalf-x = half_gone:Norm\n", "was left over when pip was interrupted"),
+    "~alf_gone": (b"[i2ikit.norms]\nhalf-x = half_gone:Norm\n", "is left over from an interrupted pip"),
 }
 """What entry_points.txt holds, and what is said of it."""
 
@@ -82,18 +82,18 @@ def put_damaged(site: Path) -> None:
 BROKEN: dict[str, str] = {
     "lonely": "failed to load: ModuleNotFoundError: No module named 'cuda_magic'",
     "nameless": "failed to load: AttributeError",
-    "numeric": "is no class but of type int",
+    "numeric": "is not a class (got int)",
     "exploding": "failed to load: RuntimeError: no driver, no norm",
     "quitting": "failed to load: SystemExit: 3",
-    "twin-one": "norm 'twin' is offered by twin-two 1.0 too",
-    "twin-two": "norm 'twin' is offered by twin-one 1.0 too",
+    "twin-one": "norm 'twin' is also offered by twin-two 1.0",
+    "twin-two": "norm 'twin' is also offered by twin-one 1.0",
     "thief": "norm 'in' is i2ikit's own",
     "headless": "METADATA has no Name and no Version",
     "moved-away": "failed to load: ModuleNotFoundError: No module named 'moved_away'",
     "doubled": "is on the path twice; 2.0 is used",
-    "swallowing": "takes *args or **kwargs: a typo would vanish",
-    "hollow": "translator 'hollow' (hollow:Norm) is none: it does not subclass Translator",
-    "grouped": "[i2ikit.norm] is no group of i2ikit; did you mean 'i2ikit.norms'?",
+    "swallowing": "takes *args or **kwargs, which would hide typos",
+    "hollow": "translator 'hollow' (hollow:Norm) is invalid: it does not subclass Translator",
+    "grouped": "[i2ikit.norm] is not an entry-point group of i2ikit; did you mean 'i2ikit.norms'?",
 }
 """Package to what is said of it."""
 

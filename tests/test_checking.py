@@ -24,11 +24,11 @@ ENCODER = Slot("encoders", ("in_channels",))
         ({"name": "munit-content", "width": "32"}, "should be a valid integer, got '32'"),
         ({"name": "munit-content", "width": True}, "should be a valid integer, got True"),
         ({"name": "munit-content", "num_downsample": 2.5}, "valid integer"),
-        ({"name": "munit-content", "norm": "adain"}, "norm 'adain' does not fit here: no adaptive norm does"),
+        ({"name": "munit-content", "norm": "adain"}, "does not fit here (not allowed: adaptive norm)"),
         ({"name": "munit-content", "norm": {"name": "bn", "momentum": float("nan")}}, "finite"),
-        ({"name": "munit-style"}, "is built from (in_channels, style_dim), but this place gives it (in_ch"),
+        ({"name": "munit-style"}, "is built from (in_channels, style_dim), but here it is given (in_ch"),
         ({"width": 3}, "should be the name of the encoder, or a table with a `name` (munit-content, munit-s"),
-        ({"nam": "munit-content"}, "is 'nam' meant to be it?"),
+        ({"nam": "munit-content"}, "is 'nam' a typo for `name`?"),
         (3, "should be the name"),
     ],
 )
@@ -71,14 +71,14 @@ class Nested(nn.Module):
 def test_a_component_that_would_swallow_typos_is_refused() -> None:
     norms.register("careless", Careless)
     _, problems = check("careless", "norm", NORM)
-    assert "takes *args or **kwargs: a typo would vanish" in str(problems[0])
+    assert "takes *args or **kwargs, which would hide typos" in str(problems[0])
 
 
 @pytest.mark.usefixtures("registered")
 def test_a_required_slot_that_is_missing_is_a_problem() -> None:
     encoders.register("nested", Nested)
     _, problems = check("nested", "e", ENCODER)
-    assert str(problems[0]) == "e.norm: encoder 'nested' needs it"
+    assert str(problems[0]) == "e.norm: is missing; encoder 'nested' needs it"
 
 
 def test_a_table_without_a_name_changes_the_default_component() -> None:
@@ -135,7 +135,7 @@ def test_an_option_may_hold_no_component_or_several() -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"others": "in"}, "e.others: should be a list; each item names a norm, got 'in'"),
+        ({"others": "in"}, "e.others: should be a list of norm names or tables, got 'in'"),
         ({"others": ["in", "inn"]}, "e.others[1].name: no norm named 'inn'; did you mean 'in'?"),
         (
             {"others": [{"name": "bn", "momentum": 3}]},

@@ -43,6 +43,7 @@ def losses(path: Path) -> list[dict[str, float]]:
     return [line for line in plain if "generator/adversarial/a" in line]
 
 
+@pytest.mark.slow
 def test_it_translates_as_it_did(folder: Path) -> None:
     i2ikit("translate", "run", IMAGE, "--styles", "2", "--out", "made", cwd=folder)
     for name in ("0-style-1.png", "0-style-2.png"):
@@ -51,6 +52,7 @@ def test_it_translates_as_it_did(folder: Path) -> None:
         assert off.max() <= 1
 
 
+@pytest.mark.slow
 def test_it_is_measured(folder: Path) -> None:
     options = ("--set", "l1-diversity.num_inputs=3", "--metric", "l1-diversity", "--metric", "style-health")
     i2ikit("eval", "run", *options, cwd=folder)
@@ -61,6 +63,7 @@ def test_it_is_measured(folder: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_it_is_compared(
     folder: Path, alexnet_file: str, vgg_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +78,7 @@ def test_it_is_compared(
     assert found.picture is not None
 
 
+@pytest.mark.slow
 def test_it_is_resumed_to_the_same_losses(folder: Path) -> None:
     """Up to the rounding of another machine; two machines of one kind agree to the last bit."""
     i2ikit("resume", "again", cwd=folder)

@@ -71,6 +71,7 @@ def test_the_report_names_all_that_the_numbers_depend_on(run: Path, alexnet_file
     assert finding.path.with_name(f"{finding.path.stem}-extremes.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_twice(run: Path, alexnet_file: str) -> None:
     options = [f'lpips-diversity.weights="{alexnet_file}"']
     once, again, other = (
@@ -104,7 +105,7 @@ def test_two_processes_find_what_one_finds(run: Path, alexnet_file: str) -> None
 def test_without_names_what_cannot_be_measured_is_said(run: Path, offline: Path) -> None:
     each = found(run, None)
     assert tuple(each) == USUAL
-    assert each["lpips-diversity"].startswith("not measured: the weights of alexnet cannot be had")
+    assert each["lpips-diversity"].startswith("not measured: cannot find the weights of alexnet")
     assert isinstance(each["l1-diversity"], Measured)
 
 
@@ -127,9 +128,9 @@ def test_images_that_the_trunk_cannot_see_stop_only_lpips(tmp_path: Path, alexne
 
 
 def test_by_name_it_is_an_error(run: Path, offline: Path) -> None:
-    with pytest.raises(WeightsError, match="the weights of alexnet cannot be had"):
+    with pytest.raises(WeightsError, match="cannot find the weights of alexnet"):
         list(evaluate(Run(run), ["lpips-diversity"], to="b", seed=0))
-    with pytest.raises(WeightsError, match="the weights of inception-2015-12-05 cannot be had"):
+    with pytest.raises(WeightsError, match="cannot find the weights of inception-2015-12-05"):
         list(evaluate(Run(run), ["fid"], to="b", seed=0))
     with pytest.raises(RecipeError, match=r"conditional-inception\.classifier: .* needs it"):
         list(evaluate(Run(run), ["conditional-inception"], to="b", seed=0))
@@ -138,8 +139,8 @@ def test_by_name_it_is_an_error(run: Path, offline: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("lpips-diversty.num_inputs=3", "is not measured; did you mean 'lpips-diversity'?"),
-        ("fid.num_inputs=3", "is not measured (measured: lpips-diversity)"),
+        ("lpips-diversty.num_inputs=3", "is not among the metrics measured; did you mean 'lpips-diversity'?"),
+        ("fid.num_inputs=3", "is not among the metrics measured (lpips-diversity)"),
         ("lpips-diversity.num_input=3", "did you mean 'num_inputs'?"),
         ("lpips-diversity=fid", "should be METRIC.OPTION=VALUE"),
         ("lpips-diversity.name=fid", "should be METRIC.OPTION=VALUE"),
@@ -160,6 +161,7 @@ def test_data_without_pairs_has_no_targets(run: Path, alexnet_file: str) -> None
         list(evaluate(Run(run), ["lpips-to-target"], to="b", seed=0, overrides=options))
 
 
+@pytest.mark.slow
 def test_offline_the_command_names_each_place_ends_with_2_and_leaves_nothing(
     run: Path, offline: Path
 ) -> None:

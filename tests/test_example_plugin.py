@@ -38,6 +38,7 @@ def installed(fresh_environment: Callable[..., object], work: Path) -> Iterator[
     assert "no such recipe" in gone.stderr
 
 
+@pytest.mark.slow
 def test_it_is_listed_with_its_version_and_shown(installed: Callable[..., object], work: Path) -> None:
     found = json.loads(installed("-m", "i2ikit", "list", "--json", cwd=work).stdout)
     theirs = {offer["name"]: offer for offer in found["offers"] if offer["package"] == "spectral-patchgan"}
@@ -48,13 +49,15 @@ def test_it_is_listed_with_its_version_and_shown(installed: Callable[..., object
     assert "spectral_patchgan/__init__.py:" in shown
     assert "[translator.discriminator]" in shown
     assert "num_layers = 4" in shown
-    assert "Nothing is wrong." in installed("-m", "i2ikit", "doctor", cwd=work).stdout
+    assert "No problems found." in installed("-m", "i2ikit", "doctor", cwd=work).stdout
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass_with_warnings_as_errors(installed: Callable[..., object], work: Path) -> None:
     installed("-W", "error", "-m", "pytest", "-q", cwd=work / "source")
 
 
+@pytest.mark.slow
 def test_its_recipe_trains_by_name_and_the_run_says_which_version(
     installed: Callable[..., object], work: Path
 ) -> None:
@@ -89,6 +92,7 @@ def test_its_recipe_trains_by_name_and_the_run_says_which_version(
     assert "needs 256 px or more" in installed(*small, cwd=work, code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_type_checker_understands_it(installed: Callable[..., object], work: Path) -> None:
     installed("-m", "mypy", "--strict", "spectral_patchgan", "tests", cwd=work / "source")
 
@@ -117,6 +121,7 @@ TYPED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_type_checker_refuses_what_does_not_keep_the_contract(
     fresh_environment: Callable[..., object], tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def test_names_that_are_not_there_are_an_attribute_error() -> None:
         exec("from i2ikit import lode")
 
 
+@pytest.mark.slow
 def test_importing_it_needs_no_torch_and_searches_no_package() -> None:
     code = (
         "import sys, i2ikit\n"

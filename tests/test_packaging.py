@@ -31,6 +31,7 @@ def test_the_wheel_holds_package_plugins_and_recipes_and_nothing_else(wheel: Pat
     assert {f"i2ikit/packages/templates/{name}" for name in templates} <= set(names)
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_works_outside_a_checkout(wheel: Path, tmp_path: Path) -> None:
     """The recipe is found by name, the plugin through its entry point, and the problem in it is reported."""
     site = tmp_path / "site"

@@ -115,9 +115,9 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
             "translator.style_encoder.name",
             "is built from (in_channels)",
         ),
-        ("translator.decoder.norm=in", "translator.decoder.norm.name", "is no adaptive norm"),
-        ("translator.adversarial_loss=l1", "translator.adversarial_loss.name", "is no adversarial loss"),
-        ("translator.recon_loss=lsgan", "translator.recon_loss.name", "is no reconstruction loss"),
+        ("translator.decoder.norm=in", "translator.decoder.norm.name", "fit here (needed: adaptive norm)"),
+        ("translator.adversarial_loss=l1", "translator.adversarial_loss.name", "(needed: adversarial loss)"),
+        ("translator.recon_loss=lsgan", "translator.recon_loss.name", "(needed: reconstruction loss)"),
         (
             "translator.weights.generator.style=1",
             "translator.weights.generator.style",
@@ -136,7 +136,7 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
         (
             "translator.weights.generator={adversarial=0, image_recon=0, content_recon=0, style_recon=0}",
             "translator:",
-            "every weight of [translator.weights.generator] is 0",
+            "all of [translator.weights.generator] are 0",
         ),
         ("optimizer.decay_steps=0", "optimizer.decay_steps", "greater than 0"),
         ("optimizer.lr=nan", "optimizer.lr", "finite"),
@@ -289,7 +289,7 @@ def test_a_key_that_is_set_as_value_and_as_table_is_a_problem(
 
 @pytest.mark.parametrize("name", ["unit", "cyclegan", "bicyclegan"])
 def test_another_translator_takes_the_place_of_munit(name: str) -> None:
-    """Nothing of MUNIT's options is left, and what was meant for its networks falls away."""
+    """Nothing of MUNIT's options is left, and what was meant for its networks is ignored."""
     paired = ["data.paired=true"] if name == "bicyclegan" else []
     recipe = load_recipe("munit", [f"translator.name={name}", "training.steps=1", *paired])
     assert recipe.translator.name == name
@@ -301,7 +301,7 @@ def test_options_for_networks_that_are_not_there_any_more_fall_away_with_a_note(
     path = write(tmp_path, base)
     recipe = load_recipe(path, ["translator.name=unit"])
     assert recipe.notes == (
-        "[optimizer.style_encoders] falls away: translator 'unit' has no network 'style_encoders'",
+        "[optimizer.style_encoders] is ignored: translator 'unit' has no network 'style_encoders'",
     )
     assert recipe.optimizers["discriminators"].lr == 0.5
     extended = extending(tmp_path, '[translator]\nname = "unit"', base)
@@ -331,8 +331,8 @@ def test_missing_data_folders_are_found_before_anything_is_built(tmp_path: Path,
     shutil.rmtree(folders / "trainA")
     said = problems_of(path, *base, f'data.root="{folders}"')
     assert "2 problems" in said
-    assert "holds no folder trainA/" in said
-    assert "testB/ holds no image" in said
+    assert "contains no folder trainA/" in said
+    assert "testB/ contains no image" in said
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -410,7 +410,7 @@ def test_an_ablation_is_munit_with_one_weight_less(name: str) -> None:
 @pytest.mark.parametrize(
     ("recipe", "overrides", "processes", "message"),
     [
-        ("munit", ["training.batch_size=2"], 3, "2 cannot be shared out to 3 processes"),
+        ("munit", ["training.batch_size=2"], 3, "2 cannot be split over 3 processes"),
         ("munit", ["training.accumulation=5"], 1, "'munit' needs 5 or more"),
         ("munit", ["training.accumulation=0"], 1, "training.accumulation: should be greater than 0, got 0"),
         ("bicyclegan", [], 3, "'bicyclegan' needs 6 or more, in multiples of 2"),
@@ -434,9 +434,7 @@ def test_an_odd_batch_of_pairs_is_fine_where_nothing_shares_it() -> None:
 def test_fp16_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be fp32 in silence, or end in an error of Accelerate's."""
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
-    with pytest.raises(
-        RecipeError, match=r"training\.precision: 'fp16' needs a GPU, and this machine shows none"
-    ):
+    with pytest.raises(RecipeError, match=r"training\.precision: 'fp16' needs a GPU, and none was found"):
         load_recipe("munit", ["training.precision=fp16"])
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     assert load_recipe("munit", ["training.precision=fp16"]).training.precision == "fp16"

@@ -52,7 +52,7 @@ def test_it_is_found_by_its_folder_its_weights_or_as_the_newest(
     (folder.parent / "runs" / "one").symlink_to(folder)
     monkeypatch.chdir(folder.parent)
     assert i2ikit.load().folder == Path("runs/one")
-    with pytest.raises(RunError, match=r"runs/on is no run folder.*did you mean 'runs/one'\?"):
+    with pytest.raises(RunError, match=r"runs/on is not a run folder.*did you mean 'runs/one'\?"):
         i2ikit.load("runs/on")
 
 
@@ -162,34 +162,42 @@ def truncated() -> Image.Image:
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
-        (torch.zeros(1, 64, 64), {}, r"should be \(C, H, W\) with 3 channels here, is float32 \(1, 64, 64\)"),
-        (torch.zeros(64, 64), {}, "with 3 channels here"),
-        (torch.zeros(3, 64, 64, dtype=torch.int64), {}, "should be uint8, or floats in"),
-        (torch.full((3, 64, 64), 255.0), {}, r"values are from 255 to 255; \[-1, 1\] is asked"),
-        (torch.full((3, 64, 64), float("nan")), {}, r"\[-1, 1\] is asked"),
-        (np.zeros((64, 64, 5)), {}, "with 1, 3 or 4 channels, is float64"),
-        (np.full((64, 64), -0.5), {}, r"values are from -0.5 to -0.5; \[0, 1\] is asked"),
-        (np.zeros((64, 64), dtype=np.uint16), {}, "should be uint8, or floats in"),
-        (np.zeros((0, 64)), {}, "an array should be"),
-        (b"png", {}, "an image should be a path, a PIL image, an array or a tensor, not bytes"),
+        (
+            torch.zeros(1, 64, 64),
+            {},
+            r"expected a tensor \(C, H, W\) with 3 channels, got float32 \(1, 64, 64\)",
+        ),
+        (torch.zeros(64, 64), {}, "with 3 channels, got"),
+        (torch.zeros(3, 64, 64, dtype=torch.int64), {}, "of uint8, or of floats in"),
+        (torch.full((3, 64, 64), 255.0), {}, r"values are from 255 to 255; expected \[-1, 1\]"),
+        (torch.full((3, 64, 64), float("nan")), {}, r"expected \[-1, 1\]"),
+        (np.zeros((64, 64, 5)), {}, "with 1, 3 or 4 channels, got float64"),
+        (np.full((64, 64), -0.5), {}, r"values are from -0.5 to -0.5; expected \[0, 1\]"),
+        (np.zeros((64, 64), dtype=np.uint16), {}, "of uint8, or of floats in"),
+        (np.zeros((0, 64)), {}, "expected an array"),
+        (b"png", {}, "expected an image as a path, a PIL image, an array or a tensor, got bytes"),
         ("nowhere.png", {}, "nowhere.png"),
         (truncated(), {}, "the PIL image: not a readable image .*truncated"),
         (Image.new("RGB", (0, 5)), {}, "the PIL image: not a readable image .*no pixels"),
-        (torch.zeros(3, 64, 64).to_sparse(), {}, "a tensor should hold plain real numbers"),
-        (torch.zeros(3, 64, 64, device="meta"), {}, "a tensor should hold plain real numbers"),
-        (torch.zeros(3, 64, 64, dtype=torch.complex64), {}, "should be uint8, or floats in"),
-        (Image.new("F", (64, 64)), {}, "nothing says which value is white"),
-        (Image.new("I", (64, 64)), {}, "nothing says which value is white"),
-        (torch.zeros(3, 64, 64), {"exemplars": torch.zeros(0, 3, 64, 64)}, "exemplars holds no image"),
-        (torch.zeros(3, 64, 64), {"exemplars": np.zeros((0, 64, 64, 3))}, "exemplars holds no image"),
+        (torch.zeros(3, 64, 64).to_sparse(), {}, "expected a dense tensor of real numbers"),
+        (torch.zeros(3, 64, 64, device="meta"), {}, "expected a dense tensor of real numbers"),
+        (torch.zeros(3, 64, 64, dtype=torch.complex64), {}, "of uint8, or of floats in"),
+        (Image.new("F", (64, 64)), {}, "with an unknown value for white"),
+        (Image.new("I", (64, 64)), {}, "with an unknown value for white"),
+        (torch.zeros(3, 64, 64), {"exemplars": torch.zeros(0, 3, 64, 64)}, "exemplars is empty"),
+        (torch.zeros(3, 64, 64), {"exemplars": np.zeros((0, 64, 64, 3))}, "exemplars is empty"),
         (torch.zeros(3, 64, 64), {"styles": torch.full((1, 4), torch.nan)}, "should be finite numbers"),
         (torch.zeros(3, 64, 64), {"styles": np.full((1, 4), np.inf)}, "should be finite numbers"),
-        (torch.zeros(3, 64, 64), {"styles": np.zeros((1, 4), complex)}, "should hold real numbers"),
-        (torch.zeros(3, 64, 64), {"styles": np.zeros((1, 4), object)}, "should hold real numbers"),
-        (torch.zeros(3, 64, 64), {"styles": torch.zeros(1, 4).to_sparse()}, "plain real numbers"),
+        (torch.zeros(3, 64, 64), {"styles": np.zeros((1, 4), complex)}, "expected an array of real numbers"),
+        (torch.zeros(3, 64, 64), {"styles": np.zeros((1, 4), object)}, "expected an array of real numbers"),
+        (
+            torch.zeros(3, 64, 64),
+            {"styles": torch.zeros(1, 4).to_sparse()},
+            "expected a dense tensor of real numbers",
+        ),
         (torch.zeros(3, 64, 64), {"styles": 0}, "styles = 0; 1 or more are needed"),
-        (torch.zeros(3, 64, 64), {"styles": torch.zeros(2, 3)}, r"should be \(N, 4\), are \(2, 3\)"),
-        (torch.zeros(3, 64, 64), {"styles": torch.zeros(0, 4)}, r"should be \(N, 4\), are \(0, 4\)"),
+        (torch.zeros(3, 64, 64), {"styles": torch.zeros(2, 3)}, r"should be \(N, 4\), got \(2, 3\)"),
+        (torch.zeros(3, 64, 64), {"styles": torch.zeros(0, 4)}, r"should be \(N, 4\), got \(0, 4\)"),
         (torch.zeros(3, 64, 64), {"styles": True}, r"a number, or codes \(N, 4\), got True"),
         (torch.zeros(3, 64, 64), {"styles": 2.0}, r"a number, or codes \(N, 4\), got 2.0"),
         (torch.zeros(3, 64, 64), {"to": "c"}, "into domain b and a only, not c"),
@@ -288,11 +296,11 @@ def test_weights_that_are_missing_damaged_or_of_another_recipe_are_named(tmp_pat
     (folder / RESOLVED).write_text(resolved)
     for content in (b"", b"x" * 100, whole[:-5], whole.replace(b"__metadata__", b"__metadatx__")):
         weights.write_bytes(content)
-        with pytest.raises(RunError, match="is damaged, or none of i2ikit's"):
+        with pytest.raises(RunError, match="is damaged, or was not written by i2ikit"):
             _ = Run(folder).step
     weights.unlink()
     run = Run(folder)
-    with pytest.raises(RunError, match="it has not saved anything yet"):
+    with pytest.raises(RunError, match="the run has not saved anything yet"):
         run.translate(torch.zeros(3, 64, 64))
     assert "nothing saved yet" in repr(run)
     weights.write_bytes(b"x" * 100)
@@ -308,7 +316,7 @@ def test_training_from_python_gives_a_run_and_resuming_goes_on(folders: Path, tm
     resolved = run.folder / RESOLVED
     resolved.write_text(resolved.read_text().replace("steps = 2\n", "steps = 3\n"))
     assert i2ikit.resume(run, console=QUIET).step == 3
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match="already exists"):
         i2ikit.train(recipe, tmp_path / "run", console=QUIET)
 
 

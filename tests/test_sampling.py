@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from i2ikit.checking import check
@@ -42,6 +43,7 @@ def test_neighbours_of_one_heading_share_it() -> None:
     assert abs((dark[0] + dark[-1]) / 2 - 67) < 3
 
 
+@pytest.mark.slow
 def test_the_grid_shows_what_the_method_can(folders: Path) -> None:
     """Input, six styles, and then exemplars, answers and reconstructions as far as there are any."""
 

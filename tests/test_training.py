@@ -18,17 +18,19 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
-from i2ikit.data.batches import training_batches
+from i2ikit.data.batches import shares, training_batches
 from i2ikit.errors import RunError, TrainingError
 from i2ikit.loop import train
 from i2ikit.metrics.style import DiversityProbe
 from i2ikit.recipe import OptimizerOptions, Recipe, load_recipe
 from i2ikit.run import RESOLVED, Run
 from i2ikit.state import TrainingState
+from i2ikit.testing.translators import gradients
 from i2ikit.training import (
     MicroBatch,
     build,
     counted_draw,
+    cut_batch,
     new_accelerator,
     new_translator,
     set_learning_rate,
@@ -116,6 +118,7 @@ def test_names_on_one_side_only_are_an_error() -> None:
         weighted_total({"x": one}, {"x": 1, "y": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constant", [1.0, -1.0, 0.0])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("norm", ["bn", "none"])
@@ -180,10 +183,13 @@ def test_training_gives_up_after_many_non_finite_updates_and_names_the_losses(fo
     bad = {d: torch.full((2, 3, 64, 64), math.nan) for d in "ab"}
     for t in range(9):
         step(state, bad, t)
-    with pytest.raises(TrainingError, match=r"step 9, phase 'discriminator': .* 20 updates in a row; losses"):
+    with pytest.raises(
+        TrainingError, match=r"step 9, phase 'discriminator': .* 20 updates in a row; non-finite losses"
+    ):
         step(state, bad, 9)
 
 
+@pytest.mark.slow
 def test_a_sound_discriminator_does_not_hide_a_generator_that_stays_broken(folders: Path) -> None:
     state = new_state(tiny_recipe(folders, "translator.order=discriminator-first"))
 
@@ -369,6 +375,7 @@ def test_no_pictures_before_the_end_where_the_recipe_wants_none(folders: Path, t
     assert pictures == ["step-000002-b2a.png", "step-000002.png"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(
     folders: Path, tmp_path: Path, one_thread: None
 ) -> None:
@@ -432,6 +439,7 @@ def test_dropout_repeats_itself_when_resuming(folders: Path, tmp_path: Path, one
     assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_step_in_micro_batches_is_that_of_the_whole_batch(folders: Path, tmp_path: Path) -> None:
     """Also where micro-batches differ in size; the learning rate follows the step alone.
 
@@ -451,6 +459,39 @@ def test_a_step_in_micro_batches_is_that_of_the_whole_batch(folders: Path, tmp_p
             assert line == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("munit", (3, 2)), ("bicyclegan", (4, 2)), ("cyclegan-noise", (1, 2))]
+)
+def test_the_mean_of_the_shares_gradients_is_the_gradient_of_the_batch(
+    folders: Path, name: str, sizes: tuple[int, int]
+) -> None:
+    """What two processes compute, one after the other here; tests/test_processes.py starts two."""
+    count = sum(sizes)
+    own = ("data.name=folders", f'data.root="{folders}"', "data.size=64", "data.paired=true")
+    narrow = NARROW[load_recipe(name).translator.name]
+    encoder = {"munit": "style_encoder", "bicyclegan": "encoder"}
+    norms = [f"translator.{encoder[name]}.norm=none"] if name in encoder else []  # bn sees the whole batch
+    recipe = load_recipe(
+        name, [*own, *narrow, *norms, f"training.batch_size={count}", "training.precision=fp32"]
+    )
+
+    def found(places: Sequence[int], processes: int) -> dict[str, Tensor]:
+        state = new_state(recipe)
+        state.translator.double()
+        images = {d: x[list(places)].double() for d, x in batch_of(count).items()}
+        draw = counted_draw(0, 0, dtype=torch.float64)
+        train_step(state, 0, cut_batch(images, [places], count, processes), draw)
+        return gradients(state)
+
+    whole = found(range(count), 1)
+    (shared,) = shares(count, new_state(recipe).translator.batch_parts, 1, 2)
+    one, two = (found(share, 2) for share in shared)
+    for role, expected in whole.items():
+        assert expected.norm() > 0
+        torch.testing.assert_close((one[role] + two[role]) / 2, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "discriminator"), [(1, None), (2, None), (4, None), (2, "projected")])
 def test_resuming_is_bit_exact(
     folders: Path, tmp_path: Path, one_thread: None, stop: int, discriminator: str | None, alexnet_file: str
@@ -491,6 +532,7 @@ def test_resuming_after_a_kill_forgets_the_lines_of_steps_that_it_does_again(
     assert [line["step"] for line in metrics(tmp_path / "r")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_stops(folders: Path, tmp_path: Path, number: signal.Signals) -> None:
     recipe = tiny_recipe(

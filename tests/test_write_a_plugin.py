@@ -41,6 +41,7 @@ def uninstalled(fresh_environment: Callable[..., object], tmp_path: Path) -> Ite
     fresh_environment("-m", "pip", "uninstall", "--yes", "--quiet", "frn", cwd=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uninstalled")
 def test_every_block_does_what_the_page_says(
     fresh_environment: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path

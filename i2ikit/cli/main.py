@@ -1,7 +1,7 @@
 """The `i2ikit` command. Each command calls one function; torch is imported only where it is used.
 
-Exit codes: 0 done; 2 a message that says what to change; 130 stopped by Ctrl-C, 143 by SIGTERM, both
-after saving. Of several processes only the first one speaks, but for errors.
+Exit codes: 0 success; 2 an error with a message on what to change; 130 stopped by Ctrl-C, 143 by SIGTERM,
+both after saving. With several processes only the first one prints; every process reports its errors.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
-    help="Train networks that turn one image into many plausible images of another domain.\n\n"
-    "Start with [bold]i2ikit run munit[/].",
+    help="Train networks that translate one image into many plausible images of another domain.\n\n"
+    "To start: [bold]i2ikit run munit[/].",
 )
 _debug = False
 
 
 class Precision(StrEnum):
-    """What the networks compute in; weights and losses stay fp32."""
+    """Precision of the networks' computation; weights and losses stay fp32."""
 
     fp32 = "fp32"
     bf16 = "bf16"
@@ -50,7 +50,7 @@ class Precision(StrEnum):
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; repeat it."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the recipe; repeatable."),
 ]
 
 
@@ -62,10 +62,10 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     global _debug
@@ -75,19 +75,19 @@ def _options(
 @app.command()
 def run(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe file, one that ships (munit), or one of a package (PACKAGE/NAME).")
+        str, typer.Argument(help="Recipe file, shipped recipe (munit) or recipe of a package (PACKAGE/NAME).")
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="RUN_DIR", help="Run folder; runs/<recipe>-<time> if not given.")
+        Path | None, typer.Option(metavar="RUN_DIR", help="New run folder (default: runs/<recipe>-<time>).")
     ] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="Short for --set training.precision=...; fp16 needs a GPU.")
+        Precision | None, typer.Option(help="Same as --set training.precision=...; fp16 needs a GPU.")
     ] = None,
     set_: SetOption = None,
 ) -> None:
-    """Train what a recipe describes, in a new run folder.
+    """Train a translator as a recipe describes, in a new run folder.
 
-    Several processes: torchrun --standalone --nproc_per_node N -m i2ikit run ...
+    To train with N processes: torchrun --standalone --nproc_per_node N -m i2ikit run ...
     """
     from i2ikit.processes import processes
     from i2ikit.recipe import load_recipe
@@ -114,7 +114,7 @@ def resume(run: RunOption = None) -> None:
 
 @contextlib.contextmanager
 def _one_voice(group: Processes) -> Iterator[None]:
-    """Within: only the first process prints; and first of all what is odd about their number."""
+    """Let only the first process print; it first prints warnings about the number of processes."""
     console.quiet = not group.is_main
     for remark in group.remarks():
         console.print(f"[yellow]warning:[/] {escape(remark)}", highlight=False, soft_wrap=True)
@@ -122,7 +122,7 @@ def _one_voice(group: Processes) -> Iterator[None]:
 
 
 def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> None:
-    """Where the results are, and what to type next; in the first process."""
+    """Print where the results are and which commands to run next; first process only."""
     if not is_main:
         raise typer.Exit(128 + stopped.signal if stopped.signal else 0)
     took = f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
@@ -130,14 +130,14 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> 
     newest = escape(str(max((folder / "samples").glob(f"step-{stopped.step:06d}*.png"))))
     if stopped.signal is not None:
         console.print(f"Stopped after step {stopped.step} ({took}); everything is saved.", highlight=False)
-        console.print(f"Continue: [bold]i2ikit resume {where}[/]", highlight=False, soft_wrap=True)
+        console.print(f"To continue: [bold]i2ikit resume {where}[/]", highlight=False, soft_wrap=True)
         raise typer.Exit(128 + stopped.signal)
     console.print(
         f"Done: {stopped.step} steps in {took}.\n"
-        f"Pictures:  {newest}\n"
+        f"Samples:   {newest}\n"
         f"Weights:   {escape(str(folder / 'weights.safetensors'))}\n"
-        f"Next:      [bold]i2ikit translate {where} YOUR_IMAGE.png --styles 8[/]\n"
-        f"Measure:   [bold]i2ikit eval {where}[/]",
+        f"Translate: [bold]i2ikit translate {where} YOUR_IMAGE.png --styles 8[/]\n"
+        f"Evaluate:  [bold]i2ikit eval {where}[/]",
         highlight=False,
         soft_wrap=True,
     )
@@ -153,20 +153,20 @@ app.command("new-plugin")(new_plugin)
 
 
 def main() -> None:
-    """Run the command line; our own errors become a message and exit code 2."""
+    """Run the command line; an I2IKitError becomes a message and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal in ASCII must not end a command
+        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal must not crash a command
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _guarded(lambda: app(standalone_mode=True))
-    except SystemExit as done:  # typer's way to end, whatever happened
+    except SystemExit as done:  # typer always exits this way
         code = done.code if isinstance(done.code, int) else int(done.code is not None)
     except Exception:
         if "i2ikit.processes" not in sys.modules:
             raise
         sys.excepthook(*sys.exc_info())
         code = 1
-    if "i2ikit.processes" in sys.modules:  # else there is no group to leave, and torch was not needed
+    if "i2ikit.processes" in sys.modules:  # otherwise there is no process group to leave
         from i2ikit.processes import leave
 
         leave(code)

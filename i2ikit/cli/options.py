@@ -1,4 +1,4 @@
-"""What several commands share: the terminal that they write to, and options that mean the same in each."""
+"""The console and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Domain(StrEnum):
 
 
 RunOption = Annotated[
-    Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest below ./runs if not given.")
+    Path | None, typer.Argument(metavar="[RUN]", help="Run folder (default: the newest in ./runs).")
 ]
 ToOption = Annotated[
-    Domain | None, typer.Option(help="The domain to translate into; b if not given, where the method can.")
+    Domain | None, typer.Option(help="Target domain (default: b if the translator supports it).")
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="Where to compute, such as cpu or cuda:1; a GPU if there is one.")
+    str | None, typer.Option(help="Device, such as cpu or cuda:1 (default: a GPU if available).")
 ]

@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor", "list_", "new_plugin", "show"]
 
-KindOption = Annotated[str, typer.Argument(help="encoders, decoders, norms, ... (norm will do).")]
+KindOption = Annotated[str, typer.Argument(help="Kind: encoders, decoders, norms, ... (or norm).")]
 
 
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(help="encoders, decoders, norms, ..., recipes; all if not given.")
+        str | None, typer.Argument(help="Kind: encoders, decoders, norms, ..., recipes (default: all).")
     ] = None,
-    load: Annotated[bool, typer.Option("--load", help="Import each one, and say which fail.")] = False,
+    load: Annotated[bool, typer.Option("--load", help="Import each component and mark failures.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the components and recipes that can be named, and the packages they come from.
+    """List the available components and recipes and the packages that provide them.
 
-    Names and summaries are read from files: nothing is imported, unless with --load. A name marked ! is
-    offered by another package too, one marked x cannot be loaded.
+    Names and summaries are read from files; nothing is imported without --load.
+    Marks: ! another package provides the same name; x the component cannot be loaded.
     """
     from i2ikit.packages.entry import KINDS, kind_named
     from i2ikit.packages.inventory import complaints, offers, recipes
@@ -80,12 +80,12 @@ def _print_complaints(wrong: Sequence[Complaint]) -> None:
 
 
 def _wide() -> Console:
-    """A pipe has no width: let it have the whole lines."""
+    """The console; a wide one if the output is a pipe, so that lines are not wrapped."""
     return console if console.is_terminal else Console(width=400)
 
 
-def show(kind: KindOption, name: Annotated[str, typer.Argument(help="As `i2ikit list` shows it.")]) -> None:
-    """Show a component: what it does, its options, where its source is, and TOML to paste."""
+def show(kind: KindOption, name: Annotated[str, typer.Argument(help="Name, as in `i2ikit list`.")]) -> None:
+    """Show what a component does, its options, its source file and TOML to paste."""
     from i2ikit.packages.describe import describe
     from i2ikit.packages.entry import kind_named
 
@@ -99,7 +99,7 @@ def show(kind: KindOption, name: Annotated[str, typer.Argument(help="As `i2ikit 
     say(escape(found.signature))
     say(f"\n{escape(found.text)}\n")
     if found.wired:
-        say("[bold]Passed by its owner[/]")
+        say("[bold]Passed by the parent component[/]")
         _print_options(found.wired)
     say("[bold]Options[/]")
     _print_options(found.options)
@@ -108,7 +108,7 @@ def show(kind: KindOption, name: Annotated[str, typer.Argument(help="As `i2ikit 
         for method, places in found.places.items():
             say(f"  {escape(method)}: {', '.join(places)}")
         say()
-    heading = "Measure it" if entry.kind == "metrics" else "In a recipe, with every default"
+    heading = "Command" if entry.kind == "metrics" else "In a recipe, with all defaults"
     say(f"[bold]{heading}[/]")
     say(f"{escape(found.snippet)}\n")
     say(f"[bold]Source[/]  {escape(found.source)}")
@@ -128,7 +128,7 @@ def _print_options(options: Sequence[Option]) -> None:
 
 
 def doctor() -> None:
-    """Import every component and say what is wrong with which package; exit code 1 if anything is."""
+    """Import every component and report each package with problems (exit code 1 if any)."""
     import torch
 
     from i2ikit.packages.inventory import complaints, offers
@@ -142,23 +142,23 @@ def doctor() -> None:
     sound = [offer for offer in found if not offer.failure]
     packages = ", ".join(sorted({f"{o.package} {o.version}".strip() for o in found}))
     console.print(
-        f"{len(sound)} of {len(found)} components load; from {escape(packages)}",
+        f"{len(sound)} of {len(found)} components load (packages: {escape(packages)})",
         highlight=False,
         soft_wrap=True,
     )
     if not wrong:
-        console.print("[green]Nothing is wrong.[/]")
+        console.print("[green]No problems found.[/]")
         return
     _print_complaints(wrong)
     raise typer.Exit(1)
 
 
 def new_plugin(
-    name: Annotated[str, typer.Argument(help="Of the package, and of its component: my-norm.")],
-    kind: Annotated[str, typer.Option(help="What it offers: norm, loss, translator, ...")] = "norm",
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="./NAME if not given.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the package and of its component, such as my-norm.")],
+    kind: Annotated[str, typer.Option(help="Kind of component: norm, loss, translator, ...")] = "norm",
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="New folder (default: ./NAME).")] = None,
 ) -> None:
-    """Write a small package that offers a component of yours, with a recipe and a test."""
+    """Create a small package with a component of your own, a recipe and a test."""
     from i2ikit.packages.entry import kind_named
     from i2ikit.packages.scaffold import write_plugin
 

@@ -22,23 +22,19 @@ __all__ = ["compare", "eval_", "translate"]
 def translate(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="[RUN] IMAGE...", help="Images; before them a run folder, if not the newest."),
+        typer.Argument(metavar="[RUN] IMAGE...", help="Run folder (default: newest in ./runs) and images."),
     ],
-    styles: Annotated[int, typer.Option(min=1, max=1000, help="How many random styles.")] = 8,
+    styles: Annotated[int, typer.Option(min=1, max=1000, help="Number of random styles.")] = 8,
     style_from: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="EXEMPLAR", help="Use the style of this image instead of random ones; repeat it."
-        ),
+        typer.Option(metavar="EXEMPLAR", help="Use this image's style instead of random styles; repeatable."),
     ] = None,
     to: ToOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random styles.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the random styles.")] = 0,
     device: DeviceOption = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures; RUN/translations if not given.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder (default: RUN/translations).")] = None,
 ) -> None:
-    """Translate images: one picture for each style, and a sheet with all of them."""
+    """Translate images: one output image per style, and a sheet with all of them."""
     from i2ikit.run import is_run, load
     from i2ikit.translation import translate_files
 
@@ -49,7 +45,7 @@ def translate(
         raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
     target = out or run.folder / "translations"
     sheets = translate_files(run, files, styles, style_from or [], to, seed, target)
-    console.print(f"With the weights of {escape(str(run.folder))}:", highlight=False, soft_wrap=True)
+    console.print(f"Translated with {escape(str(run.folder))}:", highlight=False, soft_wrap=True)
     for sheet in sheets:
         console.print(f"  {escape(str(sheet))}", highlight=False, soft_wrap=True)
 
@@ -58,21 +54,21 @@ def eval_(
     run: RunOption = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="What to measure (`i2ikit list metrics`); repeat it. The usual ones if not given."),
+        typer.Option(help="Metric (see `i2ikit list metrics`); repeatable (default: the standard metrics)."),
     ] = None,
     to: ToOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs, styles and pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for choosing inputs, styles and pairs.")] = 0,
     device: DeviceOption = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="METRIC.OPTION=VALUE",
-            help="Change an option, such as lpips-diversity.protocol=bicyclegan; repeat it.",
+            help="Set a metric's option, such as lpips-diversity.protocol=bicyclegan; repeatable.",
         ),
     ] = None,
 ) -> None:
-    """Measure a run on held-out images; the numbers are kept in RUN/eval/."""
+    """Evaluate a run on held-out images; results are saved in RUN/eval/."""
     from i2ikit.evaluation import evaluate
     from i2ikit.run import load
 
@@ -83,12 +79,12 @@ def eval_(
         )
         _print_found(finding.found)
         if finding.path is not None:
-            console.print(f"  Kept as {escape(str(finding.path))}", highlight=False, soft_wrap=True)
+            console.print(f"  Saved as {escape(str(finding.path))}", highlight=False, soft_wrap=True)
         console.print()
 
 
 def _print_found(found: Measured | str) -> None:
-    """A metric's numbers, `row/column` ones as a table, and what must be read with them."""
+    """Print a metric's values (keys `row/column` become a table) and its notes."""
     if isinstance(found, str):
         console.print(f"  {escape(found)}", highlight=False, soft_wrap=True)
         return
@@ -110,22 +106,22 @@ def _print_found(found: Measured | str) -> None:
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN", help="Run folders, two or more.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN", help="Two or more run folders.")],
     to: ToOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of inputs, styles and pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for choosing inputs, styles and pairs.")] = 0,
     device: DeviceOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="PAGE", help="Also write the table and a picture: PAGE.html, or PAGE.md."),
+        typer.Option(metavar="PAGE", help="Also write the table and a picture to PAGE.html or PAGE.md."),
     ] = None,
 ) -> None:
-    """Measure runs alike and show them in one table, and their translations in one picture."""
+    """Evaluate runs on the same inputs and show them in one table; --out adds their translations."""
     from i2ikit.comparison import check_page, write_page
     from i2ikit.comparison import compare as compare_runs
     from i2ikit.run import load
 
     if len(runs) < 2:
-        raise RunError("name two runs or more: i2ikit compare RUN RUN...")
+        raise RunError("two or more runs are needed: i2ikit compare RUN RUN...")
     if out is not None:
         check_page(out)
     comparison = compare_runs(
@@ -137,7 +133,7 @@ def compare(
     table = Table(*comparison.headings, box=None, padding=(0, 1), header_style="")
     for row in comparison.rows:
         table.add_row(*map(escape, row))
-    # A pipe has no width: let it have the whole lines.
+    # A pipe has no width: do not wrap its lines.
     wide = console if console.is_terminal else Console(width=240)
     wide.print(table)
     for note in comparison.notes:

@@ -1,1 +1,1 @@
-"""The components that ship with i2ikit; recipes name them, and each is an entry point in pyproject.toml."""
+"""The components that ship with i2ikit; each is an entry point in pyproject.toml, named in recipes."""

@@ -1,4 +1,4 @@
-"""Convolution blocks that encoders, decoders and discriminators are made of, and their initial weights.
+"""Convolution blocks of encoders, decoders and discriminators, and weight initialisation.
 
 Order inside a block: reflection padding, convolution with bias, norm, activation.
 """
@@ -38,7 +38,7 @@ def conv(in_channels: int, out_channels: int, kernel: int, stride: int, padding:
 
 
 def conv_side(side: int, kernel: int, stride: int, padding: int) -> int:
-    """Side of what `conv` returns for a square of `side` pixels; 0 where reflection is impossible."""
+    """Output side of `conv` for a square of `side` pixels; 0 if it is too small for reflection padding."""
     return (side + 2 * padding - kernel) // stride + 1 if side > padding else 0
 
 
@@ -48,8 +48,8 @@ class ConvBlock(nn.Module):
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)
 
     Args:
-        norm: spec of a plain norm.
-        slope: of the leaky ReLU; 0 is ReLU, None is no activation.
+        norm: spec of a norm that is not adaptive.
+        slope: negative slope of the leaky ReLU; 0 is ReLU, None is no activation.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class ConvBlock(nn.Module):
 
 
 class Linear(nn.Linear):
-    """A linear layer that gives a sample the same result, to the last bit, in a batch of any size.
+    """A linear layer whose result for a sample is bitwise independent of the batch size (on CPUs).
 
-    One product of all samples adds up in another order for another number of them. That turns the odd
-    ReLU, and the sign of the odd L1 term, and with it 1e-3 of a gradient, so that two processes with
-    half a batch each would not do what one does. Measured, and mended, on CPUs only, where
-    convolutions are safe.
+    A single matrix product sums in an order that depends on the number of samples. Rounding can then
+    flip a ReLU or an L1 sign and change gradients by about 1e-3, so that two processes with half a batch
+    each would differ from one. Only observed, and only avoided, on CPUs, where convolutions are not
+    affected.
 
     Shapes: (N, in_features) -> (N, out_features)
     """
@@ -94,7 +94,7 @@ class Linear(nn.Linear):
 
 
 class Residual(nn.Module):
-    """Two 3x3 blocks, their input added; no activation after the sum.
+    """Residual block: two 3x3 convolution blocks plus their input; no activation after the sum.
 
     Shapes: (N, channels, H, W) -> same
     """
@@ -110,7 +110,7 @@ class Residual(nn.Module):
 
 
 class AdaptiveResidual(nn.Module):
-    """A residual block whose two norms take their parameters from outside.
+    """A residual block with two adaptive norms, whose parameters are an argument.
 
     Shapes: x (N, channels, H, W), params (N, param_count) -> (N, channels, H, W)
 
@@ -127,7 +127,7 @@ class AdaptiveResidual(nn.Module):
         self.param_counts: list[int] = [self.norm_first.param_count(), self.norm_second.param_count()]
 
     def param_count(self) -> int:
-        """How many numbers `params` holds for each sample."""
+        """Length of `params` for each sample."""
         return sum(self.param_counts)
 
     def forward(self, x: Tensor, params: Tensor) -> Tensor:
@@ -139,15 +139,15 @@ class AdaptiveResidual(nn.Module):
 
 _KEPT: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 SPECTRAL_ITERATIONS = 15
-"""As many as torch does when it makes a layer spectrally normalised."""
+"""The number that torch uses when it adds spectral norm to a layer."""
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def keep_weights(module: M) -> M:
-    """The module, whose weights (loaded ones, say) no `initialise_...` changes from now on.
+    """Exclude the weights of a module (such as loaded ones) from `initialise_...`; returns the module.
 
-    Frozen parameters need no mark: they are never initialised.
+    Frozen parameters are always excluded.
     """
     _KEPT.add(module)
     return module
@@ -156,8 +156,8 @@ def keep_weights(module: M) -> M:
 def initialise_kaiming(module: nn.Module) -> None:
     """Kaiming normal, fan in, gain sqrt(2), for every convolution and linear layer; biases 0.
 
-    This and the others leave frozen parameters and `keep_weights` modules as they are, and reach the
-    parameters behind a computed weight (spectral norm).
+    All `initialise_...` functions skip frozen parameters and `keep_weights` modules, and initialise the
+    underlying parameters of parametrised weights (spectral norm).
     """
     _initialise(module, lambda weight: nn.init.kaiming_normal_(weight, a=0, mode="fan_in"))
 
@@ -173,7 +173,7 @@ def initialise_xavier(module: nn.Module, gain: float) -> None:
 
 
 def _initialise(module: nn.Module, start: Callable[[Tensor], Tensor]) -> None:
-    """Start every convolution and linear layer anew, but those that are frozen or were kept."""
+    """Initialise every convolution and linear layer, except frozen parameters and `keep_weights` modules."""
     kept = {part for whole in module.modules() if whole in _KEPT for part in whole.modules()}
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and layer not in kept:
@@ -188,10 +188,10 @@ def _start_layer(
     if parametrize.is_parametrized(layer, "weight"):
         behind = layer.get_submodule("parametrizations.weight")
         if any(p.requires_grad for p in behind.parameters()):
-            # The weight itself is computed: a change in place would be lost.
+            # The weight is computed, so a change in place would be lost.
             layer.weight = start(torch.empty_like(layer.weight))
             _settle(layer)
-    elif "weight" in own or "weight_orig" in own:  # the latter: torch.nn.utils.spectral_norm
+    elif "weight" in own or "weight_orig" in own:  # "weight_orig": torch.nn.utils.spectral_norm
         weight = own.get("weight", own.get("weight_orig"))
         assert weight is not None
         if weight.requires_grad:
@@ -206,7 +206,7 @@ def _start_layer(
 
 
 def _settle(layer: nn.Module) -> None:
-    """Let spectral norm find the norm of the new weight: each look in training mode is one iteration."""
+    """Let spectral norm converge for the new weight: each access in training mode is one power iteration."""
     was_training = layer.training
     layer.train()
     for _ in range(SPECTRAL_ITERATIONS):

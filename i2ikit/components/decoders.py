@@ -1,4 +1,4 @@
-"""Decoders: what an image shows (its content code, or another image) and a code for the rest to an image."""
+"""Decoders: from content (a content code, or an image) and a style or latent code to an image."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["AdaINDecoder", "DecoderSpec", "Decoding", "Generating", "UNet", "UNe
 
 
 class Decoding(Protocol):
-    """What a place for a decoder asks of a module.
+    """Interface of a decoder module.
 
     Built from (content_channels, out_channels, style_dim, num_upsample).
     """
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
-        """Codes to an image in [-1, 1].
+        """Decode to images in [-1, 1].
 
         Shapes: (N, content_channels, h, w), (N, style_dim) -> (N, out_channels, h * 2**num_upsample, ...)
         """
@@ -35,7 +35,7 @@ class Decoding(Protocol):
 
 
 class Generating(Protocol):
-    """What a place for a whole generator asks of a module.
+    """Interface of a generator module that translates whole images.
 
     Built from (in_channels, out_channels, latent_dim).
     """
@@ -55,7 +55,7 @@ UNetSpec = Annotated[Spec, Slot("decoders", ("in_channels", "out_channels", "lat
 
 
 class AdaINDecoder(nn.Module):
-    """Content code and style code to image; an MLP turns the style into AdaIN's parameters.
+    """Content code and style code to image; an MLP maps the style code to AdaIN parameters.
 
     Shapes: content (N, content_channels, h, w), style (N, style_dim)
         -> (N, out_channels, h * 2**num_upsample, w * 2**num_upsample)
@@ -63,13 +63,13 @@ class AdaINDecoder(nn.Module):
 
     Args:
         num_residual: adaptive residual blocks; MUNIT uses 4.
-        mlp_width: hidden units of the MLP's two hidden layers; MUNIT uses 256.
+        mlp_width: width of the MLP's two hidden layers; MUNIT uses 256.
         norm: adaptive norm of the residual blocks.
-        up_norm: norm after each upsampling; MUNIT uses its own layer norm, as instance norm
-            would erase the mean and variance that carry the style.
+        up_norm: norm after each upsampling; MUNIT uses its own layer norm, because instance norm
+            would remove the mean and variance that carry the style.
 
     Raises:
-        ShapeError: the style code has another length than style_dim.
+        ShapeError: the length of the style code is not style_dim.
     Source: MUNIT (arXiv 1804.04732), section 5.1 and appendix B.2: R256 x 4, u128, u64, c7s1-3.
     """
 
@@ -110,7 +110,7 @@ class AdaINDecoder(nn.Module):
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """Decode content (N, content_channels, h, w) in the style (N, style_dim)."""
         if style.shape[1:] != (self.style_dim,):
-            raise ShapeError(f"decoder: style {tuple(style.shape)}; it should be (N, {self.style_dim})")
+            raise ShapeError(f"decoder: the style should be (N, {self.style_dim}), got {tuple(style.shape)}")
         x = content
         params = self.mlp(style).split(self.param_counts, dim=1)
         for block, block_params in zip(self.residuals, params, strict=True):
@@ -119,23 +119,24 @@ class AdaINDecoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """Image and latent code to image: a U-Net; the code is injected as constant maps.
+    """U-Net from an image and a latent code to an image; the code is injected as constant maps.
 
     Shapes: x (N, in_channels, H, W), code (N, latent_dim) -> (N, out_channels, H, W)
     Values: x in [-1, 1], code unbounded; output in (-1, 1) (tanh).
 
     Args:
         width: channels of the first layer, doubled by each later one up to 8 * width.
-        num_downsample: how many times the side is halved; BicycleGAN uses 8, at 256 px down to 1 px.
-        inject: the code joins the input of every layer on the way down, or of the first one only.
-        norm: after every convolution but the first, the innermost and the last.
-        dropout: part of the features set to 0, in training only, on the way up where the layers are
-            widest (but the innermost); BicycleGAN's training scripts use 0.5.
+        num_downsample: number of stride-2 convolutions; BicycleGAN uses 8, from 256 px to 1 px.
+        inject: "all" concatenates the code to the input of every downsampling layer, "input" only to the
+            first one's.
+        norm: norm after every convolution except the first, the innermost and the last.
+        dropout: dropout rate in the widest upsampling layers, except the innermost; BicycleGAN's
+            training scripts use 0.5.
 
     Raises:
-        ShapeError: H or W is not a multiple of 2**num_downsample, or the code has another length.
-    Source: BicycleGAN (arXiv 1711.11586), section 4 ("add_to_all", "add_to_input"); layers as the
-        official `unet_256`: skips carry the features without the code, zero padding, biases.
+        ShapeError: H or W is not a multiple of 2**num_downsample, or the code has the wrong length.
+    Source: BicycleGAN (arXiv 1711.11586), section 4 ("add_to_all", "add_to_input"); layers as in
+        the official `unet_256`: skip connections without the code, zero padding, biases.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class UNet(nn.Module):
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """Sides that can be halved so often."""
+        """Both sides must be multiples of 2**num_downsample."""
         return SizeRequirement(multiple_of=2 ** options["num_downsample"])
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
@@ -183,7 +184,7 @@ class UNet(nn.Module):
                 f"U-Net: {x.shape[2]}x{x.shape[3]} px; both sides must be multiples of {self.multiple}"
             )
         if code.shape[1:] != (self.latent_dim,):
-            raise ShapeError(f"U-Net: code {tuple(code.shape)}; it should be (N, {self.latent_dim})")
+            raise ShapeError(f"U-Net: the code should be (N, {self.latent_dim}), got {tuple(code.shape)}")
         skips: list[Tensor] = []
         for n, (down, norm) in enumerate(zip(self.down, self.down_norms, strict=True)):
             if self.injected[n]:

@@ -1,4 +1,4 @@
-"""Discriminators: an image to maps of scores, one for each scale."""
+"""Discriminators: from an image to score maps, one for each scale."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Discriminating", "DiscriminatorSpec", "MultiScaleDiscriminator", "Pa
 
 
 class Discriminating(Protocol):
-    """What a place for a discriminator asks of a module that is built from (in_channels)."""
+    """Interface of a discriminator module, built from (in_channels)."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, in_channels, H, W), values in [-1, 1] -> score maps (N, 1, h, w), one for each scale."""
@@ -31,19 +31,19 @@ DiscriminatorSpec = Annotated[Spec, Slot("discriminators", ("in_channels",))]
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """PatchGAN discriminators of the same widths at several resolutions.
+    """PatchGAN discriminators of equal width at several resolutions.
 
     Shapes: (N, in_channels, H, W) -> num_scales maps (N, 1, about H / 2**(num_layers + scale), ...)
     Values: input in [-1, 1]; scores unbounded (no sigmoid).
 
     Args:
         width: channels of the first layer, doubled by each later one.
-        num_layers: stride-2 convolutions per scale; with 4 a score sees 46 px.
-        num_scales: each scale sees the image at half the side of the one before.
-        norm: after every convolution but the first; MUNIT uses none.
+        num_layers: stride-2 convolutions per scale; with 4, the receptive field of a score is 46 px.
+        num_scales: number of scales; each one halves the image sides of the previous one.
+        norm: norm after every convolution except the first; MUNIT uses none.
     Source: MUNIT (arXiv 1804.04732), appendix B.2: d64, d128, d256, d512; LSGAN at three scales
         as in pix2pixHD (arXiv 1711.11585, section 3.2). Three separate networks, as in the official
-        code; borders are averaged over the pixels that exist (count_include_pad False).
+        code; average pooling ignores padding (count_include_pad False).
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class MultiScaleDiscriminator(nn.Module):
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """Sides that leave the coarsest scale something to look at."""
+        """Sides that leave at least one score at the coarsest scale."""
         return _least([(4, 2, 1)] * options["num_layers"], options["num_scales"])
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -71,18 +71,19 @@ class MultiScaleDiscriminator(nn.Module):
 
 
 class PatchGAN(nn.Module):
-    """PatchGAN discriminators at several resolutions, each coarser one half as wide.
+    """PatchGAN discriminators at several resolutions; each coarser one is half as wide.
 
     Shapes: (N, in_channels, H, W) -> num_scales maps (N, 1, about H / 2**(num_layers + scale), ...)
     Values: input in [-1, 1]; scores unbounded (no sigmoid).
 
     Args:
         width: channels of the first layer, doubled by each later one up to 8 * width.
-        num_layers: stride-2 convolutions per scale, before two of stride 1; with 3 a score sees 70 px.
-        num_scales: each scale sees the image at half the side of the one before.
-        norm: after every convolution but the first and the last.
+        num_layers: stride-2 convolutions per scale, before two of stride 1; with 3, the receptive field
+            of a score is 70 px.
+        num_scales: number of scales; each one halves the image sides of the previous one.
+        norm: norm after every convolution except the first and the last.
     Source: Isola et al. (arXiv 1611.07004), appendix 6.1.2, at two scales as in BicycleGAN (arXiv
-        1711.11586), section 4; widths, zero padding and pooling as the official `basic_256_multi`.
+        1711.11586), section 4; widths, zero padding and pooling as in the official `basic_256_multi`.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class PatchGAN(nn.Module):
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """Sides that leave the coarsest scale something to look at."""
+        """Sides that leave at least one score at the coarsest scale."""
         return _least([(4, 2, 1)] * options["num_layers"] + [(4, 1, 1)] * 2, options["num_scales"])
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -111,7 +112,7 @@ class PatchGAN(nn.Module):
 
 
 def _at_each_scale(networks: nn.ModuleList, x: Tensor) -> list[Tensor]:
-    """What each network says of x, the later ones at half the side of the one before."""
+    """The scores of each network for x; x is downsampled by 2 between networks."""
     scores = []
     for index, network in enumerate(networks):
         if index:
@@ -139,12 +140,12 @@ def _patch_discriminator(in_channels: int, width: int, num_layers: int, norm: Sp
 
 
 def _least(convs: Sequence[tuple[int, int, int]], num_scales: int) -> SizeRequirement:
-    """The smallest side of which the convolutions (kernel, stride, padding) leave each scale a pixel."""
+    """The smallest side for which the convolutions (kernel, stride, padding) leave a pixel at each scale."""
     return SizeRequirement(next(side for side in range(1, 2**20) if _fits(side, convs, num_scales)))
 
 
 def _fits(side: int, convs: Sequence[tuple[int, int, int]], num_scales: int) -> bool:
-    """Whether every convolution of every scale has something to work on (and to reflect)."""
+    """Whether the input of every convolution is large enough (also for reflection padding)."""
     for _ in range(num_scales):
         at_scale = side
         for conv in convs:

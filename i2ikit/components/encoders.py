@@ -1,4 +1,4 @@
-"""Encoders: an image to its content code (a map), its style code (a vector), or a distribution of codes."""
+"""Encoders: from an image to a content code (a map), a style code (a vector), or a code distribution."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class ContentEncoding(Protocol):
-    """What a place for a content encoder asks of a module that is built from (in_channels)."""
+    """Interface of a content encoder module, built from (in_channels)."""
 
     out_channels: int
     num_downsample: int
@@ -40,7 +40,7 @@ class ContentEncoding(Protocol):
 
 
 class VectorEncoding(Protocol):
-    """What a place for a style encoder asks of a module that is built from (in_channels, style_dim)."""
+    """Interface of a style encoder module, built from (in_channels, style_dim)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W), values in [-1, 1] -> (N, style_dim)."""
@@ -48,7 +48,7 @@ class VectorEncoding(Protocol):
 
 
 class DistributionEncoding(Protocol):
-    """What a place for a latent encoder asks of a module that is built from (in_channels, latent_dim)."""
+    """Interface of a latent encoder module, built from (in_channels, latent_dim)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, in_channels, H, W), values in [-1, 1] -> means and log variances, (N, latent_dim) each."""
@@ -69,7 +69,7 @@ Width = Annotated[int, Field(gt=0, le=4096)]
 
 
 class ContentEncoder(nn.Module):
-    """Image to content code: spatial layout kept, style removed by instance norm.
+    """Image to content code: keeps the spatial layout; instance norm removes the style.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H / 2**num_downsample, W / 2**num_downsample),
         where out_channels = width * 2**num_downsample
@@ -77,14 +77,14 @@ class ContentEncoder(nn.Module):
 
     Args:
         width: channels of the first layer; MUNIT uses 64.
-        num_downsample: how many times the side is halved; MUNIT uses 2.
+        num_downsample: number of stride-2 convolutions; MUNIT uses 2.
         num_residual: residual blocks at the lowest resolution; MUNIT uses 4.
-        norm: after every convolution; MUNIT uses instance norm.
+        norm: norm after every convolution; MUNIT uses instance norm.
 
     Raises:
         ShapeError: H or W is not a multiple of 2**num_downsample.
     Source: MUNIT (arXiv 1804.04732), appendix B.2: c7s1-64, d128, d256, R256 x 4. The official code
-        floors sides that are no multiple, so its reconstruction has another size than its input.
+        rounds other sides down, so that its reconstruction is smaller than its input.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ContentEncoder(nn.Module):
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """Sides that can be halved so often, and leave reflection padding two pixels."""
+        """Multiples of 2**num_downsample that leave two pixels for reflection padding."""
         step = 2 ** options["num_downsample"]
         return SizeRequirement(max(4, 2 * step), step)
 
@@ -123,16 +123,16 @@ class ContentEncoder(nn.Module):
 
 
 class StyleEncoder(nn.Module):
-    """Image to style code: layout averaged away, colours and texture kept.
+    """Image to style code: keeps colours and texture; global average pooling removes the layout.
 
     Shapes: (N, in_channels, H, W) -> (N, style_dim)
-    Values: input in [-1, 1]; output unbounded, N(0, I) where style reconstruction has done its work.
+    Values: input in [-1, 1]; output unbounded; training with style reconstruction makes it about N(0, I).
 
     Args:
         width: channels of the first layer; the later ones have 2 * width, then 4 * width.
-        num_downsample: how many times the side is halved; MUNIT uses 4.
-        norm: after every convolution; the official code uses none. "bn" keeps style too, as it
-            removes only what a whole batch shares; instance norm would erase it.
+        num_downsample: number of stride-2 convolutions; MUNIT uses 4.
+        norm: norm after every convolution; the official code uses none. "bn" also keeps the style,
+            because it removes only what a whole batch shares; instance norm would remove it.
     Source: MUNIT (arXiv 1804.04732), appendix B.2: c7s1-64, d128, d256, d256, d256, GAP, fc8.
     """
 
@@ -157,7 +157,7 @@ class StyleEncoder(nn.Module):
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """Sides that the halvings do not use up."""
+        """Sides that leave at least one pixel after downsampling."""
         return SizeRequirement(max(4, 2 ** options["num_downsample"]))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -166,18 +166,18 @@ class StyleEncoder(nn.Module):
 
 
 class LatentEncoder(nn.Module):
-    """Image to a normal distribution of latent codes, by residual blocks that halve the side.
+    """Image to a normal distribution of latent codes, by downsampling residual blocks.
 
     Shapes: (N, in_channels, H, W) -> mean (N, latent_dim), log variance (N, latent_dim)
     Values: input in [-1, 1]; outputs unbounded.
 
     Args:
         width: channels of the first layer; the blocks have 2, 3, 4, 4, ... times as many.
-        num_blocks: residual blocks, each halving the side, after a first halving; BicycleGAN uses 4.
-        norm: before both convolutions of a block; BicycleGAN uses instance norm.
+        num_blocks: residual blocks, which halve the sides, after a stride-2 convolution; BicycleGAN uses 4.
+        norm: norm before both convolutions of a block; BicycleGAN uses instance norm.
 
-    Source: BicycleGAN (arXiv 1711.11586), section 4 (residual encoder); layers as the official
-        `resnet_256`, with a mean over the whole last map instead of a fixed 8x8, which is the same
+    Source: BicycleGAN (arXiv 1711.11586), section 4 (residual encoder); layers as in the official
+        `resnet_256`, with global average pooling instead of a fixed 8x8 window, which is the same
         at 256 px.
     """
 
@@ -201,7 +201,7 @@ class LatentEncoder(nn.Module):
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """Sides that the halvings do not use up."""
+        """Sides that leave at least one pixel after downsampling."""
         return SizeRequirement(2 ** (options["num_blocks"] + 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,8 +211,8 @@ class LatentEncoder(nn.Module):
 
 
 class _HalvingResidual(nn.Module):
-    """Norm, leaky ReLU, convolution, twice, then the mean of 2x2 pixels; a 1x1 convolution of the
-    input's means added.
+    """(Norm, leaky ReLU, convolution) twice, then 2x2 average pooling; the shortcut is 2x2 average
+    pooling and a 1x1 convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: Spec) -> None:
@@ -226,5 +226,5 @@ class _HalvingResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv_first(F.leaky_relu(self.norm_first(x), 0.2))
         y = self.conv_second(F.leaky_relu(self.norm_second(y), 0.2))
-        # Rounded up, a map of one pixel stays one: images of any side have a code.
+        # ceil_mode keeps one pixel of a one-pixel map, so that images of any size can be encoded.
         return F.avg_pool2d(y, 2, ceil_mode=True) + self.shortcut(F.avg_pool2d(x, 2, ceil_mode=True))

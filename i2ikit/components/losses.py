@@ -1,6 +1,6 @@
-"""Losses: adversarial ones (two sides of one game) and reconstruction ones (a distance).
+"""Losses: adversarial losses (for discriminator and generator) and reconstruction losses (distances).
 
-All are unweighted; weights live in the recipe.
+All are unweighted; the recipe sets the weights.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = [
 
 @runtime_checkable
 class AdversarialLoss(Protocol):
-    """What discriminator and generator minimise, given the discriminator's score maps."""
+    """The losses of discriminator and generator, computed from the discriminator's score maps."""
 
     def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-        """Scalar; `fake` and `real` hold one score map (N, 1, h, w) per scale."""
+        """Scalar; `fake` and `real` contain one score map (N, 1, h, w) per scale."""
         ...
 
     def generator(self, fake: Sequence[Tensor]) -> Tensor:
-        """Scalar; `fake` holds one score map (N, 1, h, w) per scale."""
+        """Scalar; `fake` contains one score map (N, 1, h, w) per scale."""
         ...
 
 
 @runtime_checkable
 class ReconstructionLoss(Protocol):
-    """A distance between what was made and what it should be."""
+    """A distance between a prediction and its target."""
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Scalar; both of the same shape; gradients flow to both."""
@@ -52,10 +52,10 @@ class ReconstructionLoss(Protocol):
 
 @runtime_checkable
 class ImageLoss(Protocol):
-    """A distance between two images of different domains that should show the same thing."""
+    """A distance between an image and its translation, which should have the same content."""
 
     def least_side(self) -> int:
-        """Side in pixels that the images need."""
+        """Smallest valid side of the images, in pixels."""
         ...
 
     def compare(self, translation: Tensor, original: Tensor) -> Tensor:
@@ -74,15 +74,15 @@ ImageLossSpec = Annotated[Spec, Slot("losses", (), like=ImageLoss)]
 
 
 class LSGAN:
-    """Least squares: fake scores to 0, real ones to 1; the generator wants its own at 1.
+    """Least squares GAN: the discriminator targets 0 for fake and 1 for real, the generator 1 for fake.
 
     discriminator = SUM over scales of mean(fake**2) + mean((real - 1)**2)
     generator = SUM over scales of mean((fake - 1)**2)
 
     Reduction: mean over samples and patches, SUM over scales; no factor 1/2.
     Weight: 1 in MUNIT.
-    Source: Mao et al. (arXiv 1611.04076), eq. 9 (a = 0, b = c = 1), without the 1/2, as the
-        official MUNIT and BicycleGAN.
+    Source: Mao et al. (arXiv 1611.04076), eq. 9 (a = 0, b = c = 1), without the 1/2, as in
+        the official MUNIT and BicycleGAN code.
     """
 
     def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
@@ -103,7 +103,7 @@ class NSGAN:
     generator = SUM over scales of mean(-log(sigmoid(fake)))
 
     Reduction: mean over samples and patches, SUM over scales.
-    Source: Goodfellow et al. (arXiv 1406.2661), section 3; the `nsgan` of the official MUNIT.
+    Source: Goodfellow et al. (arXiv 1406.2661), section 3; `nsgan` in the official MUNIT code.
     """
 
     def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
@@ -121,12 +121,12 @@ class NSGAN:
 class L1:
     """Mean absolute error: mean(|prediction - target|).
 
-    Reduction: mean over everything. Gradients flow to both sides.
+    Reduction: mean over all elements. Gradients flow to both arguments.
     Weight: 10 for images, 1 for codes in MUNIT.
     """
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Scalar from two tensors of one shape."""
+        """Scalar from two tensors of the same shape."""
         return F.l1_loss(_wide(prediction), _wide(target))
 
 
@@ -136,7 +136,7 @@ def judged(
     fake: Mapping[str, Tensor],
     real: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """What the discriminator of each domain minimises: `adversarial/a`, `adversarial/b`."""
+    """Discriminator loss of each domain: `adversarial/a`, `adversarial/b`."""
     return {
         f"adversarial/{d}": loss.discriminator(judge(fake[d]), judge(real[d])) for d, judge in judges.items()
     }
@@ -148,5 +148,5 @@ def _total(terms: Iterable[Tensor]) -> Tensor:
 
 
 def _wide(scores: Tensor) -> Tensor:
-    """Scores in at least fp32: autocast hands over bf16, which has 8 bits to sum with."""
+    """Scores in at least fp32; autocast passes bf16, whose 8 significant bits are too few for sums."""
     return scores if scores.dtype == torch.float64 else scores.float()

@@ -1,4 +1,4 @@
-"""Norms: what each of them removes from a feature map, and over which part of it.
+"""Norms, and the statistics that each of them removes from a feature map.
 
 Shapes: (N, C, H, W) -> (N, C, H, W). Statistics are accumulated in at least fp32 whatever the
 input's dtype; float64 stays float64.
@@ -31,11 +31,11 @@ __all__ = [
 
 EPS = 1e-5
 FLAT = 1e-5
-"""A map is flat if its variance is below this part of eps, a deviation of 1e-5: rounding, not layout."""
+"""A map is flat if its variance is below FLAT * EPS: a deviation of 1e-5, which is rounding, not layout."""
 
 
 class Norm(Protocol):
-    """What a place for a norm asks of a module that is built from (channels)."""
+    """Interface of a norm module, built from (channels)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, H, W); same shape and dtype."""
@@ -44,10 +44,10 @@ class Norm(Protocol):
 
 @runtime_checkable
 class AdaptiveNorm(Protocol):
-    """A norm whose scale and shift are given for each sample: `norm(x, params)`."""
+    """A norm whose scale and shift are an argument, per sample: `norm(x, params)`."""
 
     def param_count(self) -> int:
-        """How many numbers `params` holds for each sample."""
+        """Length of `params` for each sample."""
         ...
 
     def forward(self, x: Tensor, params: Tensor) -> Tensor:
@@ -56,19 +56,19 @@ class AdaptiveNorm(Protocol):
 
 
 NormSpec = Annotated[Spec, Slot("norms", ("channels",), unlike=AdaptiveNorm)]
-"""An option that holds a norm without parameters from outside."""
+"""An option that holds a norm that is not adaptive."""
 
 AdaptiveNormSpec = Annotated[Spec, Slot("norms", ("channels",), like=AdaptiveNorm)]
-"""An option that holds a norm whose parameters are an argument."""
+"""An option that holds an adaptive norm."""
 
 
 def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
     """x with zero mean and unit variance in each map, and a mask (N, C, 1, 1) of the maps that vary.
 
-    A map without variance (a constant picture makes them) has no layout to keep, yet the gradient
-    through 1/sqrt(var + eps) is 316 at each of some twenty norms in a row: the official MUNIT gets
-    NaN from one white picture. Multiplying such maps by the mask's 0 gives their limit, and no
-    gradient. Faint maps must live: initial weights as small as BicycleGAN's make no others.
+    A constant image gives maps without variance. The gradient through 1/sqrt(var + eps) is then 316 at
+    each of about twenty consecutive norms, so that a single white image gives NaN in the official MUNIT.
+    Multiplying such maps by the mask's 0 gives their limit without gradient. Keep the threshold low:
+    BicycleGAN's initialisation gives deviations near 5e-5.
     """
     n, c, h, w = x.shape
     y, _, _ = torch.native_group_norm(x.contiguous(), None, None, n, c, h * w, c, EPS)
@@ -79,10 +79,10 @@ def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class InstanceNorm(nn.Module):
-    """Zero mean and unit variance for each sample and channel: removes colour and contrast.
+    """Zero mean and unit variance for each sample and channel; removes colour and contrast.
 
     No affine parameters and no running statistics; biased variance, eps 1e-5 inside the root.
-    Maps whose deviation is below 1e-5 come out as zeros, without gradient.
+    Maps whose standard deviation is below 1e-5 become 0, without gradient.
 
     Shapes: (N, C, H, W) -> same
     Source: Ulyanov et al. (arXiv 1607.08022); as used in MUNIT's content encoder.
@@ -98,16 +98,16 @@ class InstanceNorm(nn.Module):
 
 
 class AdaIN(nn.Module):
-    """Instance norm, then a scale and a shift that are given for each sample as an argument.
+    """Adaptive instance norm: instance norm, then a scale and a shift per sample, given as an argument.
 
     Shapes: x (N, C, H, W), params (N, 2C) -> (N, C, H, W)
 
     Args:
-        channels: C. `params` holds C shifts, then C scales; a scale is used as it is (no "1 +").
+        channels: C. `params` contains C shifts, then C scales; scales are used unchanged (no "1 +").
 
     Raises:
-        ShapeError is raised by the owner that cuts `params`; here torch complains.
-    Source: Huang & Belongie (arXiv 1703.06868), eq. 8; order and scale as the official MUNIT's.
+        RuntimeError: `params` has the wrong length; decoders check their codes earlier (ShapeError).
+    Source: Huang & Belongie (arXiv 1703.06868), eq. 8; order and scale as in the official MUNIT code.
     """
 
     def __init__(self, channels: int) -> None:
@@ -126,13 +126,13 @@ class AdaIN(nn.Module):
 
 
 class MunitLayerNorm(nn.Module):
-    """MUNIT's layer norm: over C, H, W of each sample, then a learnt gain and bias per channel.
+    """MUNIT's layer norm: over C, H, W of each sample, then a learned gain and bias per channel.
 
     Unlike `nn.GroupNorm(1, C)`: the standard deviation is unbiased (n - 1), eps 1e-5 is added to
-    it (not to the variance), and the gain starts as U(0, 1).
+    it (not to the variance), and the gain is initialised with U(0, 1).
 
     Shapes: (N, C, H, W) -> same
-    Source: official MUNIT networks.py (behaviour); the paper (section 5.1) says "layer norm" only.
+    Source: official MUNIT networks.py (behaviour); the paper (section 5.1) only says "layer norm".
     """
 
     def __init__(self, channels: int) -> None:
@@ -144,7 +144,7 @@ class MunitLayerNorm(nn.Module):
         """Normalise x (N, C, H, W)."""
         wide = x if x.dtype == torch.float64 else x.float()
         var, mean = torch.var_mean(wide, dim=(1, 2, 3), correction=1, keepdim=True)
-        # A root of zero has no gradient: where the deviation is below eps, the limit is the bias.
+        # The gradient of sqrt is infinite at 0: where the deviation is below eps, the result is the bias.
         varies = var > EPS**2
         std = torch.where(varies, var, torch.ones_like(var)).sqrt()
         scale = self.gain[:, None, None] * varies / (std + EPS)
@@ -153,18 +153,18 @@ class MunitLayerNorm(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch norm: zero mean and unit variance per channel over the batch, gain and bias learnt.
+    """Batch norm: zero mean and unit variance per channel over the batch, then a learned gain and bias.
 
-    In training with several samples it keeps what differs between them (their style), which
+    In training with several samples it keeps the differences between them (their style), which
     instance norm removes. Eval mode uses the running statistics. Several processes normalise over
-    the samples of all of them, as one process would.
+    all of their samples, so that the result equals that of one process.
 
     Shapes: (N, C, H, W) -> same
     Args:
         momentum: weight of the newest batch in the running statistics.
-        local: normalise over this process's samples alone: saves two short exchanges per norm and
+        local: normalise over this process's samples only; saves two small all-reduces per norm and
             pass, but the result depends on the number of processes.
-    Source: Ioffe & Szegedy (arXiv 1502.03167). Not nn.SyncBatchNorm, which refuses CPU tensors.
+    Source: Ioffe & Szegedy (arXiv 1502.03167). Not nn.SyncBatchNorm, which does not support CPU tensors.
     """
 
     def __init__(
@@ -181,16 +181,16 @@ class BatchNorm(nn.Module):
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """A batch of one turns it into instance norm."""
+        """With one image at a time, it is equal to instance norm."""
         if setting.images_at_once == 1:
             yield (
                 f"norm 'bn' over a single image (training.batch_size = {setting.batch_size}, "
                 f"training.accumulation = {setting.accumulation}) is instance norm in training, and "
-                "erases the style; use a batch of 2 or more, or norm 'none'"
+                "removes the style; use a batch of 2 or more, or norm 'none'"
             )
         elif options["local"] and setting.images_at_once < 2 * setting.processes:
             yield (
-                f"local norm 'bn' with {setting.images_at_once} images at once shared out to "
+                f"local norm 'bn' with {setting.images_at_once} images at once split over "
                 f"{setting.processes} processes is instance norm in training; use local = false"
             )
 
@@ -203,10 +203,10 @@ class BatchNorm(nn.Module):
         return self.norm(x)
 
     def _in_float64(self, x: Tensor, over_all: bool) -> Tensor:
-        """With sums in float64, whose rounding nobody sees: the same for any share of the samples.
+        """Normalise with sums in float64, so that the result does not depend on how samples are shared.
 
-        torch's own kernel adds up in fp32 on CPUs, so that one process and two differ by a bit here
-        and there. Several processes exchange counts, sums and sums of squares at once.
+        torch's own CPU kernel sums in fp32, so that one and two processes differ by rounding. Several
+        processes exchange counts, sums and sums of squares in a single all-reduce.
         """
         over = (0, 2, 3)
         sums = x.sum(over, dtype=torch.float64)
@@ -224,7 +224,7 @@ class BatchNorm(nn.Module):
         return torch.addcmul(self.norm.bias[:, None, None], centred, scale[:, None, None]).to(x.dtype)
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics towards those of this batch, as nn.BatchNorm2d does."""
+        """Update the running statistics, as nn.BatchNorm2d does."""
         norm = self.norm
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -235,9 +235,9 @@ class BatchNorm(nn.Module):
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes, and so of its gradients.
+    """The sum of a tensor over all processes; gradients are summed as well.
 
-    Not torch.distributed.nn.functional.all_reduce, which does the same but is deprecated.
+    Replaces torch.distributed.nn.functional.all_reduce, which is deprecated.
     """
 
     @staticmethod
@@ -249,12 +249,12 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        """Each process's x went into the result of every process."""
+        """Sum the gradients: each process's x contributes to the result of every process."""
         return _SumOverProcesses.apply(grad)
 
 
 class NoNorm(nn.Module):
-    """x as it is: what MUNIT's style encoder and discriminator use, so that style survives.
+    """No normalisation: x is returned unchanged; MUNIT's style encoder and discriminator use it.
 
     Shapes: any -> same
     """

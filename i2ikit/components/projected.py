@@ -1,4 +1,4 @@
-"""A discriminator that looks at images through a trunk that others trained."""
+"""A discriminator on the features of a pretrained network."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ __all__ = ["ProjectedDiscriminator"]
 
 
 class ProjectedDiscriminator(nn.Module):
-    """Small heads on the features of a frozen, pretrained trunk, beside a discriminator without one.
+    """Projected GAN: small heads on a frozen, pretrained trunk, plus an ordinary discriminator.
 
-    The trunk knows edges, textures and parts of objects, so that a few hundred steps on a few thousand
-    images are enough for the heads to tell what is wrong with a picture. Each tap of the trunk has a
-    head: a fixed random 1x1 projection, then a 3x3 and a 1x1 convolution with spectral norm.
+    The trunk's features represent edges, textures and parts of objects, so that the heads learn from a few
+    thousand images within a few hundred steps. Each tap of the trunk has a head: a fixed random 1x1
+    projection, then a 3x3 and a 1x1 convolution with spectral norm.
 
     Shapes: (N, 1 or 3, H, W) -> num_taps maps (N, 1, h, w), shallow to deep, then the maps of `beside`
     Values: input in [-1, 1]; scores unbounded (no sigmoid).
 
     Args:
         trunk: "alexnet" or "vgg16".
-        num_taps: how many of the trunk's taps are looked at, from the shallowest on.
-        side: smaller images are enlarged so that their shorter side has as many pixels.
+        num_taps: number of taps used, from the shallowest on.
+        side: smaller images are enlarged so that their shorter side has this many pixels.
         width: channels of a projection.
-        beside: a discriminator that sees the image itself.
-        weights: file of the trunk's weights; found or fetched when not given. They are used in training
-            only, neither trained nor saved.
+        beside: the ordinary discriminator, which sees the image itself.
+        weights: file of the trunk's weights; looked up or downloaded if not given. They are used only in
+            training, and neither trained nor saved.
 
     Raises:
-        ShapeError: images of other than 1 or 3 channels.
-        WeightsError: at the first use, if the trunk's weights cannot be had.
+        ShapeError: the number of image channels is not 1 or 3.
+        WeightsError: at the first use, if the trunk's weights are not available.
     Source: Projected GAN (arXiv 2111.01007), section 3, with the random projections across channels but
-        not those across scales; its EfficientNet is an AlexNet here, its hinge loss the recipe's loss.
+        not those across scales; AlexNet instead of EfficientNet, the recipe's loss instead of hinge.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ProjectedDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
-            raise ShapeError(f"projected discriminator: images need 1 or 3 channels, not {in_channels}")
+            raise ShapeError(f"projected discriminator: images need 1 or 3 channels, got {in_channels}")
         self.trunk: TrunkName = trunk
         self.taps = range(num_taps)
         self.side = side
@@ -69,17 +69,17 @@ class ProjectedDiscriminator(nn.Module):
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """An enlarged side that the trunk cannot see; weights that cannot be had."""
+        """A `side` that is too small for the trunk; unavailable weights."""
         least = TRUNKS[options["trunk"]].least_side
         if options["side"] < least:
-            yield f"side = {options['side']} is too small for the trunk '{options['trunk']}': {least} or more"
+            yield f"side = {options['side']} is too small for trunk '{options['trunk']}'; use {least} or more"
         try:
             load_trunk(options["trunk"], options["weights"])
         except WeightsError as error:
             yield f"the trunk '{options['trunk']}' needs its weights: {error}"
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Score maps of x (N, in_channels, H, W): of the heads, then of the discriminator beside them."""
+        """Score maps of x (N, in_channels, H, W): of the heads, then of `beside`."""
         features = trunk_features(self.trunk, self._enlarged(x), self.taps, self.weights)
         scores = [head(y) for head, y in zip(self.heads, features, strict=True)]
         return [*scores, *self.beside(x)]

@@ -1,8 +1,8 @@
-"""Trunks: the convolutions of classifiers that others trained, frozen, as feature extractors.
+"""Trunks: the frozen convolutions of pretrained classifiers, as feature extractors.
 
-A trunk is not a submodule of what uses it: it is loaded at its first use and shared by the process. So it is
-neither initialised nor trained, has no EMA copy, and is never saved with a run: a run folder can be used for
-inference on a machine without the trunk's weights.
+A trunk is not a submodule of its user: it is loaded at its first use and cached in the process. Therefore it
+is neither initialised nor trained, has no EMA copy, and is not saved with a run; inference does not need
+its weights.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Trunk:
-    """What can be known of a trunk without its weights.
+    """The properties of a trunk that do not depend on its weights.
 
     Args:
-        network: where the weights are found.
-        taps: places in torchvision's `features` of the ReLUs that can be read, from shallow to deep.
-        channels: of the features at each tap.
-        least_side: side in pixels that an image needs, so that the deepest tap has one.
+        network: where to find the weights.
+        taps: indices in torchvision's `features` of the ReLUs that can be read, from shallow to deep.
+        channels: number of channels at each tap.
+        least_side: smallest image side that leaves one pixel at the deepest tap.
     """
 
     network: Network
@@ -52,17 +52,17 @@ TRUNKS: dict[TrunkName, Trunk] = {
 def trunk_features(
     name: TrunkName, x: Tensor, taps: Sequence[int], weights: str | None = None
 ) -> list[Tensor]:
-    """Features of images at some taps of a frozen trunk; gradients flow to the images.
+    """Features of images at selected taps of a frozen trunk; gradients flow to the images.
 
-    Shapes: (N, 1 or 3, H, W) -> (N, channels, h, w) for each tap. Grey is repeated three times.
-    Values: [-1, 1] in; after a ReLU out.
+    Shapes: (N, 1 or 3, H, W) -> (N, channels, h, w) for each tap. Greyscale is repeated to three channels.
+    Values: input in [-1, 1]; output of a ReLU.
 
     Args:
         taps: indices into `TRUNKS[name].taps`, ascending.
-        weights: file of the trunk's weights; found or fetched when not given.
+        weights: file of the trunk's weights; looked up or downloaded if not given.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights are not available.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     layers = _layers(name, weights, x.device, dtype)
@@ -79,10 +79,10 @@ def trunk_features(
 
 
 def load_trunk(name: TrunkName, weights: str | None = None) -> None:
-    """Make sure, before it is used, that a trunk can be had; its weights are found or fetched now.
+    """Load a trunk now, to fail early if its weights are not available.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights are not available.
     """
     _layers(name, weights, torch.device("cpu"), torch.float32)
 
@@ -90,7 +90,7 @@ def load_trunk(name: TrunkName, weights: str | None = None) -> None:
 @functools.cache
 def _layers(name: TrunkName, weights: str | None, device: torch.device, dtype: torch.dtype) -> nn.Sequential:
     """The frozen layers up to the deepest tap, once for each device and precision."""
-    import torchvision  # takes a second, which only users of a trunk should pay
+    import torchvision  # imported here because it takes a second
 
     trunk = TRUNKS[name]
     loaded = load_weights(trunk.network, weights)

@@ -1,1 +1,1 @@
-"""Datasets, and batches in counted order."""
+"""Datasets, and training batches in a reproducible order."""

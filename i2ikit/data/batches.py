@@ -1,7 +1,7 @@
-"""Batches in counted order, and the share of each process.
+"""Training batches in a reproducible order, and the share of each process.
 
-The order in which training sees the images, and how each is augmented, depends on (seed, domain, epoch,
-index) alone (see `draws`): batches of one step can be made without those of the steps before.
+The order of the images and the augmentation of each depend only on (seed, domain, epoch, index) (see
+`draws`), so the batches of a step can be made without those of earlier steps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class _Positions(TorchDataset[dict[str, Tensor]]):
-    """Training images by their position in the endless counted order."""
+    """Training images by their position in the endless reproducible order."""
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
         self.dataset = dataset
@@ -39,7 +39,7 @@ class _Positions(TorchDataset[dict[str, Tensor]]):
         return {domain: self._image(domain, position) for domain in "ab"}
 
     def _image(self, domain: str, position: int) -> Tensor:
-        # Unpaired domains are shuffled on their own: an outline and its drawing must not meet.
+        # Unpaired domains are shuffled independently, so that an outline does not meet its own drawing.
         stream = "pair" if self.dataset.paired else domain
         epoch, place = divmod(position, self.dataset.count("train", domain))
         index = _order(self.seed, stream, epoch, self.dataset.count("train", domain))[place]
@@ -54,25 +54,25 @@ def _order(seed: int, stream: str, epoch: int, count: int) -> list[int]:
 
 
 def shares(batch_size: int, parts: int, accumulation: int, processes: int) -> list[list[list[int]]]:
-    """How the places of a batch are shared out: by micro-batch, by process, to places.
+    """Split the places of a batch: result[micro-batch][process] lists the places of that share.
 
     Each share gets the same number of places from each part of the batch, in order; shares may
-    differ in size by one such set. The images of a micro-batch are the same whatever the number of
+    differ in size by one such set. The images of a micro-batch do not depend on the number of
     processes.
 
     Args:
         batch_size: a multiple of `parts`, and at least parts * accumulation * processes; a batch
-            that is not shared out can have any size.
-        parts: of the batch, which play different roles (`Translator.batch_parts`).
+            that is not split can have any size.
+        parts: number of parts of the batch with different roles (`Translator.batch_parts`).
 
     Raises:
-        DataError: a share would be empty, or parts uneven.
+        DataError: a share would be empty, or the parts would be uneven.
     """
     if accumulation == processes == 1:
         return [[list(range(batch_size))]]
     if batch_size < parts * accumulation * processes or batch_size % parts:
         raise DataError(
-            f"a batch of {batch_size} in {parts} part{'s' * (parts > 1)} cannot be shared out to {processes} "
+            f"a batch of {batch_size} in {parts} part{'s' * (parts > 1)} cannot be split among {processes} "
             f"processes and {accumulation} micro-batches"
         )
     sets = np.arange(batch_size).reshape(parts, -1)
@@ -92,11 +92,11 @@ def training_batches(
     places: Sequence[int],
     num_workers: int = 0,
 ) -> Iterator[dict[str, Tensor]]:
-    """The batches of steps first_step to last_step (not included).
+    """The batches of steps first_step to last_step (exclusive).
 
     Args:
-        batch_size: global: step t covers positions t * batch_size and on.
-        places: which of a batch's places this process reads.
+        batch_size: the global batch size; step t starts at position t * batch_size.
+        places: the places of each batch that this process reads.
 
     Yields:
         `{"a": (len(places), C, size, size), "b": ...}`, values in [-1, 1].
@@ -108,7 +108,7 @@ def training_batches(
         loader = DataLoader(
             source, None, num_workers=num_workers, worker_init_fn=_leave_signals_to_the_main_process
         )
-        parts = _plainly(loader)  # of each batch one from each worker, in turn
+        parts = _plainly(loader)  # each batch has one part from each worker, in turn
         for step_parts in zip(*[parts] * max(1, num_workers), strict=True):
             yield {d: torch.cat([part[d] for part in step_parts]) for d in "ab"}
         return
@@ -123,7 +123,7 @@ def training_batches(
 
 
 def _plainly(loader: Iterable[T]) -> Iterator[T]:
-    """What a loader yields; a worker's error without the traceback that torch puts into its message."""
+    """The items of a loader; removes the traceback that torch adds to the message of a worker's error."""
     try:
         yield from loader
     except DataError as error:
@@ -132,7 +132,7 @@ def _plainly(loader: Iterable[T]) -> Iterator[T]:
 
 
 class _Streams(IterableDataset[dict[str, Tensor]]):
-    """The images of some places in each batch; a worker's are its part of these places."""
+    """The images of the given places in each batch; each worker reads a part of these places."""
 
     def __init__(
         self, dataset: Streamed, seed: int, first: int, last: int, batch_size: int, places: Sequence[int]
@@ -154,9 +154,10 @@ class _Streams(IterableDataset[dict[str, Tensor]]):
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Ctrl-C, and torchrun's SIGTERM, go to the whole group: workers must stay until all is saved.
+    """Keep workers running after Ctrl-C or torchrun's SIGTERM, which reach the whole process group.
 
-    They do not ignore SIGTERM, by which they are ended.
+    The main process needs them until everything is saved. Workers do not ignore SIGTERM itself, because
+    it is used to end them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":

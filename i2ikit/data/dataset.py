@@ -1,4 +1,4 @@
-"""What a dataset is: images of two domains in two splits."""
+"""The interface of datasets: images of two domains in two splits."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Dataset(Protocol):
     """Images of two domains, "a" and "b", in two splits.
 
     `aligned`: index i of "a" and of "b" show the same thing, so that a translation has a target.
-    `paired`: training gets such pairs; augmentation must then be a function of the random generator
-    alone, so that both are augmented alike. It is an option, or known of the class. Data can be
-    aligned without being paired: pairs that training does not use, and metrics do.
+    `paired`: training uses these pairs; augmentation must then depend only on the random generator, so
+    that both images are augmented identically. It is an option or a class attribute. Aligned data need
+    not be paired: then only metrics use the pairs.
     """
 
     images: ImageSpec
@@ -32,43 +32,43 @@ class Dataset(Protocol):
     paired: bool
 
     def count(self, split: Split, domain: str) -> int:
-        """How many images; at least 1."""
+        """Number of images; at least 1."""
         ...
 
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
-        """(C, size, size) in [-1, 1]; augmented by `rng`, or plain without one."""
+        """(C, size, size) in [-1, 1]; augmented with `rng`, not augmented without it."""
         ...
 
     def name(self, split: Split, domain: str, index: int) -> str:
-        """What a person calls this image: a file's name, say."""
+        """A readable name of this image, such as its file name."""
         ...
 
 
 @runtime_checkable
 class Foretelling(Protocol):
-    """A dataset whose files, not an option `size`, say how large its images are."""
+    """A dataset that reads the size of its images from its files, instead of an option `size`."""
 
     @staticmethod
     def image_spec(options: Mapping[str, Any]) -> ImageSpec:
-        """What `images` will be, so that a recipe can be checked before the dataset is built.
+        """The value that `images` will have, to check a recipe before the dataset is built.
 
         Raises:
-            DataError: the files do not say it.
+            DataError: the files do not determine it.
         """
         ...
 
 
 DATASET_SLOT = Slot("datasets", (), like=Dataset)
-"""The place of a recipe's [data]."""
+"""The slot of a recipe's [data]."""
 
 
 @runtime_checkable
 class Streamed(Protocol):
-    """A dataset whose training images can only be had one after the other."""
+    """A dataset whose training images can only be read sequentially."""
 
     def stream(self, seed: int, place: int, places: int, first: int) -> Iterator[dict[str, Tensor]]:
-        """Training images for one of `places` in a batch, from its number `first` on, without end.
+        """Endless training images for one place of `places` in a batch, starting with image `first`.
 
-        `{"a": (C, size, size), "b": ...}`, values in [-1, 1]; a function of the arguments alone.
+        `{"a": (C, size, size), "b": ...}`, values in [-1, 1]; depends only on the arguments.
         """
         ...

@@ -1,4 +1,4 @@
-"""Datasets of image files: two folders, or files with both images side by side."""
+"""Datasets of image files: two folders per split, or files with both images side by side."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from i2ikit.translator import ImageSpec, other
 __all__ = ["Folders", "SideBySide"]
 
 SHAPE_TOLERANCE = 1.02
-ORIENTATION = 0x0112  # EXIF; from 5 on, the picture lies on its side
+ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are swapped
 
 
 class Folders:
-    """Two folders of images of each split: trainA, trainB, testA, testB.
+    """Two folders of images for each split: trainA, trainB, testA, testB.
 
     Training: shorter side resized to `load_size`, a random crop of size x size, a random flip.
-    Test: shorter side resized to `size`, centre crop. Transparency is put on white; EXIF rotation
-    is applied. Values: 8-bit channels to [-1, 1].
+    Test: shorter side resized to `size`, centre crop. Transparent images are blended with white; EXIF
+    rotation is applied. Values: 8-bit channels to [-1, 1].
 
     Args:
-        root: the folder that holds the four; relative to where the command is run.
-        paired: files of the same name (endings aside) show the same thing, and share their crop
-            and flip; otherwise both folders are shuffled on their own.
-        size: side in pixels of what the networks see.
+        root: the folder that contains the four; relative to the working directory.
+        paired: files of the same name (without ending) show the same thing and share their crop
+            and flip; otherwise both folders are shuffled independently.
+        size: side in pixels of the images that the networks get.
         load_size: shorter side before the random crop; `size` when not given.
-        flip: mirror every other training image.
+        flip: mirror training images with probability 0.5.
         channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
 
     Raises:
-        DataError: a folder is missing or holds no image; an image cannot be read, or has no partner
-            of the same shape where it needs one (named).
+        DataError: a folder is missing or contains no image; an image cannot be read; in paired data, an
+            image has no partner or one of another aspect ratio. The message names the file or folder.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Folders:
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Folders that are missing or empty, files without a partner, crops larger than the image."""
+        """Report missing or empty folders, files without a partner and crops larger than the image."""
         root = Path(options["root"])
         missing = _missing(root, [f"{split}{d}" for split in SPLITS for d in "AB"])
         yield from missing
@@ -83,7 +83,7 @@ class Folders:
                     yield unmatched
 
     def count(self, split: Split, domain: str) -> int:
-        """How many files."""
+        """Number of files."""
         return len(self._files[split, domain])
 
     def name(self, split: Split, domain: str, index: int) -> str:
@@ -91,7 +91,7 @@ class Folders:
         return self._files[split, domain][index].name
 
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
-        """(C, size, size) in [-1, 1]; cropped and flipped by `rng`, centre crop without one."""
+        """(C, size, size) in [-1, 1]; random crop and flip with `rng`, centre crop without it."""
         path = self._files[split, domain][index]
         if self.paired:
             _check_shapes(path, self._files[split, other(domain)][index])
@@ -102,19 +102,20 @@ class Folders:
 class SideBySide:
     """Pairs as files with both images side by side, a on the left (pix2pix's layout): train/, test/.
 
-    Where there is no test/, val/ is held out. Sizes, crops and flips as in `folders`.
+    Without test/, val/ is used as the test split. Sizes, crops and flips as in `folders`.
 
     Args:
-        root: the folder that holds the two; relative to where the command is run.
+        root: the folder that contains the two; relative to the working directory.
         paired: both halves of a file share an index, a crop and a flip; otherwise both domains are
-            shuffled on their own.
-        size: side in pixels of what the networks see.
+            shuffled independently.
+        size: side in pixels of the images that the networks get.
         load_size: shorter side of one image before the random crop; `size` when not given.
-        flip: mirror every other training image.
+        flip: mirror training images with probability 0.5.
         channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
 
     Raises:
-        DataError: a folder is missing or holds no image; a file cannot be read or halved (named).
+        DataError: a folder is missing or contains no image; a file cannot be read or halved. The
+            message names the file or folder.
     """
 
     aligned = True
@@ -142,13 +143,13 @@ class SideBySide:
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Folders that are missing or empty, and crops larger than what they are cut from."""
+        """Report missing or empty folders and crops larger than the image."""
         root = Path(options["root"])
         yield from _missing(root, _split_folders(root).values())
         yield from too_large_a_crop(options)
 
     def count(self, split: Split, domain: str) -> int:
-        """How many files."""
+        """Number of files."""
         return len(self._files[split])
 
     def name(self, split: Split, domain: str, index: int) -> str:
@@ -156,43 +157,43 @@ class SideBySide:
         return self._files[split][index].name
 
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
-        """(C, size, size) in [-1, 1]; cropped and flipped by `rng`, centre crop without one."""
+        """(C, size, size) in [-1, 1]; random crop and flip with `rng`, centre crop without it."""
         path = self._files[split][index]
         both = read_image(path, self.images.channels[domain])
         half, odd = divmod(both.width, 2)
         if odd:
-            raise DataError(f"{path} is {both.width} px wide: it cannot be cut into two images side by side")
+            raise DataError(f"{path} is {both.width} px wide: it cannot be cut into two equal halves")
         left = 0 if domain == "a" else half
         picture = both.crop((left, 0, left + half, both.height))
         return prepared(picture, self.images.size, self.load_size, self.flip, rng)
 
 
 def _split_folders(root: Path) -> dict[Split, str]:
-    """Where each split is: many of pix2pix's data sets have val/ but no test/."""
+    """The folder of each split: many of pix2pix's datasets have val/ but no test/."""
     only_val = (root / "val").is_dir() and not (root / "test").is_dir()
     return {"train": "train", "test": "val" if only_val else "test"}
 
 
 def _missing(root: Path, folders: Iterable[str]) -> list[str]:
-    """What is wrong with the folders below a root."""
+    """Problems with the folders below a root."""
     if not root.is_dir():
-        return [f"root = '{root}' is not a folder (looked in {Path.cwd()})"]
+        return [f"root = '{root}' is not a folder (working directory: {Path.cwd()})"]
     found = []
     for folder in (root / name for name in folders):
         if not folder.is_dir():
-            found.append(f"root = '{root}' holds no folder {folder.name}/")
+            found.append(f"root = '{root}' contains no folder {folder.name}/")
         elif not image_files(folder):
             found.append(_empty(folder))
     return found
 
 
 def _unmatched(a: Sequence[Path], b: Sequence[Path]) -> str | None:
-    """What is wrong if the files of two folders do not match one to one by their names."""
+    """The problem if the files of two folders do not match one to one by name, or None."""
     for files, partners in ((a, b), (b, a)):
         stems = [path.stem for path in files]
         twice = [stem for stem, times in Counter(stems).items() if times > 1]
         if twice:
-            return f"{files[0].parent}/ holds several images named {twice[0]!r}; pairs are matched by name"
+            return f"{files[0].parent}/ contains several images named {twice[0]!r}; pairs are matched by name"
         alone = sorted(set(stems) - {path.stem for path in partners})
         if alone:
             more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
@@ -202,22 +203,22 @@ def _unmatched(a: Sequence[Path], b: Sequence[Path]) -> str | None:
 
 
 def _check_shapes(path: Path, partner: Path) -> None:
-    """Pairs may differ in resolution, not in shape: a common crop would cut different things out.
+    """Pairs may differ in resolution, not in aspect ratio: a common crop would show different parts.
 
     Raises:
-        DataError: names both.
+        DataError: they differ in aspect ratio; names both files.
     """
     (width, height), (other_width, other_height) = _upright_size(path), _upright_size(partner)
     ratio = width * other_height / (height * other_width)
     if not 1 / SHAPE_TOLERANCE < ratio < SHAPE_TOLERANCE:
         raise DataError(
             f"{path} ({width}x{height} px) and its partner {partner} ({other_width}x{other_height} px) "
-            "differ in shape"
+            "differ in aspect ratio"
         )
 
 
 def _upright_size(path: Path) -> tuple[int, int]:
-    """Width and height as a person sees them, without decoding the picture."""
+    """Width and height after EXIF rotation, without decoding the image."""
     try:
         with Image.open(path) as opened:
             turned = opened.getexif().get(ORIENTATION, 1) >= 5
@@ -227,11 +228,11 @@ def _upright_size(path: Path) -> tuple[int, int]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Every image in a folder (not below it), sorted by name; empty if there is no such folder."""
+    """The images in a folder (not in its subfolders), sorted by name; empty if the folder is missing."""
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
 
 
 def _empty(folder: Path) -> str:
-    return f"{folder}/ holds no image ({', '.join(IMAGE_ENDINGS)})"
+    return f"{folder}/ contains no image ({', '.join(IMAGE_ENDINGS)})"

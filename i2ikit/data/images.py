@@ -1,4 +1,4 @@
-"""Pictures and tensors: read a file, crop it, and back."""
+"""Conversion between image files, PIL images, arrays and tensors; resizing and cropping."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601
 def prepared(
     picture: Image.Image, size: int, load_size: int, flip: bool, rng: np.random.Generator | None
 ) -> Tensor:
-    """(C, size, size) in [-1, 1]: for training a random crop and flip, the centre without `rng`.
+    """(C, size, size) in [-1, 1]: a random crop and flip with `rng`, a centre crop without it.
 
-    The same `rng` cuts the same part out of pictures of the same shape, whatever their resolution.
+    Equal `rng` states crop the same part of images with the same aspect ratio, at any resolution.
     """
     picture = resize_shorter(picture, size if rng is None else load_size)
     room = [extent - size for extent in picture.size]
@@ -60,37 +60,37 @@ def prepared(
 
 
 def too_large_a_crop(options: Mapping[str, Any]) -> Iterable[str]:
-    """A problem if a crop cannot be cut out of what `load_size` leaves."""
+    """Report a problem if `load_size` is smaller than the crop."""
     if (options["load_size"] or options["size"]) < options["size"]:
         yield f"load_size = {options['load_size']} is smaller than size = {options['size']}"
 
 
 def read_image(file: Path | BinaryIO, channels: int, name: str | None = None) -> Image.Image:
-    """A picture from a file: upright, without transparency, 8 bits, RGB or grey.
+    """Read an image file: upright, without transparency, 8 bits, RGB or grey.
 
     Args:
-        name: what errors call it; the path if not given.
+        name: name of the file in error messages; the path if not given.
 
     Raises:
-        DataError: no such file, not an image, or more than 64 megapixels; the file is named.
+        DataError: no such file, not an image, or more than 64 megapixels; names the file.
     """
     name = name or str(file)
     try:
         with Image.open(file) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise DataError(
-                    f"{name}: {opened.width}x{opened.height} px are more than "
+                    f"{name}: {opened.width}x{opened.height} px are more than the limit of "
                     f"{MOST_PIXELS // 1_000_000} megapixels"
                 )
             return _converted(opened, channels, name)
     except DataError:
         raise
-    except Exception as error:  # Pillow's decoders raise many kinds
+    except Exception as error:  # Pillow's decoders raise many types of errors
         raise DataError(_unreadable(name, error)) from error
 
 
 def _converted(picture: Image.Image, channels: int, name: str) -> Image.Image:
-    """The same picture upright, without transparency, 8 bits, RGB or grey; opened ones are read now."""
+    """The same image upright, without transparency, 8 bits, RGB or grey; reads a lazily opened image."""
     try:
         if not all(picture.size):
             raise ValueError("it has no pixels")
@@ -105,7 +105,7 @@ def _unreadable(name: str, error: Exception) -> str:
 
 def _plain(picture: Image.Image, channels: int) -> Image.Image:
     if picture.mode in ("I", "F"):
-        raise ValueError("its pixels have 32 bits, and nothing says which value is white; use 8 or 16 bits")
+        raise ValueError("its pixels have 32 bits, with an unknown value for white; use 8 or 16 bits")
     if picture.mode.startswith("I;16"):  # 16-bit grey, which convert("L") would clip to white
         wide = np.asarray(picture, dtype=np.float32)
         picture = Image.fromarray((wide / 257).round().astype(np.uint8))
@@ -116,7 +116,7 @@ def _plain(picture: Image.Image, channels: int) -> Image.Image:
 
 
 def resize_shorter(picture: Image.Image, side: int) -> Image.Image:
-    """The picture with its shorter side `side` pixels long (bilinear, antialiased)."""
+    """Resize so that the shorter side has `side` pixels (bilinear, antialiased)."""
     if min(picture.size) == side:
         return picture
     scale = side / min(picture.size)
@@ -125,33 +125,33 @@ def resize_shorter(picture: Image.Image, side: int) -> Image.Image:
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
-    """(C, H, W) in [-1, 1] from an 8-bit RGB or grey picture."""
+    """(C, H, W) in [-1, 1] from an 8-bit RGB or grey image."""
     pixels = np.array(picture)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """An 8-bit picture from (C, H, W) in [-1, 1]; values outside are clipped."""
+    """An 8-bit PIL image from (C, H, W) in [-1, 1]; values outside are clipped."""
     array = _to_bytes(image.detach().cpu()).permute(1, 2, 0).numpy()
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
 Picture = Image.Image | NDArray[Any] | Tensor | str | Path
-"""An image in whatever form a person has it."""
+"""An image in any supported form: PIL image, array, tensor or path."""
 
 
 def loaded(image: Picture, channels: int, size: int) -> Tensor:
-    """(1, C, H, W) in [-1, 1] from a picture in any form.
+    """(1, C, H, W) in [-1, 1] from an image in any form.
 
     Args:
-        image: a file's path, a PIL image, or an array (H, W) or (H, W, C), uint8 or floats in [0, 1]: its
-            shorter side is resized to `size`, its shape kept. Or a tensor (C, H, W), uint8 or floats in
-            [-1, 1], which keeps its size.
-        channels: 3, or 1 for grey; pictures and arrays are converted, tensors must have as many.
+        image: a path, a PIL image, or an array (H, W) or (H, W, C), uint8 or floats in [0, 1], whose
+            shorter side is resized to `size` (the aspect ratio is kept). Or a tensor (C, H, W), uint8 or
+            floats in [-1, 1], which is not resized.
+        channels: 3, or 1 for grey; images and arrays are converted, tensors must have this number.
 
     Raises:
-        DataError: it is none of these, or has other values; says which.
+        DataError: unsupported type, shape or values.
     """
     match image:
         case str() | Path():
@@ -163,16 +163,16 @@ def loaded(image: Picture, channels: int, size: int) -> Tensor:
         case Tensor():
             return _from_tensor(image, channels)[None]
     raise DataError(
-        f"an image should be a path, a PIL image, an array or a tensor, not {type(image).__name__}"
+        f"expected an image as a path, a PIL image, an array or a tensor, got {type(image).__name__}"
     )
 
 
 def made_like(images: Tensor, given: Picture) -> Any:
-    """(N, C, H, W) in [-1, 1] in the form of the picture that they were made from.
+    """Convert images (N, C, H, W) in [-1, 1] to the form of the image that they were made from.
 
     Returns:
-        PIL images for a PIL image or a path; an array (N, H, W, C) for an array, (N, H, W) for one without
-        channels if these are grey; a tensor on the CPU for a tensor; the array's or tensor's dtype and range.
+        PIL images for a PIL image or a path; an array (N, H, W, C) for an array, or (N, H, W) if `given` has
+        no channel axis and `images` are grey; a CPU tensor for a tensor. Dtype and range match `given`.
     """
     if isinstance(given, Tensor):
         images = images.detach().cpu()
@@ -189,17 +189,17 @@ def made_like(images: Tensor, given: Picture) -> Any:
 def _from_array(array: NDArray[Any], channels: int, size: int) -> Tensor:
     shape = f"{array.dtype} {array.shape}"
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
-        raise DataError(f"an array should be (H, W) or (H, W, C) with 1, 3 or 4 channels, is {shape}")
+        raise DataError(f"expected an array (H, W) or (H, W, C) with 1, 3 or 4 channels, got {shape}")
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if array.dtype == np.uint8:
         return loaded(Image.fromarray(array), channels, size)
     if not np.issubdtype(array.dtype, np.floating):
-        raise DataError(f"an array should be uint8, or floats in [0, 1], is {shape}")
+        raise DataError(f"expected an array of uint8, or of floats in [0, 1], got {shape}")
     _check_range(array.min(), array.max(), 0, "array")
     x = floats_from(array)
     x = x[None] if x.ndim == 2 else x.permute(2, 0, 1)
     if len(x) == 4:
-        x = x[:3] * x[3] + 1 - x[3]  # on white
+        x = x[:3] * x[3] + 1 - x[3]  # blend with white
     if len(x) != channels:
         x = x.expand(3, -1, -1) if channels == 3 else (x * LUMA[:, None, None]).sum(0, keepdim=True)
     scale = size / min(x.shape[1:])
@@ -210,9 +210,9 @@ def _from_array(array: NDArray[Any], channels: int, size: int) -> Tensor:
 def _from_tensor(image: Tensor, channels: int) -> Tensor:
     shape = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
     if image.ndim != 3 or image.shape[0] != channels or not image.numel():
-        raise DataError(f"a tensor should be (C, H, W) with {channels} channels here, is {shape}")
+        raise DataError(f"expected a tensor (C, H, W) with {channels} channels, got {shape}")
     if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise DataError(f"a tensor should be uint8, or floats in [-1, 1], is {shape}")
+        raise DataError(f"expected a tensor of uint8, or of floats in [-1, 1], got {shape}")
     x = as_floats(image)
     if image.dtype == torch.uint8:
         return x / 127.5 - 1
@@ -221,32 +221,32 @@ def _from_tensor(image: Tensor, channels: int) -> Tensor:
 
 
 def as_floats(tensor: Tensor) -> Tensor:
-    """The same numbers in float32, without a gradient.
+    """The same values in float32, detached.
 
     Raises:
-        DataError: the tensor is complex, sparse, or holds no numbers.
+        DataError: the tensor is complex, sparse, or a meta tensor without values.
     """
     if tensor.is_complex() or tensor.layout != torch.strided or tensor.is_meta:
         raise DataError(
-            f"a tensor should hold plain real numbers, is {tensor.dtype}, {tensor.layout}, {tensor.device}"
+            f"expected a dense tensor of real numbers, got {tensor.dtype}, {tensor.layout}, {tensor.device}"
         )
     return tensor.detach().float()
 
 
 def floats_from(array: NDArray[Any]) -> Tensor:
-    """The same numbers in float32, copied: of any strides and byte order.
+    """A float32 copy of the values; accepts any strides and byte order.
 
     Raises:
-        DataError: the array holds no real numbers.
+        DataError: the array does not contain real numbers.
     """
     if array.dtype.kind not in "iuf":
-        raise DataError(f"an array should hold real numbers, is {array.dtype}")
+        raise DataError(f"expected an array of real numbers, got {array.dtype}")
     return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
 
 def _check_range(lowest: float, highest: float, least: int, what: str) -> None:
     if not (lowest >= least - 0.01 and highest <= 1.01):  # NaN too
-        raise DataError(f"the {what}'s values are from {lowest:g} to {highest:g}; [{least}, 1] is asked")
+        raise DataError(f"the {what}'s values are from {lowest:g} to {highest:g}; expected [{least}, 1]")
 
 
 def _to_bytes(images: Tensor) -> Tensor:
@@ -254,5 +254,5 @@ def _to_bytes(images: Tensor) -> Tensor:
 
 
 def load_image(path: Path, channels: int, size: int) -> Tensor:
-    """(C, H, W) in [-1, 1] from a file, its shorter side `size` pixels, its shape kept."""
+    """(C, H, W) in [-1, 1] from a file; the shorter side is resized to `size`, the aspect ratio kept."""
     return to_tensor(resize_shorter(read_image(path, channels), size))

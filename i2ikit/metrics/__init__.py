@@ -1,1 +1,1 @@
-"""What can be measured of a trained translator, one concept to a file."""
+"""Metrics of trained translators, one concept per file."""

@@ -1,4 +1,4 @@
-"""Conditional inception score: diversity as a classifier of the target domain sees it."""
+"""Conditional inception score: diversity according to a classifier of the target domain."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class ConditionalInception:
     With p(y|x) the classifier's probabilities for one translation, p(y|input) their mean over the
     translations of one input, and p(y) their mean over all:
 
-    `cis`: mean KL(p(y|x), p(y|input)); high if one input becomes many kinds. `is`: mean KL(p(y|x),
-    p(y)); high if all translations together are of many kinds. In nats, without the exponential,
-    as in the paper; the official script prints exp of them.
+    `cis`: mean KL(p(y|x), p(y|input)); high if the translations of one input belong to many classes.
+    `is`: mean KL(p(y|x), p(y)); high if all translations together belong to many classes. In nats,
+    without the exponential, as in the paper; the official script prints the exponentials.
 
     Source: Huang et al. (arXiv 1804.04732), its section on metrics.
 
     Args:
         classifier: file of an exported program (`torch.export.save`): images (N, C, H, W) in [-1, 1],
             any N, to logits (N, classes).
-        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_inputs: number of distinct held-out inputs (fewer if fewer exist).
         num_samples: translations per input.
 
     Raises:
-        WeightsError: the classifier cannot be read, or does not take these images.
+        WeightsError: the classifier cannot be read, or does not accept these images.
     """
 
     def __init__(self, *, classifier: str, num_inputs: Count = 100, num_samples: Styles = 100) -> None:
@@ -43,12 +43,12 @@ class ConditionalInception:
         self.num_inputs = num_inputs
         self.num_samples = num_samples
         if not self.path.is_file():
-            raise WeightsError(f"no classifier {classifier} (looked in {Path.cwd()})")
+            raise WeightsError(f"no such classifier file: {classifier} (looked in {Path.cwd()})")
         try:
             self.classifier = torch.export.load(self.path).module()
-        except Exception as error:  # a file of any other kind fails in its own way
+        except Exception as error:  # invalid files raise many exceptions
             raise WeightsError(
-                f"{classifier} is no exported program, as torch.export.save writes it: {error}"
+                f"{classifier} is not an exported program of torch.export.save: {error}"
             ) from error
 
     def measure(self, subject: Subject) -> Measured:
@@ -78,11 +78,12 @@ class ConditionalInception:
         shape = tuple(images.shape)
         try:
             logits = self.classifier(images)
-        except Exception as error:  # an exported program guards its inputs in its own ways
-            raise WeightsError(f"classifier {self.path} does not take images {shape}: {error}") from error
+        except Exception as error:  # exported programs raise many exceptions for invalid inputs
+            raise WeightsError(f"classifier {self.path} does not accept images {shape}: {error}") from error
         if logits.ndim != 2 or len(logits) != len(images):
             raise WeightsError(
-                f"classifier {self.path} turns images {shape} into {tuple(logits.shape)}, not (N, classes)"
+                f"classifier {self.path} should return (N, classes) for images {shape}, "
+                f"got {tuple(logits.shape)}"
             )
         return logits.cpu().double().softmax(1)
 

@@ -1,4 +1,4 @@
-"""LPIPS diversity, by the protocols of the MUNIT and BicycleGAN papers."""
+"""LPIPS diversity, with the protocols of the MUNIT and BicycleGAN papers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from i2ikit.translator import other
 
 __all__ = ["LPIPSDiversity"]
 
-SHOWN = 4  # most and least diverse inputs in the picture, each
+SHOWN = 4  # the picture shows this many of the most and of the least diverse inputs
 SHOWN_STYLES = 8
 INPUTS = 100
 PRESET = {"munit": 38, "bicyclegan": 20, "all-pairs": 20}
-"""Translations per input."""
+"""Translations per input of each protocol."""
 
 PAIRING = {
     "munit": "independent pairs",
@@ -41,26 +41,27 @@ PAIRING = {
 
 
 class LPIPSDiversity:
-    """LPIPS between translations of one input: the diversity that the MUNIT and BicycleGAN papers report.
+    """LPIPS between translations of one input: the diversity reported in the MUNIT and BicycleGAN papers.
 
-    For each LPIPS version, over the inputs: `diversity` (mean of the pairs' distances) with its
-    standard error; `real_pairs`, the same for random pairs of real images of the target domain, the
-    papers' upper bound, with its own; `of_real`, their ratio. Outputs are compared as tensors.
+    For each LPIPS version: `diversity`, the mean distance of pairs, averaged over inputs, with its
+    standard error; `real_pairs`, the same for random pairs of real images of the target domain (the
+    papers' upper bound), with its standard error; `of_real`, their ratio. Outputs are compared as
+    tensors.
 
     Source: the evaluations of Huang et al. (arXiv 1804.04732) and Zhu et al. (arXiv 1711.11586); both
-        were measured with version 0.0 and AlexNet at 256 px.
+        used version 0.0 and AlexNet at 256 px.
 
     Args:
         protocol: "munit", 19 pairs of independent translations per input; "bicyclegan", 20
-            translations, each compared with the next; "all-pairs", 20, each with each.
-        num_inputs: distinct held-out inputs (fewer if there are not as many).
-        num_samples: translations per input; 38 for "munit", else 20, when not given.
+            translations, each compared with the next; "all-pairs", all pairs of 20 translations.
+        num_inputs: number of distinct held-out inputs (fewer if fewer exist).
+        num_samples: translations per input; by default 38 for "munit", else 20.
         trunk: the network whose features are compared.
-        versions: of LPIPS. The papers' 0.0 and today's 0.1 are two scales.
-        weights: file of the trunk's weights; found or fetched when not given.
+        versions: versions of LPIPS. The papers' 0.0 and the current 0.1 are different scales.
+        weights: file of the trunk's weights; looked up or downloaded if not given.
 
     Raises:
-        WeightsError: the trunk's weights cannot be had.
+        WeightsError: the trunk's weights are not available.
     """
 
     def __init__(
@@ -83,14 +84,14 @@ class LPIPSDiversity:
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """An odd number of independent samples."""
+        """An odd number of samples for independent pairs."""
         samples = options["num_samples"]
         if options["protocol"] == "munit" and samples and samples % 2:
-            yield f"num_samples = {samples} is odd; protocol 'munit' compares independent pairs"
+            yield f"num_samples = {samples} is odd; protocol 'munit' needs an even number (independent pairs)"
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """Sides that leave the trunk's last layer a pixel."""
+        """Sides that leave at least one pixel in the trunk's last layer."""
         return SizeRequirement(LEAST_SIDE[options["trunk"]])
 
     def measure(self, subject: Subject) -> Measured:
@@ -130,18 +131,18 @@ class LPIPSDiversity:
 
     def _notes(self, subject: Subject, inputs: Sequence[int]) -> list[str]:
         side = subject.data.images.size
-        told = f"{len(inputs)} inputs x {len(self.pairs[0])} {PAIRING[self.protocol]}"
+        counts = f"{len(inputs)} inputs x {len(self.pairs[0])} {PAIRING[self.protocol]}"
         if len(inputs) < self.num_inputs:
-            told += " (no more distinct ones are held out)"
+            counts += " (no more distinct ones exist)"
         elif (self.num_inputs, self.num_samples) != (INPUTS, PRESET[self.protocol]):
-            told += f" (its own counts are {INPUTS} x {len(_pairs(self.protocol, PRESET[self.protocol])[0])})"
+            counts += f" (default counts: {INPUTS} x {len(_pairs(self.protocol, PRESET[self.protocol])[0])})"
         return [
-            f"Protocol {self.protocol}: {told}; {self.trunk}, {side} px, compared as tensors.",
+            f"Protocol {self.protocol}: {counts}; {self.trunk}, {side} px, compared as tensors.",
             *cautions(self.versions, self.trunk, side),
         ]
 
     def _extremes(self, subject: Subject, inputs: Sequence[int], diversity: Tensor) -> Image.Image:
-        """The most diverse inputs, then the least diverse ones, each in its first styles."""
+        """A picture of the most and the least diverse inputs, each in its first styles."""
         order = diversity.argsort(descending=True).tolist()
         places = order if len(order) <= 2 * SHOWN else [*order[:SHOWN], *order[-SHOWN:]]
         shown = [inputs[place] for place in places]
@@ -154,7 +155,7 @@ class LPIPSDiversity:
 
 
 def _pairs(protocol: str, samples: int) -> tuple[list[int], list[int]]:
-    """Which translations of an input are compared: first and second of each pair."""
+    """Indices of the compared translations of an input: first and second of each pair."""
     if protocol == "munit":
         return list(range(0, samples, 2)), list(range(1, samples, 2))
     if protocol == "bicyclegan":
@@ -166,7 +167,7 @@ def _pairs(protocol: str, samples: int) -> tuple[list[int], list[int]]:
 def _per_input(
     subject: Subject, inputs: Sequence[int], versions: Sequence[str], found: Tensor
 ) -> list[dict[str, Any]]:
-    """Each input's name and diversity, the most diverse first."""
+    """Name and diversity of each input, the most diverse first."""
     rows = [
         {
             "input": subject.data.name("test", other(subject.to), index),

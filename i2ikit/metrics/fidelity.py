@@ -1,4 +1,4 @@
-"""FID and KID: how far translations, as a set, are from real images. torch-fidelity measures."""
+"""FID and KID: distances between the sets of translations and of real images, with torch-fidelity."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ CHUNK = 16
 class FID:
     """Fréchet Inception distance between translations and held-out real images; lower is better.
 
-    Biased upwards with few images: compare only numbers of the same counts, and prefer `kid` below
-    2,048 images.
+    Biased upwards for few images: only compare values of equal counts, and prefer `kid` below 2,048
+    images.
 
-    Source: Heusel et al. (arXiv 1706.08500); Inception-v3 of 2015-12-05, images resized as there.
+    Source: Heusel et al. (arXiv 1706.08500); Inception-v3 of 2015-12-05, with its image resizing.
 
     Args:
-        num_inputs: distinct held-out inputs, and as many real images (fewer if there are not as many).
+        num_inputs: number of distinct held-out inputs, and of real images (fewer if fewer exist).
         num_styles: translations per input.
-        weights: file of the Inception network's weights; found or fetched when not given.
+        weights: file of the Inception network's weights; looked up or downloaded if not given.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights are not available.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FID:
         if min(len(features.made), len(features.real)) < int(FEATURES):
             notes.append(
                 f"{len(features.made)} translations and {len(features.real)} real images are fewer than the "
-                f"{FEATURES} features that FID compares: it is biased, compare it at equal counts only."
+                f"{FEATURES} features of FID, which is then biased: only compare it at equal counts."
             )
         return Measured({"fid": fid}, features.facts, notes)
 
@@ -74,26 +74,25 @@ class FID:
 class KID:
     """Kernel Inception distance between translations and held-out real images; lower is better.
 
-    `kid`: mean over random subsets; `kid_std`: its standard deviation over them; `kid_se`: standard
-    error of the distance for other images of the same kinds (jackknife: each image of both sets is left
-    out once). Unbiased, so small sets can be compared; values just below 0 happen when the sets are
-    alike. With another network than Inception it is the same distance on another scale, called
-    `kernel_distance`.
+    `kid`: mean over random subsets; `kid_std`: standard deviation over the subsets; `kid_se`: standard
+    error with respect to the choice of images (jackknife: leaves out each image of both sets once).
+    Unbiased, so small sets can be compared; if the sets are similar, values slightly below 0 occur. With
+    a network other than Inception, the distance has another scale and is called `kernel_distance`.
 
     Source: Bińkowski et al. (arXiv 1801.01401).
 
     Args:
-        num_inputs: distinct held-out inputs, and as many real images (fewer if there are not as many).
+        num_inputs: number of distinct held-out inputs, and of real images (fewer if fewer exist).
         num_styles: translations per input.
-        num_subsets: how often it is measured.
-        subset_size: images of each set in a subset (all of the smaller set, if that has fewer).
-        network: "inception", or "vgg16" or "alexnet" where Inception cannot be had or for images far
-            from photos: means over the maps of the last convolution, 512 or 256 features. A translator that
-            was trained with one of them in its discriminator must be judged by the other.
-        weights: file of the network's weights; found or fetched when not given.
+        num_subsets: number of random subsets.
+        subset_size: images of each set in a subset (at most the size of the smaller set).
+        network: "inception", or "vgg16" or "alexnet" if Inception is not available or the images are not
+            photo-like: spatial means of the last convolution, 512 or 256 features. If one of them was used in
+            the discriminator of the translator, evaluate with the other.
+        weights: file of the network's weights; looked up or downloaded if not given.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights are not available.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class KID:
         features = _Features(subject, network, self.weights, self.num_inputs, self.num_styles)
         size = min(self.subset_size, len(features.made), len(features.real))
         if size < 2:
-            raise DataError("there is one translation only; a kernel distance needs two or more")
+            raise DataError("there is only one translation; a kernel distance needs two or more")
         found = kid_features_to_metric(
             features.made,
             features.real,
@@ -148,9 +147,9 @@ class KID:
 def kernel_distance_error(x: Tensor, y: Tensor) -> float:
     """Standard error of the kernel distance between two sets of features, (M, F) and (N, F).
 
-    Jackknife: the distance is computed anew without each sample in turn, and the variances of both
-    sets add up. For a set of n samples, variance = (n - 1) / n * SUM (d_i - mean(d))**2. nan for sets of
-    fewer than three.
+    Jackknife: the distance is recomputed without each sample in turn, and the variances of both sets are
+    added. For a set of n samples, variance = (n - 1) / n * SUM (d_i - mean(d))**2. nan for sets of fewer
+    than three.
 
     Source: Efron & Stein (1981), The jackknife estimate of variance; the kernel of KID.
     """
@@ -170,7 +169,7 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _left_out(kernel: Tensor, *, rows_only: bool = False) -> Tensor:
-    """Mean of a kernel without sample i, for each i; of a set with itself without its diagonal, too."""
+    """Mean of a kernel without sample i, for each i; without rows_only, rows and columns, no diagonal."""
     n = len(kernel)
     rows = kernel.sum(1)
     if rows_only:
@@ -220,7 +219,7 @@ def _features(network: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor) -
 
 def _inception(weights: Weights, device: torch.device) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "weights.pth"  # torch-fidelity reads a file, and trusts it
+        file = Path(folder) / "weights.pth"  # torch-fidelity only reads weights from a file
         torch.save(dict(weights.tensors), file)
         try:
             network = FeatureExtractorInceptionV3(

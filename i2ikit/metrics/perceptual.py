@@ -1,7 +1,7 @@
-"""LPIPS, the distance that both papers measure diversity with.
+"""LPIPS, the perceptual distance that both papers use to measure diversity.
 
-The library `lpips` measures: its trunk, its scaling, its linear heads. Only the pairing is ours: the
-trunk sees each image once instead of once for each pair.
+Trunk, scaling and linear heads are those of the package `lpips`. Only the pairing differs: the trunk
+processes each image once instead of once for each pair.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ Version = Literal["0.0", "0.1"]
 Versions = Annotated[tuple[Version, ...], Field(min_length=1, max_length=2)]
 NETWORKS = {"alex": ALEXNET, "vgg": VGG16, "squeeze": SQUEEZENET}
 LEAST_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}
-"""Below it the trunk's last layer has no pixel left."""
+"""Smallest image side for which the trunk's last layer has a pixel."""
 
 PAPER_SIDE = 256
 CHUNK = 16  # images in the trunk at once
-MOST_NUMBERS = 2**20  # floats of differences at once; more do not stay in the processor's cache
+MOST_NUMBERS = 2**20  # floats of differences at once; more do not fit in the CPU cache
 
 
 class PerceptualDistance:
-    """LPIPS between images, the trunk's features kept apart from the comparison of pairs.
+    """LPIPS between images, with separate steps for the trunk's features and the comparison of pairs.
 
     Source: Zhang et al. (arXiv 1801.03924), in the package `lpips`.
 
     Args:
         trunk: "alex", "vgg" or "squeeze".
-        version: "0.1" is today's; "0.0" is the first release, whose trunk sees unscaled images and
-            whose heads were learnt so: the MUNIT and BicycleGAN papers measured with it.
-        weights: of the trunk.
-        device: where images will be.
+        version: "0.1" is current; "0.0" is the first release, which was trained on unscaled images and
+            was used by the MUNIT and BicycleGAN papers.
+        weights: weights of the trunk.
+        device: device of the images.
 
     Raises:
-        WeightsError: the weights are not those of the trunk.
+        WeightsError: the weights do not belong to the trunk.
     """
 
     def __init__(
         self, trunk: Trunk, version: Version, weights: Weights, device: torch.device | str = "cpu"
     ) -> None:
-        # lpips builds its trunk with an outdated call of torchvision, and with random weights that
-        # are replaced, every one of them, right afterwards.
+        # lpips builds its trunk with a deprecated torchvision call (hence the warning) and with random
+        # weights, all of which are replaced below.
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             self.lpips = lpips.LPIPS(net=trunk, version=version, pnet_rand=True, verbose=False)
@@ -76,10 +76,10 @@ class PerceptualDistance:
         self.version = version
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """What the trunk sees in images, one unit vector per pixel of each layer.
+        """The trunk's features of images, normalised to a unit vector per pixel of each layer.
 
-        Shapes: (N, 1 or 3, H, W) -> (N, c, h, w) for each layer. Grey is repeated three times.
-        Values: [-1, 1] in.
+        Shapes: (N, 1 or 3, H, W) -> (N, c, h, w) for each layer. Greyscale is repeated to three channels.
+        Values: input in [-1, 1].
 
         Raises:
             DataError: the images are too small for the trunk.
@@ -97,7 +97,7 @@ class PerceptualDistance:
         return [lpips.normalize_tensor(layer) for layer in self.lpips.net(scaled)]
 
     def between(self, features: Sequence[Tensor], first: Sequence[int], second: Sequence[int]) -> Tensor:
-        """LPIPS of pairs of images, given by their places in `features`: (P,)."""
+        """LPIPS of pairs of images, given by their indices in `features`: (P,)."""
         return torch.stack(
             [
                 torch.cat(
@@ -111,7 +111,7 @@ class PerceptualDistance:
         ).sum(0)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """LPIPS of each image of x with that of y: (N, C, H, W) twice -> (N,)."""
+        """LPIPS of each image of x and the same one of y: (N, C, H, W) twice -> (N,)."""
         distances = []
         for ours, theirs in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
             places = range(len(ours))
@@ -123,14 +123,14 @@ class PerceptualDistance:
 def _parts(
     first: Sequence[int], second: Sequence[int], numbers: int
 ) -> Iterable[tuple[Sequence[int], Sequence[int]]]:
-    """The pairs, as many at once as memory should hold."""
+    """The pairs, in chunks that limit memory."""
     step = max(1, MOST_NUMBERS // numbers)
     for start in range(0, len(first), step):
         yield list(first[start : start + step]), list(second[start : start + step])
 
 
 def origin(trunk: str, versions: Sequence[str], weights: Weights) -> dict[str, Any]:
-    """What a reviewer needs to get the same numbers."""
+    """The facts needed to reproduce the numbers: versions, trunk and weights."""
     return {
         "lpips_versions": list(versions),
         "trunk": trunk,
@@ -139,15 +139,15 @@ def origin(trunk: str, versions: Sequence[str], weights: Weights) -> dict[str, A
 
 
 def cautions(versions: Sequence[str], trunk: str, side: int) -> list[str]:
-    """What these numbers must not be compared with."""
-    said = []
+    """Notes on which numbers these can be compared with."""
+    notes = []
     if (trunk, side) != ("alex", PAPER_SIDE):
-        said.append(
-            f"Not comparable with the MUNIT and BicycleGAN papers: they measured with alex (v0.0) at "
-            f"{PAPER_SIDE} px, this is {trunk} at {side} px."
+        notes.append(
+            f"Not comparable with the MUNIT and BicycleGAN papers: they used alex (v0.0) at {PAPER_SIDE} px, "
+            f"this is {trunk} at {side} px."
         )
     elif "0.0" in versions:
-        said.append("The MUNIT and BicycleGAN papers' numbers are v0.0.")
+        notes.append("The numbers in the MUNIT and BicycleGAN papers are v0.0.")
     if len(versions) > 1:
-        said.append("v0.0 and v0.1 are two scales: compare v0.0 with v0.0 and v0.1 with v0.1 only.")
-    return said
+        notes.append("v0.0 and v0.1 are different scales: only compare v0.0 with v0.0 and v0.1 with v0.1.")
+    return notes

@@ -1,4 +1,4 @@
-"""Metrics that compare pixels: how much styles change, and whether lines survive.
+"""Metrics that compare pixels: how much styles change images, and whether lines are preserved.
 
 Differences between images are on a 0..1 scale.
 """
@@ -19,15 +19,15 @@ __all__ = ["L1Diversity", "LineContrast", "difference", "is_line", "pairwise_dif
 
 
 class L1Diversity:
-    """How far apart translations of one input are, as a part of how far apart real images are.
+    """Mean absolute difference between translations of one input, relative to that between real images.
 
     `diversity`: mean absolute difference (0..1 scale), over inputs and all pairs of their styles.
     `real_pairs`: the same for random pairs of distinct real images of the target domain.
-    `of_real`: their ratio. `same_style`: difference of one style used twice; 0 unless something
-    other than the style is random.
+    `of_real`: their ratio. `same_style`: difference of two translations in the same style; 0 unless
+    something other than the style is random.
 
     Args:
-        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_inputs: number of distinct held-out inputs (fewer if fewer exist).
         num_styles: random styles per input.
     """
 
@@ -50,17 +50,17 @@ class L1Diversity:
 
 
 class LineContrast:
-    """Whether an input's dark lines are dark in its translations, and their surroundings light.
+    """Whether dark lines of an input stay dark in its translations, with light surroundings.
 
-    Lines are where the input's luminance (ITU-R 601, 0..1) is below 0.5; their ring is what lies
-    two pixels outside them. `kept`: the part of translations in which the mean luminance of the
+    Lines are the pixels whose input luminance (ITU-R 601, 0..1) is below 0.5; their ring is the set of
+    pixels at distance two. `kept`: the fraction of translations in which the mean luminance of the
     ring is at least 0.3 above that of the lines.
 
     Args:
-        num_inputs: distinct held-out inputs (fewer if there are not as many); those without lines
-            are left out.
+        num_inputs: number of distinct held-out inputs (fewer if fewer exist); inputs without lines
+            are ignored.
         num_styles: random styles per input.
-        margin: the difference that counts as kept.
+        margin: smallest luminance difference that counts as kept.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ def pairwise_difference(outputs: Tensor) -> Tensor:
 
 
 def _luminances(case: Case) -> Tensor:
-    """Mean luminance of each translation on the lines of the input, and on their ring: (2, K)."""
+    """Mean luminance of each translation on the lines of the input and on their ring: (2, K)."""
     line, ring = _line_and_ring(case.x)
     y = _luminance(case.outputs)
     return torch.stack([(y * part).sum((-2, -1)) / part.sum() for part in (line, ring)])
@@ -111,7 +111,7 @@ def _has_lines(x: Tensor) -> bool:
 
 
 def is_line(x: Tensor) -> Tensor:
-    """Where an image is dark, luminance (ITU-R 601, 0..1) below 0.5: (C, H, W) in [-1, 1] -> (H, W)."""
+    """Mask of luminance (ITU-R 601, 0..1) below 0.5: (C, H, W) in [-1, 1] -> (H, W)."""
     return _luminance(x) < 0.5
 
 
@@ -130,5 +130,5 @@ def _luminance(x: Tensor) -> Tensor:
 
 
 def _grown(mask: Tensor, radius: int) -> Tensor:
-    """A mask (H, W), grown by a square of that radius."""
+    """A mask (H, W), dilated by a square of this radius."""
     return F.max_pool2d(mask[None].float(), 2 * radius + 1, 1, radius)[0] > 0

@@ -1,4 +1,4 @@
-"""Colour and the regions that an outline encloses: what the eye sees first in a coloured drawing."""
+"""Metrics of colour in the regions that an outline encloses."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ NAMES = ("halo", "blotches", "fill", "variety")
 
 
 class RegionColour:
-    """Whether colour stays inside the lines, is even in each region, is there, and differs between regions.
+    """Whether colour stays inside the lines, is present, is even in each region, and differs between regions.
 
-    Lines are where the input's luminance is below 0.5. Everything that cannot be reached from the
-    picture's border without crossing a line is inside; a region is a connected part of it, without the
-    pixels next to a line. All numbers are on a 0..1 scale:
+    Lines are the pixels whose input luminance is below 0.5. Pixels that cannot be reached from the image
+    border without crossing a line are inside; a region is a connected component of them, without the
+    pixels next to a line. All values are on a 0..1 scale:
 
-    - `halo`: mean of |y - x| outside (of the channel that differs most). Colour outside the lines.
+    - `halo`: mean of |y - x| outside (of the channel that differs most); colour outside the lines.
     - `blotches`: root mean square, over the pixels of all regions, of y minus its mean in that region.
-    - `fill`: mean of |y - x| in all regions (of the channel that differs most). 0 is left white.
-    - `variety`: root mean square of each region's mean minus the mean of all; 0 is one colour for all.
+    - `fill`: mean of |y - x| in all regions (of the channel that differs most); 0 means left white.
+    - `variety`: root mean square of each region's mean minus the mean of all; 0 means one colour.
 
-    Each is the mean over inputs, ± its standard error; inputs without an outside, a region, or (for
-    `variety`) two regions are left out of it. With pairs the same is said of the `real` targets of the
-    inputs, and `excess` is the translations' value minus theirs.
+    Each value is the mean over inputs, ± its standard error; it ignores inputs without an outside, a
+    region, or (for `variety`) two regions. With pairs, the same values are given for the `real` targets
+    of the inputs, and `excess` is the value of the translations minus that of the targets.
 
     Args:
-        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_inputs: number of distinct held-out inputs (fewer if fewer exist).
         num_styles: random styles per input.
-        least_pixels: smaller regions are not looked at.
+        least_pixels: smaller regions are ignored.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Regions:
     """The parts of an outline.
 
     Args:
-        outside: what can be reached from the border, (H, W).
+        outside: mask of the pixels that can be reached from the border, (H, W).
         inside: one mask for each region, (R, H, W).
     """
 
@@ -101,7 +101,7 @@ class Regions:
 def regions_of(x: Tensor, least_pixels: int) -> Regions:
     """Outside and regions of an outline (C, H, W) in [-1, 1]; see `RegionColour`."""
     line = is_line(x).cpu().numpy()
-    labels, count = ndimage.label(~line)  # 4-connected: a diagonal line of pixels has no gap
+    labels, count = ndimage.label(~line)  # 4-connected, so a diagonal line of pixels is closed
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     outside = np.isin(labels, border[border > 0])
     away = ndimage.binary_erosion(~line, np.ones((3, 3)), border_value=1)
@@ -112,9 +112,9 @@ def regions_of(x: Tensor, least_pixels: int) -> Regions:
 
 
 def _colours(x: Tensor, y: Tensor, regions: Regions) -> Tensor:
-    """The four numbers of an outline x (C, H, W), meant over its colourings y (K, C', H, W): (4,)."""
+    """The four values of an outline x (C, H, W), averaged over its colourings y (K, C', H, W): (4,)."""
     x, y = ((image.double() + 1) / 2 for image in (x, y))
-    away = (y - x).abs().amax(1)  # (K, H, W); grey beside colour is repeated
+    away = (y - x).abs().amax(1)  # (K, H, W); a greyscale x is broadcast
     covered = regions.inside.any(0)
     nothing = y.new_full((), torch.nan)
     numbers = [away[:, regions.outside].mean(), nothing, away[:, covered].mean(), nothing]

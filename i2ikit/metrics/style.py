@@ -1,4 +1,4 @@
-"""Whether style lives: what the style encoder hears, and what training should notice early."""
+"""Health of the style encoder, and a probe that warns early in training if the style has no effect."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = ["DiversityProbe", "StyleHealth"]
 
 
 class StyleHealth:
-    """Whether the style encoder hears what the decoder says, and exemplars have an effect.
+    """Whether the style encoder recovers styles from translations, and exemplars have an effect.
 
-    `style_recon`: mean absolute error of a random style, encoded again from its translation;
+    `style_recon`: mean absolute error of a random style that is encoded again from its translation;
     0.798 is chance (the mean of |N(0, 1)|). `encoded_std`: standard deviation of the codes of real
-    images, where the prior has 1. `guided_of_random`: pairwise difference of translations in the
-    styles of as many exemplars, as a part of that in random styles. `image_recon`: mean absolute
-    error (0..1 scale) of reconstructed target images; `eval_of_train`: the same divided by its
-    value in training mode (batch statistics), where norms that keep running statistics would show;
-    both only of methods that reconstruct.
+    images; 1 for the prior. `guided_of_random`: pairwise difference of translations in the styles of
+    exemplars, divided by that in the same number of random styles. `image_recon`: mean absolute error
+    (0..1 scale) of reconstructed target images; `eval_of_train`: the same divided by its value in
+    training mode (batch statistics), which reveals unsuitable running statistics of norms. The last
+    two only for translators with `reconstruct`.
 
     Args:
-        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_inputs: number of distinct held-out inputs (fewer if fewer exist).
         num_styles: random styles, and exemplars, per input.
-        batch_size: images at once in training mode.
+        batch_size: batch size in training mode.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class StyleHealth:
         """See the class."""
         translator, to = subject.translator, subject.to
         if not isinstance(translator, StyleEncoding):
-            raise DataError("the method has no style encoder, so no style can be heard")
+            raise DataError("this translator has no style encoder, which this metric needs")
         real = torch.stack([subject.target(index) for index in subject.several_targets(2 * self.num_inputs)])
         codes = translator.encode_style(real, to)
 
         def three(case: Case) -> Tensor:
-            # Without replacement: six exemplars are six different pictures.
+            # Without replacement: the exemplars are different images.
             order = counted_generator(subject.seed, "exemplars", case.index).permutation(len(codes))
             guided = subject.translate(case.x, codes[order[: self.num_styles]])
             error = F.l1_loss(translator.encode_style(case.outputs, to), case.styles)
@@ -70,7 +70,7 @@ class StyleHealth:
             "guided_of_random": (guided / random).item(),
         }
         if isinstance(subject.translator, Reconstructing):
-            # A last batch of one would be instance norm to a batch norm in training mode.
+            # No batch of one image: batch norm in training mode would act as instance norm.
             batches = [real[n : n + self.batch_size] for n in range(0, len(real) - 1, self.batch_size)]
             values["image_recon"] = _reconstruction_error(subject.translator, batches, to)
             in_training = copy.deepcopy(subject.translator).train()
@@ -84,20 +84,20 @@ def _reconstruction_error(translator: Reconstructing, batches: Sequence[Tensor],
 
 
 class DiversityProbe:
-    """A cheap look at diversity while training goes on; says so when the style has no effect.
+    """A cheap measurement of diversity during training, with a warning if the style has no effect.
 
     Measures the mean absolute difference (0..1 scale) of translations of a few held-out inputs in a
-    few random styles, the same each time, into each target of the method.
+    few random styles, the same each time, for each target domain.
 
     Args:
-        data: inputs come from its test split.
-        seed: inputs and styles depend on it alone.
+        data: its test split provides the inputs.
+        seed: inputs and styles depend only on it.
     """
 
     NUM_INPUTS = 4
     NUM_STYLES = 4
     LEAST = 1 / 255
-    """Below one grey level of an 8-bit image a style has no effect that anybody could see."""
+    """One grey level of an 8-bit image; smaller effects of the style are invisible."""
 
     def __init__(self, data: Dataset, seed: int) -> None:
         self.data = data
@@ -106,7 +106,7 @@ class DiversityProbe:
 
     @torch.no_grad()
     def __call__(self, translator: Translator) -> tuple[Mapping[str, float], Sequence[str]]:
-        """Numbers by name, and what a person should be told about them.
+        """Values by name, and remarks for the user.
 
         Args:
             translator: in eval mode.

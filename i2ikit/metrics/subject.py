@@ -1,7 +1,7 @@
-"""What a metric is given, and what it gives back.
+"""The interface of metrics: their input (`Subject`) and their result (`Measured`).
 
-A metric is a class with options after `*` and `measure(subject)`. It asks the subject for held-out
-inputs and their translations; the subject shares them out to all processes and shows progress.
+A metric is a class with options after `*` and `measure(subject)`. The subject provides held-out inputs
+and their translations, splits the work over all processes, and shows progress.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ CHUNK = 16  # translations at once
 
 @dataclass(frozen=True)
 class Measured:
-    """What a metric found.
+    """The result of a metric.
 
     Args:
-        values: numbers by name, the headline first; `row/column` makes a table, `name_se` is the
-            standard error of `name`.
-        facts: what they depend on and a reviewer needs, JSON only: counts, versions, checksums.
-        notes: sentences that must be read with the numbers.
-        sheets: pictures by name, kept beside the numbers.
+        values: numbers by name, the most important first; names `row/column` form a table, `name_se` is
+            the standard error of `name`.
+        facts: facts needed to reproduce the values, as JSON: counts, versions, checksums.
+        notes: remarks that qualify the values.
+        sheets: pictures by name, saved beside the report.
     """
 
     values: Mapping[str, float]
@@ -65,7 +65,7 @@ class Case:
     """One held-out input and its translations.
 
     Args:
-        index: its number in the data's test split.
+        index: its index in the test split.
         x: the input, (C, H, W) in [-1, 1].
         styles: random codes, (K, style_dim).
         outputs: x in each style, (K, C, H, W) in [-1, 1].
@@ -79,11 +79,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a translator in eval mode, on held-out data, into domain `to`.
+    """What a metric measures: a translator in eval mode, on held-out data, into domain `to`.
 
     Args:
-        seed: inputs, styles and pairs depend on it, and on nothing else.
-        title: stands before the progress bar.
+        seed: inputs, styles and pairs depend only on it.
+        title: label of the progress bar.
     """
 
     translator: Translator
@@ -95,15 +95,15 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where the translator is, and the images that the subject gives."""
+        """The device of the translator and of all images returned by this class."""
         return next(self.translator.parameters()).device
 
     def inputs(self, most: int) -> list[int]:
-        """Indices of up to `most` distinct held-out inputs, in an order that the seed decides."""
+        """Indices of up to `most` distinct held-out inputs, in an order that depends on the seed."""
         return distinct_test_indices(self.data, other(self.to), most, self.seed)
 
     def input(self, index: int) -> Tensor:
-        """A held-out image of the domain that is translated, (C, H, W) in [-1, 1]."""
+        """A held-out image of the source domain, (C, H, W) in [-1, 1]."""
         return self.data.image("test", other(self.to), index).to(self.device)
 
     def targets(self, most: int) -> list[int]:
@@ -111,14 +111,14 @@ class Subject:
         return distinct_test_indices(self.data, self.to, most, self.seed)
 
     def several_targets(self, most: int) -> list[int]:
-        """The same, at least two.
+        """As `targets`, but at least two.
 
         Raises:
             DataError: there is only one.
         """
         indices = self.targets(most)
         if len(indices) < 2:
-            raise DataError(f"domain {self.to} has one held-out image; 2 or more distinct ones are needed")
+            raise DataError(f"domain {self.to} has only one distinct held-out image; 2 or more are needed")
         return indices
 
     def target(self, index: int) -> Tensor:
@@ -126,7 +126,7 @@ class Subject:
         return self.data.image("test", self.to, index).to(self.device)
 
     def target_pairs(self, most: int) -> tuple[Tensor, Tensor]:
-        """Up to `most` random pairs of distinct real images of the target domain; none is in two pairs.
+        """Up to `most` random pairs of distinct real images of the target domain, without repetition.
 
         (N, C, H, W) twice; N is 0 if there is only one image.
         """
@@ -140,28 +140,28 @@ class Subject:
         return random_styles(self.translator, num_styles, seed).to(self.device)
 
     def translate(self, x: Tensor, styles: Tensor) -> Tensor:
-        """x (C, H, W) in each style (K, style_dim): (K, C, H, W)."""
+        """Translate x (C, H, W) in each style (K, style_dim): (K, C, H, W)."""
         parts = torch.split(styles, CHUNK)
         return torch.cat([self.translator.translate(x.expand(len(s), -1, -1, -1), s, self.to) for s in parts])
 
     def case(self, index: int, num_styles: int) -> Case:
-        """An input, translated in random styles of its own."""
+        """An input and its translations in random styles, which depend on the input."""
         x, styles = self.input(index), self.styles(num_styles, index)
         return Case(index, x, styles, self.translate(x, styles))
 
     def over_inputs(
         self, indices: Sequence[int], num_styles: int, measure: Callable[[Case], Tensor]
     ) -> Tensor:
-        """What `measure` says of each input and its translations, on the CPU: (N, *shape).
+        """Apply `measure` to each input and its translations; returns results on the CPU, (N, *shape).
 
-        Each process measures its part; all get the whole, in the order of `indices`.
+        Each process measures its share; all receive all results, in the order of `indices`.
         """
         rank, count = self.group.rank, self.group.count
         mine = indices[len(indices) * rank // count : len(indices) * (rank + 1) // count]
         shown = progress_over(mine, len(mine), self.title) if self.group.is_main else mine
         try:
             own: list[Any] = [measure(self.case(i, num_styles)).cpu() for i in shown]
-        except (DataError, WeightsError) as error:  # raised in all processes, or the others would wait
+        except (DataError, WeightsError) as error:  # raised below in all processes, or the others would wait
             own = [error]
         found = self.group.gather(own)
         for failure in found:
@@ -172,25 +172,25 @@ class Subject:
 
 @runtime_checkable
 class Metric(Protocol):
-    """Something that can be measured of a trained translator."""
+    """A measurement of a trained translator."""
 
     def measure(self, subject: Subject) -> Measured:
-        """Named numbers, and what they depend on.
+        """Measure the subject.
 
         Raises:
-            DataError: the subject's data does not suit it.
+            DataError: the data is not suitable for this metric.
         """
         ...
 
 
 METRIC_SLOT = Slot("metrics", (), like=Metric)
-"""The place of a metric's name on the command line."""
+"""The slot of a metric named on the command line."""
 
 
 def compared_with_real(diversity: Tensor, real_pairs: Tensor) -> dict[str, float]:
     """Diversity of translations (one number for each input) and of real pairs, and their ratio.
 
-    Without real pairs (one real image) only the first.
+    Without real pairs (only one real image): only the first.
     """
     values = {"diversity": diversity.mean().item(), "diversity_se": standard_error(diversity)}
     if len(real_pairs):
@@ -201,10 +201,10 @@ def compared_with_real(diversity: Tensor, real_pairs: Tensor) -> dict[str, float
 
 
 def counts_note(inputs: Sequence[int], samples: int) -> str:
-    """The counts, as a note."""
+    """A note with the counts."""
     return f"{len(inputs)} inputs x {samples} translations."
 
 
 def standard_error(per_input: Tensor) -> float:
-    """Of the mean of one number for each input, (N,); 0 if there is only one."""
+    """Standard error of the mean of one number per input, (N,); 0 if there is only one input."""
     return (per_input.std(correction=min(1, len(per_input) - 1)) / len(per_input) ** 0.5).item()

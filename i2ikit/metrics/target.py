@@ -1,4 +1,4 @@
-"""LPIPS to the target: how near translations come to the image that belongs to their input."""
+"""LPIPS to the target: the distance between translations and the paired target of their input."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ __all__ = ["LPIPSToTarget"]
 
 
 class LPIPSToTarget:
-    """LPIPS between translations and the image that belongs to their input; needs data with pairs.
+    """LPIPS between translations and the paired target of their input; needs data with pairs.
 
-    For each LPIPS version, over the inputs: `mean` distance of the translations, `best_of_k` (the
-    nearest of them), each with its standard error. Lower is better; with many plausible targets the
-    best of k says more than the mean.
+    For each LPIPS version, averaged over inputs: `mean`, the mean distance of the translations, and
+    `best_of_k`, the smallest one, each with its standard error. Lower is better; with many plausible
+    targets the best of k is more informative than the mean.
 
     Args:
-        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_inputs: number of distinct held-out inputs (fewer if fewer exist).
         num_samples: translations per input, k.
         trunk: the network whose features are compared.
-        versions: of LPIPS, which are two scales.
-        weights: file of the trunk's weights; found or fetched when not given.
+        versions: versions of LPIPS, which are different scales.
+        weights: file of the trunk's weights; looked up or downloaded if not given.
 
     Raises:
-        WeightsError: the trunk's weights cannot be had.
+        WeightsError: the trunk's weights are not available.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class LPIPSToTarget:
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """Sides that leave the trunk's last layer a pixel."""
+        """Sides that leave at least one pixel in the trunk's last layer."""
         return SizeRequirement(LEAST_SIDE[options["trunk"]])
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
         if not subject.data.aligned:
-            raise DataError("the data has no pairs, so no translation has a target to be compared with")
+            raise DataError("the data has no pairs, so translations cannot be compared with a target")
         lpips = [PerceptualDistance(self.trunk, v, self.weights, subject.device) for v in self.versions]
 
         def to_target(case: Case) -> Tensor:

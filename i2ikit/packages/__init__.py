@@ -1,1 +1,1 @@
-"""What installed packages offer, read without importing them, and what is said of it."""
+"""Components and recipes of installed packages: discovery without imports, checks and documentation."""

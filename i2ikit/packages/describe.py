@@ -1,4 +1,4 @@
-"""What a component, or a section of a recipe, takes: read from its signature and docstring."""
+"""Describes the options of a component or a recipe section, from its signature and docstring."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from i2ikit.registry import LossWeightsMark, Slot, Spec, registries, schema_of
 __all__ = ["Description", "Option", "describe", "describe_section", "without_arguments"]
 
 SECTIONS = {"translators": "translator", "datasets": "data"}
-"""Kinds that have a section of the recipe to themselves."""
+"""Kinds that have their own section in a recipe."""
 
 BOUNDS = {
     "gt": "> {}", "ge": ">= {}", "lt": "< {}", "le": "<= {}",
     "multiple_of": "a multiple of {}", "min_length": "{} or more", "max_length": "{} at most",
 }  # fmt: skip
-"""How bounds of `annotated_types`, which pydantic uses, are said."""
+"""Wording of the bounds of `annotated_types`, which pydantic uses."""
 
 WEIGHTS_TYPE = "table of weights by phase and loss"
 
@@ -41,10 +41,10 @@ class Option:
     """A parameter of a component, or a key of a recipe.
 
     Args:
-        type: as a person would say it, bounds included.
-        default: as TOML writes it; "" if there is none or it is "nothing".
-        required: a recipe must give it.
-        meaning: what the docstring says of it, units included.
+        type: a readable type, with bounds.
+        default: the default in TOML; "" if there is none or it is None.
+        required: whether a recipe must set it.
+        meaning: its description in the docstring, with units.
     """
 
     name: str
@@ -56,14 +56,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Description:
-    """All that is known of a component.
+    """Description of a component.
 
     Args:
         signature: its constructor, with types and defaults.
-        text: its docstring without the arguments.
-        wired: what its owner passes.
-        options: what a recipe may say.
-        places: where in a recipe it fits, by method.
+        text: its docstring without `Args:`.
+        wired: parameters that the parent component passes.
+        options: parameters that a recipe may set.
+        places: the recipe keys where it fits, by translator.
         snippet: TOML to paste, with every default; for a metric, a command.
         source: file and line.
     """
@@ -82,7 +82,7 @@ def describe(kind: str, name: str) -> Description:
     """Import a component and describe it.
 
     Raises:
-        ComponentError: it is unknown or cannot be loaded.
+        ComponentError: the component is unknown or cannot be loaded.
     """
     registry = registries[kind]
     entry = registry.entry(name)
@@ -126,7 +126,7 @@ def describe_section(model: type[BaseModel]) -> list[Option]:
 
 
 def argument_notes(text: str) -> dict[str, str]:
-    """What the section `Args:` says of each name; `a, b: ...` speaks of both."""
+    """The text in `Args:` for each name; `a, b: ...` describes both."""
     notes: dict[str, str] = {}
     names: list[str] = []
     for line in _arguments(text).splitlines():
@@ -140,7 +140,7 @@ def argument_notes(text: str) -> dict[str, str]:
 
 
 def without_arguments(text: str) -> str:
-    """A docstring without its section `Args:`."""
+    """A docstring without its `Args:` section."""
     arguments = _arguments(text)
     rest = text.replace(f"Args:\n{arguments}", "") if arguments else text
     return re.sub(r"\n{3,}", "\n\n", rest).strip()
@@ -152,7 +152,7 @@ def _arguments(text: str) -> str:
 
 
 def type_text(hint: Any) -> str:
-    """A type as a person would say it: `int (> 0, <= 4096)`; `"all" or "input"`; `norm`."""
+    """A type in readable form: `int (> 0, <= 4096)`; `"all" or "input"`; `norm`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _annotated_text(arguments[0], arguments[1:])
@@ -190,7 +190,7 @@ def _bound_text(bound: Any) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """A value on one line, as TOML writes it; a component without options is its name."""
+    """A value as TOML on one line; a component without options becomes its name."""
     if isinstance(value, Spec):
         return toml_value(value.table() if value.options else value.name)
     if isinstance(value, bool):
@@ -202,7 +202,7 @@ def toml_value(value: Any) -> str:
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{', '.join(map(toml_value, value))}]"
-    # TOML's escapes are JSON's, but it wants one for DEL too.
+    # TOML's escapes are those of JSON, except that TOML also escapes DEL.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -211,12 +211,12 @@ def _key(name: str) -> str:
 
 
 def _places(entry: Entry, component: type) -> dict[str, list[str]]:
-    """Where our own methods, and those of the component's package, have room for it."""
+    """Recipe keys where the component fits, for our translators and those of its own package."""
     methods = registries["translators"]
     found = {}
     for method in methods.entries():
         if method.package in (CORE, entry.package):
-            with contextlib.suppress(ComponentError):  # another component's fault is not this one's
+            with contextlib.suppress(ComponentError):  # skip translators that cannot be loaded
                 owner = methods.load_entry(method)
                 found[methods.shortest_name(method)] = [*_slots(owner, "translator", entry.kind, component)]
     return {method: places for method, places in found.items() if places}
@@ -233,7 +233,7 @@ def _slots(owner: type, path: str, kind: str, component: type) -> Iterator[str]:
 
 
 def _given(component: type) -> dict[str, Any]:
-    """The default of each option that has one."""
+    """The defaults of the options that have one."""
     parameters = inspect.signature(component).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
@@ -244,7 +244,7 @@ def _snippet(
     given: Mapping[str, Any],
     places: Mapping[str, Sequence[str]],
 ) -> str:
-    """A table of the recipe with every default; what has none is a comment."""
+    """A recipe table with every default; options without a default are comments."""
     name = registries[entry.kind].shortest_name(entry)
     if entry.kind == "metrics":
         changes = [f"{name}.{o.name}={_bare(o.default)}" for o in options if o.default]
@@ -261,7 +261,7 @@ def _snippet(
                 inner = [f"{_key(name)} = {toml_value(weight)}" for name, weight in weights.items()]
                 tables += ["", f"[{place}.{_key(option.name)}.{_key(phase)}]", *inner]
         elif option.required:
-            lines.append(f"# {option.name} = ...  # {option.type}; it has no default")
+            lines.append(f"# {option.name} = ...  # {option.type}; required")
         elif option.default:
             lines.append(f"{_key(option.name)} = {option.default}")
         else:
@@ -270,12 +270,12 @@ def _snippet(
 
 
 def _bare(value: str) -> str:
-    """A string that `--set` takes without its quotes too."""
+    """Remove the quotes from a string that `--set` accepts without them."""
     return re.sub(r'^"([A-Za-z][\w-]*)"$', r"\1", value)
 
 
 def _signature(component: type) -> str:
-    """A constructor with types and defaults as recipes know them, long tables in short."""
+    """A constructor with types and defaults in recipe notation; tables are shortened to {...}."""
     hints = schema_of(component).hints
     said: list[str] = []
     for parameter in inspect.signature(component).parameters.values():

@@ -1,4 +1,4 @@
-"""One component that a package offers, or one fault of its metadata."""
+"""A component that a package offers (`Entry`), and a fault in a package's metadata (`Fault`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from i2ikit.errors import ComponentError, did_you_mean
 __all__ = ["CORE", "KINDS", "PARENT", "Entry", "Fault", "kind_named", "normalised"]
 
 CORE = "i2ikit"
-"""The package whose components no other one can replace by using their names."""
+"""Our package; components of other packages cannot replace its components by using their names."""
 
 KINDS = {
     "encoders": "encoder",
@@ -25,14 +25,14 @@ KINDS = {
     "datasets": "dataset",
     "metrics": "metric",
 }
-"""Kind (also the end of the entry-point group, `i2ikit.<kind>`) to the word for one of them."""
+"""Each kind (the entry-point group is `i2ikit.<kind>`), with the word for one component of it."""
 
 PARENT = f"{CORE}."
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One offered component: where it comes from, and how to import it."""
+    """A component that a package offers: its origin and how to import it."""
 
     kind: str
     name: str
@@ -43,18 +43,18 @@ class Entry:
 
     @property
     def origin(self) -> str:
-        """`"package 1.2.3"`, or where it was registered."""
+        """`"package 1.2.3"`, or "registered" for a component registered in this process."""
         return f"{self.package} {self.version}".strip()
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with the metadata of an installed package.
+    """A fault in the metadata of an installed package.
 
     Args:
-        place: the metadata's folder (`NAME-VERSION.dist-info`).
-        cause: what is wrong, and what it means.
-        lost: whatever the package offers is not known.
+        place: the metadata folder (`NAME-VERSION.dist-info`).
+        cause: what is wrong and its consequence.
+        lost: whether the package's components are unknown because of it.
     """
 
     package: str
@@ -70,17 +70,17 @@ class Fault:
 
 
 def kind_named(text: str) -> str:
-    """The kind that a person calls "norms" or "norm".
+    """The kind for a name such as "norms" or "norm".
 
     Raises:
-        ComponentError: there is none; says which there are.
+        ComponentError: unknown kind; the message lists the known ones.
     """
     kinds = {**{word: kind for kind, word in KINDS.items()}, **{kind: kind for kind in KINDS}}
     if text not in kinds:
-        raise ComponentError(f"no kind '{text}'{did_you_mean(text, kinds)} (known: {', '.join(KINDS)})")
+        raise ComponentError(f"unknown kind '{text}'{did_you_mean(text, kinds)} (known: {', '.join(KINDS)})")
     return kinds[text]
 
 
 def normalised(package: str) -> str:
-    """A distribution's name as the package index compares it: `My.Own_Norms` is `my-own-norms`."""
+    """A distribution's normalised name, as package indexes use it: `My.Own_Norms` is `my-own-norms`."""
     return re.sub(r"[-_.]+", "-", package).lower()

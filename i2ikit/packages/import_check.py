@@ -1,8 +1,8 @@
-"""Whether components can be imported, tried in a process for each package: an import may do anything.
+"""Checks that components can be imported, in one subprocess per package: an import may run any code.
 
     python -m i2ikit.packages.import_check < KEYS
 
-is that process: it answers each `[kind, package, name]` of a JSON list with a line.
+is that subprocess: it reads a JSON list of `[kind, package, name]` and prints one line per item.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from i2ikit.registry import registries
 __all__ = ["Failures", "key", "load_failures"]
 
 TIMEOUT_S = 300.0
-"""How long the imports of one package may take, that of torch included."""
+"""Time limit for the imports of one package, including the import of torch."""
 
 Key = tuple[str, str, str]
 Failures = dict[Key, str]
-"""Why components cannot be used, by kind, package and name."""
+"""Why components cannot be used, by (kind, package, name)."""
 
 
 def key(entry: Entry) -> Key:
-    """What an entry is known by in another process."""
+    """The key that identifies an entry in another process."""
     return entry.kind, entry.package, entry.name
 
 
 def load_failures(entries: Sequence[Entry], progress: Callable[[str], object] = str) -> Failures:
-    """Import each component; what its module prints goes to stderr.
+    """Import each component; output of its module goes to stderr.
 
     Args:
-        progress: is called with the package whose components are being imported.
+        progress: called with the name of each package before its components are imported.
     """
     failures: Failures = {}
     for package in dict.fromkeys(entry.package for entry in entries):
@@ -49,7 +49,7 @@ def load_failures(entries: Sequence[Entry], progress: Callable[[str], object] = 
 
 def _package_failures(entries: Sequence[Entry]) -> Failures:
     command = [sys.executable, "-m", "i2ikit.packages.import_check"]
-    # A file, since a pipe stays open as long as a process that an import started.
+    # A file, not a pipe: a process started by an import would keep the pipe open.
     with tempfile.TemporaryFile("w+") as answers:
         try:
             keys = json.dumps([key(entry) for entry in entries])
@@ -63,13 +63,13 @@ def _package_failures(entries: Sequence[Entry]) -> Failures:
     left = entries[len(said) :]
     for entry in left:
         what = f"{KINDS[entry.kind]} '{entry.name}' comes from {entry.origin} ({entry.target}), which"
-        fate = fate if entry is left[0] else f"was not tried, since '{left[0].name}' failed before it"
+        fate = fate if entry is left[0] else f"was not imported because '{left[0].name}' failed first"
         failures[key(entry)] = f"{what} {fate}" + " when it was imported" * (entry is left[0])
     return failures
 
 
 def failure(kind: str, package: str, name: str) -> str:
-    """Why a component cannot be used; "" if it can."""
+    """Why a component cannot be used; "" if it can be used."""
     from i2ikit.data.dataset import DATASET_SLOT
     from i2ikit.metrics.subject import METRIC_SLOT
     from i2ikit.translator import TRANSLATOR_SLOT
@@ -81,11 +81,11 @@ def failure(kind: str, package: str, name: str) -> str:
     except ComponentError as error:
         return str(error)
     missing = lacking(component, asked) if asked else ""
-    return f"{KINDS[kind]} '{name}' ({entry.target}) is none: {missing}" if missing else ""
+    return f"{KINDS[kind]} '{name}' ({entry.target}) is invalid: {missing}" if missing else ""
 
 
 def main() -> None:
-    """Answer on what was stdout; whatever else is written there goes to stderr."""
+    """Write the answers to the original stdout; redirect all other output to stderr."""
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
         for kind, package, name in json.load(sys.stdin):

@@ -1,4 +1,4 @@
-"""Everything that the installed packages offer, with what is wrong with it: what `list` and `doctor` show."""
+"""Components and recipes of all installed packages, with their problems, for `list` and `doctor`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Complaint", "Offer", "complaints", "offers", "recipes"]
 
 @dataclass(frozen=True)
 class Offer:
-    """Something that a recipe, or `i2ikit run`, can name.
+    """A component or recipe that a recipe or `i2ikit run` can name.
 
     Args:
-        summary: the first line of its docstring, or of a recipe.
-        conflict: what stands in the way of its bare name; "" if nothing does.
-        failure: why it cannot be loaded; "" if it can, or nobody tried.
+        summary: first line of its docstring or of the recipe.
+        conflict: why its name alone is not enough; "" if it is.
+        failure: why it cannot be loaded; "" if it can or was not tried.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Complaint:
-    """What is wrong with a package."""
+    """A problem with a package."""
 
     package: str
     version: str
@@ -48,10 +48,10 @@ class Complaint:
 def offers(
     kinds: Sequence[str] = tuple(KINDS), *, load: bool = False, progress: Callable[[str], object] = str
 ) -> list[Offer]:
-    """The components of these kinds; loaded, in another process, only if asked for.
+    """The components of these kinds; imported, in other processes, only with `load`.
 
     Args:
-        progress: is called with the package whose components are being imported.
+        progress: called with the name of each package before its components are imported.
     """
     entries = [entry for kind in kinds for entry in registries[kind].entries()]
     failures = load_failures(entries, progress) if load else {}
@@ -64,7 +64,7 @@ def _offer(entry: Entry, failure: str) -> Offer:
 
 
 def recipes() -> list[Offer]:
-    """The recipes of all packages, as `i2ikit run` names them."""
+    """The recipes of all packages, under the names that `i2ikit run` accepts."""
     versions = survey().packages
     found = []
     for name, file in recipe_files().items():
@@ -75,7 +75,7 @@ def recipes() -> list[Offer]:
 
 
 def _conflict(entry: Entry) -> str:
-    """Who else offers the name, and how to name this one then."""
+    """The other packages that use this name, and how to refer to this entry; "" without a conflict."""
     others = [
         other
         for other in registries[entry.kind].entries()
@@ -85,13 +85,13 @@ def _conflict(entry: Entry) -> str:
         return ""
     spelled = f'write "{entry.package}/{entry.name}"'
     if any(other.package == CORE for other in others):
-        return f"{KINDS[entry.kind]} '{entry.name}' is {CORE}'s own; {spelled} for this one"
+        return f"{KINDS[entry.kind]} '{entry.name}' is {CORE}'s own; {spelled} to use this one"
     origins = " and ".join(other.origin for other in others)
-    return f"{KINDS[entry.kind]} '{entry.name}' is offered by {origins} too; {spelled}"
+    return f"{KINDS[entry.kind]} '{entry.name}' is also offered by {origins}; {spelled}"
 
 
 def complaints(offered: Iterable[Offer]) -> list[Complaint]:
-    """What is wrong with these offers, and with the metadata of any package; sorted by package."""
+    """Problems with these offers and with the metadata of any package; sorted by package."""
     found = [Complaint(fault.package, fault.version, _where(fault)) for fault in survey().faults]
     for offer in offered:
         causes = filter(None, (offer.conflict, offer.failure))
@@ -109,4 +109,4 @@ def _unknown_in_allowlist() -> Iterator[tuple[str, str]]:
     for package in sorted((survey().allowed or frozenset()) - known):
         if package_recipes(package, package.replace("-", "_")):
             continue
-        yield package, f"is named by {ALLOWLIST}, but offers nothing here{did_you_mean(package, known)}"
+        yield package, f"is listed in {ALLOWLIST}, but offers no components{did_you_mean(package, known)}"

@@ -1,6 +1,6 @@
-"""What one package says in its metadata folder, read as far as it can be.
+"""Reads the metadata folder of one package, and tolerates damaged files.
 
-Entry points are parsed by the `entrypoints` package, file by file, because its own search gives up on
+Entry points are parsed by the `entrypoints` package, file by file, because its own search fails for
 all packages when one `entry_points.txt` is damaged.
 """
 
@@ -29,9 +29,9 @@ class Metadata:
 
     Args:
         stem: `NAME-VERSION`, or only the name.
-        raw: what entry_points.txt holds; nothing, if it is not there.
-        head: what METADATA holds.
-        trouble: why they cannot be read; "" if they can.
+        raw: contents of entry_points.txt; empty if the file does not exist.
+        head: contents of METADATA.
+        trouble: why these files cannot be read; "" if they can be read.
     """
 
     folder: Path | zipfile.Path
@@ -53,14 +53,14 @@ class Metadata:
 
     @functools.cached_property
     def headers(self) -> dict[str, str]:
-        """Lines such as `Name: x`, up to the first empty one, by their names in small letters."""
+        """The `Name: x` lines before the first empty line; keys in lower case."""
         text = _with_plain_ends(self.head.decode("utf-8", "replace").partition("\n\n")[0])
         lines = text.partition("\n\n")[0].split("\n")
         return {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
     @functools.cached_property
     def _name_length(self) -> int:
-        """How much of the stem is the name: what METADATA says, else up to the hyphen before a digit."""
+        """Length of the name in the stem: taken from METADATA, or up to the hyphen before a digit."""
         name = self.headers.get("name", "")
         if name and normalised(self.stem[: len(name) + 1].rstrip("-")) == normalised(name):
             return len(name)
@@ -69,7 +69,7 @@ class Metadata:
 
     @property
     def left_over(self) -> bool:
-        """Whether pip renamed it in order to remove it, and was interrupted."""
+        """Whether pip renamed the folder to remove it and was interrupted."""
         return self.stem.startswith(("~", "-"))
 
     @property
@@ -78,7 +78,7 @@ class Metadata:
 
     @property
     def line_without_equals(self) -> str | None:
-        """What `importlib.metadata` fails on, if anything."""
+        """The content on which `importlib.metadata` fails, if any."""
         try:
             lines = [line.strip() for line in self.raw.decode("utf-8").splitlines()]
         except UnicodeDecodeError as error:
@@ -90,15 +90,15 @@ class Metadata:
     @property
     def fatal_cause(self) -> str:
         return (
-            f"entry_points.txt: {self.line_without_equals}; Python's own importlib.metadata fails on it, "
-            "so it is shown the package without entry points"
+            f"entry_points.txt: {self.line_without_equals}; Python's importlib.metadata fails on it, "
+            "so i2ikit hides this package's entry points from it"
         )
 
     def fault(self, cause: str, *, lost: bool = False) -> Fault:
         return Fault(self.package, self.version, self.folder, cause, lost)
 
     def entries(self, faults: list[Fault]) -> Iterator[Entry]:
-        """The components that the package offers; what is wrong is added to `faults`."""
+        """The components that the package offers; faults are added to `faults`."""
         try:
             if self.trouble:
                 raise ValueError(self.trouble)
@@ -116,7 +116,7 @@ class Metadata:
             kind = group.removeprefix(PARENT)
             if kind not in KINDS:
                 hint = did_you_mean(group.strip().removeprefix(PARENT), KINDS).replace("'", f"'{PARENT}", 1)
-                faults.append(self.fault(f"[{group}] is no group of i2ikit{hint}"))
+                faults.append(self.fault(f"[{group}] is not an entry-point group of i2ikit{hint}"))
                 continue
             for point in points:
                 target = ":".join(filter(None, (point.module_name, point.object_name)))
@@ -135,7 +135,7 @@ class Metadata:
         if missing:
             yield f"METADATA has no {' and no '.join(missing)}"
         elif normalised(self.headers["name"]) != self.package:
-            yield f"METADATA names another package: {self.headers['name']}"
+            yield f"METADATA is that of another package: {self.headers['name']}"
 
 
 def _with_plain_ends(text: str) -> str:
@@ -143,7 +143,7 @@ def _with_plain_ends(text: str) -> str:
 
 
 def metadata_in(folder: str) -> Iterator[Metadata]:
-    """All that lies in one folder of the path, or in a wheel or egg on it."""
+    """All metadata folders in one folder of `sys.path`, or in a wheel or egg on it."""
     is_zip = os.path.isfile(folder) and zipfile.is_zipfile(folder)
     root: Path | zipfile.Path = zipfile.Path(folder) if is_zip else Path(folder)
     egg = os.path.basename(folder).lower().endswith(".egg")
@@ -163,7 +163,7 @@ def _read(folder: Path | zipfile.Path, stem: str) -> Metadata:
     try:
         raw = _content(folder / "entry_points.txt")
         head = _content(folder / "METADATA") or _content(folder / "PKG-INFO")
-    except Exception as error:  # a file that may not be read, a wheel that is damaged, ...
+    except Exception as error:  # no read permission, a damaged wheel, ...
         trouble = f"{type(error).__name__}: {error}"
     return Metadata(folder, stem, raw, head, trouble)
 
@@ -173,16 +173,16 @@ def _content(file: Path | zipfile.Path) -> bytes:
 
 
 def newness(stem: str) -> list[tuple[bool, int, str]]:
-    """Sorts `x-1.10` above `x-1.9`; all that is asked of it is an order."""
+    """A sort key that places `x-1.10` after `x-1.9`; not a full version comparison."""
     parts = re.findall(r"\d+|[a-z]+", stem.partition("-")[2].lower())
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def _parsed(raw: bytes) -> tuple[dict[str, list[entrypoints.EntryPoint]], list[str]]:
-    """Entry points by group, and what is wrong with single ones.
+    """Entry points by group, and faults in single entries.
 
     Raises:
-        ValueError: nothing can be read; says where and why.
+        ValueError: the file cannot be read; the message says where and why.
     """
     causes = []
     try:
@@ -192,32 +192,32 @@ def _parsed(raw: bytes) -> tuple[dict[str, list[entrypoints.EntryPoint]], list[s
     if text.startswith("\ufeff"):
         causes.append("entry_points.txt starts with a byte-order mark, which is ignored")
         text = text.removeprefix("\ufeff")
-    # A default section would be part of every group: "" is one that no file can have.
+    # A default section would be merged into every group; no file can contain one named "".
     parser = entrypoints.CaseSensitiveConfigParser(delimiters=("=",), interpolation=None, default_section="")
     try:
         parser.read_string(_with_plain_ends(text))
     except configparser.Error as error:
         raise ValueError(_unparsable(error)) from error
     if "DEFAULT" in parser:
-        causes.append("entry_points.txt has a section [DEFAULT], which is no group and is ignored")
+        causes.append("entry_points.txt has a section [DEFAULT], which is not a group and is ignored")
     groups = {group: dict(parser[group]) for group in parser.sections() if group != "DEFAULT"}
     return {group: list(_points(group, lines, causes)) for group, lines in groups.items()}, causes
 
 
 def _points(group: str, lines: Mapping[str, str], causes: list[str]) -> Iterator[entrypoints.EntryPoint]:
-    """The entry points of one group; those that cannot be parsed are left out."""
+    """The entry points of one group, without those that cannot be parsed."""
     for name, target in lines.items():
         compact = re.sub(r"\s*:\s*", ":", target)
         what = " ".join(f"entry_points.txt, [{group}] {name} = {target}".split())
         if compact != target:
-            causes.append(f"{what}: there should be no space around the colon")
+            causes.append(f"{what}: remove the space around the colon")
         if "/" in name and group.startswith(PARENT):
-            causes.append(f"{what}: a name cannot hold '/', so it is left out")
+            causes.append(f"{what}: a name cannot contain '/', so this line is ignored")
             continue
         try:
             yield entrypoints.EntryPoint.from_string(compact, name)
         except entrypoints.BadEntryPoint:
-            causes.append(f"{what}: should be module:object, so it is left out")
+            causes.append(f"{what}: expected module:object, so this line is ignored")
 
 
 def _undecodable(error: UnicodeDecodeError) -> str:
@@ -225,16 +225,16 @@ def _undecodable(error: UnicodeDecodeError) -> str:
 
 
 def _unparsable(error: configparser.Error) -> str:
-    """What configparser found, in one line."""
+    """The message of a configparser error, on one line."""
     match error:
         case configparser.MissingSectionHeaderError():
-            return f"line {error.lineno} ({error.line.strip()!r}) stands before any [group]"
+            return f"line {error.lineno} ({error.line.strip()!r}) comes before the first [group]"
         case configparser.DuplicateOptionError():
-            return f"line {error.lineno}: [{error.section}] has '{error.option}' twice"
+            return f"line {error.lineno}: [{error.section}] defines '{error.option}' twice"
         case configparser.DuplicateSectionError():
-            return f"line {error.lineno}: the group [{error.section}] is there twice"
+            return f"line {error.lineno}: the group [{error.section}] appears twice"
         case configparser.ParsingError():
             number, line = error.errors[0]
-            return f"line {number} ({line.replace(chr(92) + 'n', '')}) is no `name = module:object`"
+            return f"line {number} ({line.replace(chr(92) + 'n', '')}) is not `name = module:object`"
         case _:
             return " ".join(str(error).split())

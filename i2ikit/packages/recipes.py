@@ -1,4 +1,4 @@
-"""Recipes by name: those that ship, and those that installed packages bring; nothing is imported."""
+"""Finds recipes by name, of i2ikit and of installed packages, without importing the packages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["find_recipe", "package_recipes", "recipe_files"]
 
 
 def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe: as a path; by name, as it ships with i2ikit; as `package/name`.
+    """The file of a recipe, given as a path, as the name of a shipped recipe, or as `package/name`.
 
     Raises:
-        RecipeError: there is none; lists those that are installed.
+        RecipeError: there is no such recipe; the message lists those that are installed.
     """
     path = Path(source)
     if path.suffix == ".toml" or path.is_file():
@@ -26,24 +26,24 @@ def find_recipe(source: str | Path) -> Path:
     named = f"{normalised(package)}/{name}".removeprefix(f"{CORE}/") if name else package
     allowed = survey().allowed
     if name and (allowed is None or normalised(package) in allowed):
-        # A package may have recipes and no component, and so no entry point.
+        # A package with recipes but no components has no entry point.
         files |= package_recipes(normalised(package), normalised(package).replace("-", "_"))
     if named in files:
         return files[named]
     if path.exists():
         return path
     if allowed is not None and name and normalised(package) not in allowed:
-        message = f"{ALLOWLIST} leaves the package {normalised(package)} out"
+        message = f"the package {normalised(package)} is not in {ALLOWLIST}"
     else:
         hint = did_you_mean(named, files)
-        message = f"no such recipe{hint} (give a .toml file, or one that is installed: {', '.join(files)})"
+        message = f"no such recipe{hint} (give a .toml file or an installed recipe: {', '.join(files)})"
     raise RecipeError(str(source), [Problem("", message)])
 
 
 def recipe_files() -> dict[str, Path]:
-    """Recipes by the name that `i2ikit run` takes: ours as `munit`, those of others as `package/name`.
+    """Recipes by the name that `i2ikit run` accepts: `munit` for ours, `package/name` for others.
 
-    A package's recipes are the TOML files in a folder `recipes` inside its import package.
+    A package's recipes are the TOML files in the folder `recipes` of its import package.
     """
     beside = Path(__file__).parents[1]
     checkout = [beside.parent] if (beside.parent / "pyproject.toml").is_file() else []
@@ -56,9 +56,9 @@ def recipe_files() -> dict[str, Path]:
 
 
 def package_recipes(package: str, module: str) -> dict[str, Path]:
-    """Recipes in the import packages around a module, found without importing them.
+    """Recipes in the import packages that contain a module, found without importing them.
 
-    A namespace, which several packages share, is none of them.
+    Namespace packages are skipped, because several distributions share them.
     """
     parts = module.split(".")
     specs = [module_spec(".".join(parts[:count])) for count in range(1, len(parts) + 1)]

@@ -1,4 +1,4 @@
-"""A package for a component of one's own: what `i2ikit new-plugin` writes, from `templates/`."""
+"""Creates a package for a user's own component from `templates/` (`i2ikit new-plugin`)."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ CHECKS = {
     "datasets": "check_dataset",
     "metrics": "check_metric",
 }
-"""What the template of a kind is, as `i2ikit.testing` checks it."""
+"""The check in `i2ikit.testing` for the template of each kind."""
 
 
 def write_plugin(name: str, kind: str, folder: Path) -> list[Path]:
-    """Write a package that offers `name`: pyproject, module, recipe and test.
+    """Write a package with the component `name`: pyproject, module, recipe and test.
 
     Returns:
         The files.
 
     Raises:
-        ComponentError: the name cannot be used, or the folder is there already.
+        ComponentError: the name cannot be used, or the folder already exists.
     """
     _check_name(name, kind)
     module = name.replace("-", "_")
@@ -61,33 +61,33 @@ def write_plugin(name: str, kind: str, folder: Path) -> list[Path]:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_text(text, "utf-8")
     except FileExistsError as error:
-        raise ComponentError(f"{folder} is there already; choose another name, or --out") from error
+        raise ComponentError(f"{folder} already exists; choose another name or --out") from error
     except OSError as error:
         raise ComponentError(f"cannot write {folder}: {error.strerror}") from error
     return [folder / file for file in texts]
 
 
 def _check_name(name: str, kind: str) -> None:
-    """A name has to do as that of a distribution, an import package and a component.
+    """A name must be valid for a distribution, an import package and a component.
 
     Raises:
-        ComponentError: it does not; says why.
+        ComponentError: it is not; the message says why.
     """
     module = name.replace("-", "_")
     if not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name) or name != normalised(name):
         proper = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789")
         hint = f", such as '{proper}'" if proper else ""
-        raise ComponentError(f"'{name}' cannot name a package: use small letters, digits and hyphens{hint}")
+        raise ComponentError(f"invalid name '{name}': use lower-case letters, digits and hyphens{hint}")
     if keyword.iskeyword(module) or module in sys.stdlib_module_names:
-        raise ComponentError(f"'{name}' cannot name a package: Python itself uses '{module}'")
+        raise ComponentError(f"invalid name '{name}': Python itself uses '{module}'")
     if any(entry.name == name and entry.package == CORE for entry in registries[kind].entries()):
         raise ComponentError(f"{KINDS[kind]} '{name}' is {CORE}'s own; choose another name")
     if importlib.util.find_spec(module) is not None:
-        raise ComponentError(f"a package '{module}' can be imported here already; choose another name")
+        raise ComponentError(f"a package '{module}' can already be imported; choose another name")
 
 
 def _class_name(name: str, word: str) -> str:
-    """`wide-style` and encoder: WideStyleEncoder. The kind is part of it, so it is no name of torch's."""
+    """`wide-style` and encoder: WideStyleEncoder. Including the kind avoids clashes with torch's names."""
     parts = [part.capitalize() for part in name.split("-")]
     ends_with_kind = len(parts) > 1 and parts[-1] == word.capitalize()
     return "".join(parts if ends_with_kind else [*parts, word.capitalize()])
@@ -99,7 +99,7 @@ def _filled(template: str, words: dict[str, str]) -> str:
 
 
 def _sorted_imports(text: str) -> str:
-    """The names of one import line in order, once they are filled in."""
+    """Sort the names of the import line after they are filled in."""
 
     def in_order(found: re.Match[str]) -> str:
         return found[1] + ", ".join(sorted(found[2].split(", ")))

@@ -1,8 +1,8 @@
-"""Keeps Python's own `importlib.metadata` alive beside damaged packages, once it is asked for any.
+"""Keeps Python's `importlib.metadata` working when damaged packages are installed.
 
-torch and pydantic ask it for their plug-ins when they are imported. It reads the `entry_points.txt` of every
-package on the path and fails on one that is not UTF-8, or that has a line without `=`: then neither can be
-imported at all.
+torch and pydantic use it to find their plug-ins when they are imported. It reads the `entry_points.txt` of
+every package on the path and fails if one is not UTF-8 or has a line without `=`; then neither torch nor
+pydantic can be imported.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["shield_metadata"]
 
 
 class _Bare(PathDistribution):
-    """A package as it is, but for its entry points."""
+    """A package without its entry points."""
 
     def read_text(self, filename: Any) -> str | None:
         return None if filename == "entry_points.txt" else super().read_text(filename)
 
 
 class _Hiding(DistributionFinder):
-    """Finds packages, and never a module, before Python's own finder: the first of a name counts."""
+    """Finds damaged packages (never modules) before Python's own finder does: the first match is used."""
 
     def find_distributions(self, context: Any = DistributionFinder.Context()) -> Iterator[PathDistribution]:
         for folder in survey().fatal:
@@ -39,9 +39,9 @@ class _Hiding(DistributionFinder):
 
 
 def shield_metadata() -> None:
-    """Let `importlib.metadata` in this process see damaged packages without their entry points.
+    """Hide the entry points of damaged packages from `importlib.metadata` in this process.
 
-    The path is searched at its first question, not now.
+    The path is searched when `importlib.metadata` is first used, not now.
     """
     if not any(isinstance(finder, _Hiding) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Hiding())

@@ -1,4 +1,4 @@
-"""What a component says of itself in the first line of its docstring, read without importing anything."""
+"""First lines of components' docstrings and of recipes, read without importing anything."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Documented = ast.ClassDef | ast.FunctionDef
 
 
 def summary(target: str) -> str:
-    """First line of the docstring of `module:object`; "" where that module only imports it."""
+    """First line of the docstring of `module:object`; "" if that module only imports the object."""
     module, _, name = target.partition(":")
     found = _find(module, name.split("."))
     text = (ast.get_docstring(found) if found else None) or ""
     first = text.strip().partition("\n")[0].strip()
-    return first.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate can be written nowhere
+    return first.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be encoded
 
 
 def recipe_summary(file: Path) -> str:
-    """First sentence of a recipe's first line, where that is a comment."""
+    """First sentence of a recipe's first line if that line is a comment."""
     try:
         first = file.read_text("utf-8-sig").partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError):
@@ -34,7 +34,7 @@ def recipe_summary(file: Path) -> str:
 
 
 def _find(module: str, names: Sequence[str]) -> Documented | None:
-    """The class (or function) of a dotted name that is written in a module."""
+    """The class or function with a dotted name that a module defines."""
     tree = _tree(module)
     found: ast.Module | Documented | None = tree
     for name in names:
@@ -45,7 +45,7 @@ def _find(module: str, names: Sequence[str]) -> Documented | None:
 
 @functools.cache
 def _tree(module: str) -> ast.Module | None:
-    """The parsed source of a module; None where there is none, or it is no Python."""
+    """The parsed source of a module; None if there is none or it is not valid Python."""
     spec = module_spec(module)
     loader: Any = spec.loader if spec else None
     if loader is None:
@@ -59,7 +59,7 @@ def _tree(module: str) -> ast.Module | None:
 
 @functools.cache
 def module_spec(module: str) -> ModuleSpec | None:
-    """Where a module is; unlike `importlib.util.find_spec`, without importing its parents."""
+    """The location of a module; unlike `importlib.util.find_spec`, it does not import the parents."""
     path: Any = None
     spec: ModuleSpec | None = None
     parts = module.split(".")
@@ -70,7 +70,7 @@ def module_spec(module: str) -> ModuleSpec | None:
         if spec is None:
             return None
         if spec.origin is None:
-            # A folder without __init__.py, of which only an imported parent could say where its modules are.
+            # A folder without __init__.py: its spec has no search path unless its parent is imported.
             path = [str(Path(folder) / part) for folder in path or sys.path if (Path(folder) / part).is_dir()]
         else:
             path = spec.submodule_search_locations
@@ -81,7 +81,7 @@ def _spec_in(name: str, path: Any) -> ModuleSpec | None:
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, path)
-        except KeyError:  # a folder without __init__.py asks its parent, which is not imported
+        except KeyError:  # a folder without __init__.py needs its parent, which is not imported
             return ModuleSpec(name, None)
         except (ImportError, AttributeError, ValueError, OSError):
             continue

@@ -1,7 +1,7 @@
-"""What the installed packages offer: entry points of the groups `i2ikit.<kind>`.
+"""Finds the components of installed packages: entry points of the groups `i2ikit.<kind>`.
 
-Everything is read from metadata and files; nothing is imported. One damaged package is no reason to
-fail: what cannot be read is left out, and kept as a `Fault` that says which package and why.
+Everything is read from metadata and files; nothing is imported. A damaged package does not stop the
+search: what cannot be read is skipped and recorded as a `Fault` with the package and the cause.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from i2ikit.packages.metadata import Metadata, metadata_in, newness
 __all__ = ["ALLOWLIST", "Survey", "survey"]
 
 ALLOWLIST = "I2IKIT_PLUGINS"
-"""Environment variable: if set, only these packages (separated by commas) offer anything."""
+"""Environment variable: if set, only these packages (separated by commas) are used."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What all packages on the path offer, and what is wrong with their metadata.
+    """The components of all packages on the path, and the faults in their metadata.
 
     Args:
-        entries: what recipes can name.
-        left_out: what the allowlist leaves out.
+        entries: components that recipes can name.
+        left_out: components of packages that are not in the allowlist.
         allowed: the allowlist; None if there is none.
-        fatal: metadata folders that Python's own `importlib.metadata` fails on.
+        fatal: metadata folders on which Python's `importlib.metadata` fails.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -44,13 +44,13 @@ class Survey:
 
     @property
     def packages(self) -> dict[str, str]:
-        """Packages that offer something, with their versions."""
+        """Packages that offer components, with their versions."""
         return {entry.package: entry.version for entry in self.entries}
 
 
 @functools.cache
 def survey() -> Survey:
-    """Everything that the packages on `sys.path` offer, read once in each process."""
+    """The components of all packages on `sys.path`, read once in each process."""
     entries: dict[tuple[str, str, str], Entry] = {}
     faults: list[Fault] = []
     everything = list(_everything_on_path())
@@ -74,10 +74,10 @@ def _allowlist() -> frozenset[str] | None:
 
 
 def _everything_on_path() -> Iterator[Metadata]:
-    """All metadata on the path, in its order; in one folder the highest version first."""
+    """All metadata in the order of the path; within a folder, the highest version first."""
     folders = []
     for entry in map(str, sys.path):
-        with contextlib.suppress(ValueError, OSError):  # a NUL, say; imports pass over it too
+        with contextlib.suppress(ValueError, OSError):  # such as a NUL byte; imports skip it too
             folders.append(os.path.realpath(entry or "."))
     for folder in dict.fromkeys(folders):
         with contextlib.suppress(ValueError, OSError, zipfile.BadZipFile):
@@ -85,15 +85,15 @@ def _everything_on_path() -> Iterator[Metadata]:
 
 
 def _counting(everything: Sequence[Metadata], faults: list[Fault]) -> Iterator[Metadata]:
-    """Each package once: the first on the path hides later ones, as it does for imports."""
+    """Each package once: the first one on the path hides later ones, as for imports."""
     seen: dict[str, Metadata] = {}
     for metadata in everything:
         if metadata.left_over:
-            faults.append(metadata.fault("was left over when pip was interrupted; delete the folder"))
+            faults.append(metadata.fault("is left over from an interrupted pip; delete the folder"))
             continue
         first = seen.setdefault(metadata.package, metadata)
         if first is metadata:
             yield metadata
         elif (first.concerns_us or metadata.concerns_us) and first.version != metadata.version:
-            cause = f"is on the path twice; {first.version} is used, in {first.folder}"
+            cause = f"is on the path twice; {first.version} is used (from {first.folder})"
             faults.append(metadata.fault(cause))

@@ -1,1 +1,1 @@
-"""Networks that others trained, and how their weights are had."""
+"""Pretrained networks of others: finding, downloading and caching their weights."""

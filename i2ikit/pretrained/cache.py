@@ -1,4 +1,4 @@
-"""What is fetched or rendered once and kept: where it lies, and how it gets there whole."""
+"""The cache for downloaded and rendered files; folders are written atomically."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 def cache_dir() -> Path:
-    """$I2IKIT_CACHE, or i2ikit/ in the user's cache folder."""
+    """The cache folder: $I2IKIT_CACHE, or i2ikit/ in the user's cache folder."""
     own = os.environ.get("I2IKIT_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(own) if own else Path(base) / "i2ikit"
 
 
 def kept(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `fill` if it is not there yet; it is there whole or not at all."""
+    """`folder`, filled by `fill` if it does not exist; it is never left partly filled."""
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def kept(folder: Path, fill: Callable[[Path], None]) -> Path:
         fill(staged)
         os.rename(staged, folder)
     except OSError:
-        if not folder.exists():  # else another process was faster, with the same content
+        if not folder.exists():  # if it exists, another process wrote the same content first
             raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -42,6 +42,6 @@ def kept(folder: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def progress_over(items: Iterable[T], total: int, title: str) -> Iterable[T]:
-    """The items, with a progress bar on stderr if that is a terminal."""
+    """The items, with a progress bar on stderr if stderr is a terminal."""
     console = Console(stderr=True)
     return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)

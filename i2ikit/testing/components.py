@@ -1,4 +1,4 @@
-"""Contracts of components, kind by kind."""
+"""Contract checks of components, by kind."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ __all__ = [
 ]
 
 SIZES = ((1, 8, 64, 96), (3, 5, 96, 64))
-"""Channels of an image, length of a code, height and width: two of each, so that none can be built in."""
+"""Image channels, code length, height and width; two sets, to detect hard-coded sizes."""
 
 
 def check_component(kind: str, name: str, **options: Any) -> None:
-    """Check a component by the name that recipes use, with these options and defaults for the rest.
+    """Check a component by its name in recipes, with these options and defaults for the others.
 
-    Its contract is the one of the place that it fits: a norm, an adaptive norm, a content encoder, ...
+    The contract is that of the slot that the component fits: norm, adaptive norm, content encoder, ...
 
     Raises:
-        AssertionError: it does not keep its contract, or fits no place that i2ikit knows.
-        ComponentError: the name is unknown, or cannot be loaded.
+        AssertionError: the component breaks its contract, or fits no slot of i2ikit.
+        ComponentError: the name is unknown, or the component cannot be loaded.
     """
     component = registries[kind].load(name)
     places = [(slot, test) for slot, test in _CONTRACTS if slot.kind == kind]
@@ -64,10 +64,10 @@ def check_component(kind: str, name: str, **options: Any) -> None:
         wired = ", ".join(schema_of(component).wired)
         known = ", ".join(f"({', '.join(slot.wired)})" for slot, _ in places)
         raise AssertionError(
-            f"{KINDS[kind]} '{name}' is built from ({wired}); the places that i2ikit has give {known}, or "
-            "ask for other methods"
+            f"{KINDS[kind]} '{name}' fits no slot of i2ikit: it is built from ({wired}); the slots pass "
+            f"{known}, and some require methods"
         )
-    # A loss may fit several places; of the other kinds the strictest counts.
+    # A loss may fit several slots; for the other kinds only the strictest fitting slot is checked.
     for slot, test in fitting if kind == "losses" else fitting[:1]:
         spec, problems = check({"name": name, **options}, name, slot)
         require(not problems, "\n".join(map(str, problems)))
@@ -75,13 +75,13 @@ def check_component(kind: str, name: str, **options: Any) -> None:
 
 
 def check_norm(make: Callable[[int], Norm]) -> None:
-    """Check a norm: keeps shape and dtype, at odd sides too; see `check_network` for the rest."""
+    """Check that a norm keeps shape and dtype, also at odd sides; `check_network` checks the rest."""
     for channels in (1, 6):
         check_network(partial(make, channels), [images(channels, 5, 7)], [(channels, 5, 7)], _called(make))
 
 
 def check_adaptive_norm(make: Callable[[int], AdaptiveNorm]) -> None:
-    """Check a norm whose parameters are an argument, each of which has an effect."""
+    """Check a norm that takes its parameters as an argument; each of them must have an effect."""
     what = _called(make)
     for channels in (2, 6):
         count = make(channels).param_count()
@@ -91,11 +91,11 @@ def check_adaptive_norm(make: Callable[[int], AdaptiveNorm]) -> None:
         params = inputs[1].clone().requires_grad_()
         torch.autograd.backward((norm(inputs[0], params) * torch.randn(4, channels, 5, 7)).sum())
         idle = [] if params.grad is None else [n for n in range(count) if not params.grad[:, n].any()]
-        require(not idle, f"{what}: of its {count} parameters, {len(idle)} have no effect")
+        require(not idle, f"{what}: {len(idle)} of its {count} parameters have no effect")
 
 
 def check_content_encoder(make: Callable[[int], ContentEncoding]) -> None:
-    """Check an encoder to a map."""
+    """Check an encoder whose output is a feature map."""
     for channels, _, height, width in _sizes(make):
         encoder = make(channels)
         step = 2**encoder.num_downsample
@@ -105,7 +105,7 @@ def check_content_encoder(make: Callable[[int], ContentEncoding]) -> None:
 
 
 def check_style_encoder(make: Callable[[int, int], VectorEncoding]) -> None:
-    """Check an encoder to a vector."""
+    """Check an encoder whose output is a vector."""
     for channels, code, height, width in _sizes(make):
         given = [images(channels, height, width)]
         check_network(partial(make, channels, code), given, [(code,)], _called(make))
@@ -113,7 +113,7 @@ def check_style_encoder(make: Callable[[int, int], VectorEncoding]) -> None:
 
 
 def check_latent_encoder(make: Callable[[int, int], DistributionEncoding]) -> None:
-    """Check an encoder to means and log variances."""
+    """Check an encoder whose outputs are means and log variances."""
     for channels, code, height, width in _sizes(make):
         given = [images(channels, height, width)]
         check_network(partial(make, channels, code), given, [(code,), (code,)], _called(make))
@@ -121,7 +121,7 @@ def check_latent_encoder(make: Callable[[int, int], DistributionEncoding]) -> No
 
 
 def check_decoder(make: Callable[[int, int, int, int], Decoding]) -> None:
-    """Check a decoder of content and style code."""
+    """Check a decoder that takes a content code and a style code."""
     for (channels, code, height, width), content, num_upsample in zip(SIZES, (16, 24), (1, 2), strict=True):
         step = 2**num_upsample
         inputs = [torch.randn(4, content, height // step, width // step), torch.randn(4, code)]
@@ -130,7 +130,7 @@ def check_decoder(make: Callable[[int, int, int, int], Decoding]) -> None:
 
 
 def check_generator(make: Callable[[int, int, int], Generating]) -> None:
-    """Check a generator of image and code."""
+    """Check a generator that takes an image and a code."""
     for (channels, code, height, width), given in zip(_sizes(make), (3, 1), strict=True):
         inputs = [images(given, height, width), torch.randn(4, code)]
         _check_painter(partial(make, given, channels, code), inputs, (channels, height, width), _called(make))
@@ -140,18 +140,18 @@ def check_generator(make: Callable[[int, int, int], Generating]) -> None:
 def _check_painter(
     make: Callable[[], object], inputs: list[Tensor], shape: tuple[int, ...], what: str
 ) -> None:
-    """A network that makes an image in [-1, 1], in which the code can be seen."""
+    """Check a network whose output is an image in [-1, 1] that depends on the code."""
     painter = check_network(make, inputs, [shape], what)
     with torch.no_grad():
         once = painter(*inputs)
         most = once.abs().max().item()
-        require(most <= 1, f"{what}: values reach {most:.3g}; [-1, 1] is asked")
+        require(most <= 1, f"{what}: values reach {most:.3g}; expected [-1, 1]")
         other = painter(inputs[0], torch.randn_like(inputs[1]))
         require(not torch.equal(once, other), f"{what}: the code has no effect")
 
 
 def check_discriminator(make: Callable[[int], Discriminating]) -> None:
-    """Check a discriminator: one map of scores (N, 1, h, w) for each scale, and each sees the image."""
+    """Check a discriminator: one score map (N, 1, h, w) per scale, each of which depends on the image."""
     what = _called(make)
     for channels, _, height, width in _sizes(make):
         x = images(channels, height, width)
@@ -159,17 +159,17 @@ def check_discriminator(make: Callable[[int], Discriminating]) -> None:
         x.requires_grad_()
         scores = judge(x)
         listed = isinstance(scores, list | tuple)
-        require(listed, f"{what}: should return a list of score maps, returns {type(scores).__name__}")
+        require(listed, f"{what}: expected a list of score maps, got {type(scores).__name__}")
         for score in scores:
             fine = score.ndim == 4 and score.shape[:2] == (4, 1)
-            require(fine, f"{what}: a score map has the shape {tuple(score.shape)}; (4, 1, h, w) is asked")
+            require(fine, f"{what}: a score map has shape {tuple(score.shape)}; expected (4, 1, h, w)")
             (gradient,) = torch.autograd.grad(score.square().sum(), x, retain_graph=True, allow_unused=True)
-            require(gradient is not None and gradient.any(), f"{what}: a score map does not see the image")
+            require(gradient is not None and gradient.any(), f"{what}: a score map ignores the image")
     _check_least_side(make, (channels,))
 
 
 def check_adversarial_loss(make: Callable[[], AdversarialLoss]) -> None:
-    """Check both sides of a game: gradients that oppose each other, and means over samples."""
+    """Check that both losses have opposing gradients and are means over samples."""
     loss, what = make(), _called(make)
 
     def discriminator(*scores: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ def check_adversarial_loss(make: Callable[[], AdversarialLoss]) -> None:
         return loss.generator(scores)
 
     apart, against = [], []
-    for centre in (0.5, 0.0, -0.5):  # scores that no usual game takes for decided
+    for centre in (0.5, 0.0, -0.5):  # scores where the usual losses do not saturate
         scores = [centre + 0.1 * torch.randn(4, 1, h, w) for h, w in 2 * [(5, 7), (3, 4)]]
         judged = scalar_with_gradient(discriminator, scores, f"{what}.discriminator")
         wanted = scalar_with_gradient(generator, scores[:2], f"{what}.generator")
@@ -189,36 +189,36 @@ def check_adversarial_loss(make: Callable[[], AdversarialLoss]) -> None:
         against.append(all(pull * wish < 0 for pull, wish in zip(pulls[:2], wishes, strict=True)))
         halves_agree(discriminator, scores, f"{what}.discriminator")
         halves_agree(generator, scores[:2], f"{what}.generator")
-    require(any(apart), f"{what}: the discriminator should pull real and fake scores apart, at every scale")
-    require(any(against), f"{what}: the generator should pull against the discriminator, at every scale")
+    require(any(apart), f"{what}: the discriminator loss must push real and fake scores apart at every scale")
+    require(any(against), f"{what}: the generator loss must oppose the discriminator loss at every scale")
 
 
 def check_reconstruction_loss(make: Callable[[], ReconstructionLoss]) -> None:
-    """Check a distance, on images and on codes: least where both are the same."""
+    """Check a distance on images and codes: it must be smaller for equal arguments than for random ones."""
     loss, what = make(), _called(make)
     for shape in ((4, 3, 32, 48), (4, 8)):
         x, y = torch.rand(shape) * 2 - 1, torch.rand(shape) * 2 - 1
         gradient, _ = scalar_with_gradient(loss, [x, y], what)
         require(gradient.any(), f"{what}: no gradient reaches the prediction")
-        scalar_with_gradient(loss, [y, y.clone()], f"{what}, of a perfect prediction")
+        scalar_with_gradient(loss, [y, y.clone()], f"{what}, for a perfect prediction")
         nearer = loss(y, y) < loss(x, y)
-        require(nearer, f"{what}: it is no smaller for a perfect prediction than for a random one")
+        require(nearer, f"{what}: not smaller for a perfect prediction than for a random one")
         halves_agree(loss, [x, y], what)
 
 
 def check_image_loss(make: Callable[[], ImageLoss]) -> None:
-    """Check a distance between images of different domains, which may differ in their channels."""
+    """Check a distance between images of two domains, whose numbers of channels may differ."""
     loss, what = make(), _called(make)
     side = loss.least_side()
     require(isinstance(side, int) and side > 0, f"{what}: least_side() is {side!r}")
     x, y = images(3, side, side), images(1, side, side)
     gradients = scalar_with_gradient(loss.compare, [x, y], what)
-    require(all(g.any() for g in gradients), f"{what}: gradients should reach both images")
+    require(all(g.any() for g in gradients), f"{what}: gradients must reach both images")
     halves_agree(loss.compare, [x, y], what)
 
 
 def _requirement(make: Any) -> SizeRequirement:
-    """What a class (with its defaults) or a spec needs of an image's sides."""
+    """The image size that a class (with its defaults) or a spec requires."""
     if isinstance(make, Spec):
         return whole_requirement(make)
     if not (inspect.isclass(make) and isinstance(make, SizeRequiring)):
@@ -228,24 +228,24 @@ def _requirement(make: Any) -> SizeRequirement:
 
 
 def _sizes(make: Any) -> list[tuple[int, int, int, int]]:
-    """`SIZES`, the sides enlarged to what the component needs."""
+    """`SIZES`, with sides enlarged as the component requires."""
     enlarged = _requirement(make).enlarged
     return [(channels, code, enlarged(height), enlarged(width)) for channels, code, height, width in SIZES]
 
 
 def _check_least_side(make: Callable[..., Any], wired: tuple[int, ...], *others: Tensor) -> None:
-    """Check that a network which says what it needs can do with that."""
+    """Check that a network with a size requirement works at the smallest size that meets it."""
     need = _requirement(make)
     if need != SizeRequirement():
         side = need.enlarged(1)
         with torch.no_grad():
             found = outputs_of(make(*wired).eval(), [images(wired[0], side, side), *others], _called(make))
         some = all(output.numel() for output in found)
-        require(some, f"{_called(make)}: it asks for {need}, and of {side} px leaves nothing")
+        require(some, f"{_called(make)}: requires {need}, but its output for {side} px is empty")
 
 
 def _called(make: Any) -> str:
-    """What to call a class, or a spec, in a message."""
+    """The name of a class or spec, for messages."""
     return str(getattr(make, "name", None) or getattr(make, "__qualname__", make))
 
 
@@ -264,4 +264,4 @@ _CONTRACTS: tuple[tuple[Slot, Callable[[Any], None]], ...] = (
     (Slot("datasets", ()), check_dataset),
     (Slot("metrics", ()), check_metric),
 )
-"""The places that i2ikit's own methods have, the stricter ones first, and what they check."""
+"""The slots of i2ikit's own translators, the stricter ones first, and their checks."""

@@ -1,4 +1,4 @@
-"""Contracts of datasets and metrics, and what a metric is tried on."""
+"""Contract checks of datasets and metrics, and the translator and dataset used to check metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Drawings", "Tinting", "check_dataset", "check_metric"]
 
 
 class Drawings:
-    """A dataset of generated pairs: black shapes on white (a), and the same in one colour (b)."""
+    """A dataset of generated pairs: black frames on white (a), and the same filled with one colour (b)."""
 
     aligned = True
     paired = True
@@ -33,11 +33,11 @@ class Drawings:
         self.total = count
 
     def count(self, split: str, domain: str) -> int:
-        """As many of each."""
+        """The same number for every split and domain."""
         return self.total
 
     def image(self, split: str, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
-        """(3, size, size) in [-1, 1]: a frame whose place and colour depend on the index."""
+        """(3, size, size) in [-1, 1]: a frame; its position and colour depend on the index."""
         size = self.images.size
         random = counted_generator("drawings", split, index)
         top, left = random.integers(2, size // 3, 2)
@@ -52,12 +52,12 @@ class Drawings:
         return x
 
     def name(self, split: str, domain: str, index: int) -> str:
-        """Its number."""
+        """The index."""
         return str(index)
 
 
 class Tinting(Translator):
-    """A method that needs no training: mixes the colour that a style names into the light parts."""
+    """A translator without training: blends the colour that the style encodes into light pixels."""
 
     generative = ("tint",)
     adversarial = ()
@@ -66,50 +66,50 @@ class Tinting(Translator):
         super().__init__({"tint": nn.Linear(1, 1)}, {})
 
     def phases(self) -> tuple[Phase, ...]:
-        """None."""
+        """There are no phases."""
         return ()
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        """x (N, 3, H, W) with style (N, 3)."""
+        """Translate x (N, 3, H, W) with style (N, 3)."""
         colour = torch.tanh(style)[:, :, None, None]
         return torch.where(x > 0, 0.5 * x + 0.5 * colour, x)
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
-        """The colour of the corner: (N, 3)."""
+        """Encode the colour of the top left pixel: (N, 3)."""
         return torch.atanh((2 * x[:, :, 0, 0] - 1).clamp(-0.99, 0.99))
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
-        """Nearly x."""
+        """Return x, scaled by 0.9."""
         return 0.9 * x
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """(n, 3)."""
+        """Draw n style codes (n, 3)."""
         return torch.randn(n, 3, generator=generator)
 
 
 def check_dataset(make: Callable[[], Dataset]) -> None:
-    """Check a dataset: counts, shapes, values, names, and augmentation that its generator decides.
+    """Check a dataset: counts, shapes, values, names, and augmentation that only its generator determines.
 
     Raises:
-        AssertionError: says what is wrong.
+        AssertionError: the dataset breaks its contract.
     """
     data = make()
     spec = data.images
-    require(isinstance(spec, ImageSpec), f"images: should be an ImageSpec, is {type(spec).__name__}")
-    require(isinstance(data.paired, bool), f"paired: should be a bool, is {data.paired!r}")
-    require(isinstance(data.aligned, bool), f"aligned: should be a bool, is {data.aligned!r}")
-    require(data.aligned or not data.paired, "paired, but not aligned: training pairs are pairs")
+    require(isinstance(spec, ImageSpec), f"images: expected an ImageSpec, got {type(spec).__name__}")
+    require(isinstance(data.paired, bool), f"paired: expected a bool, got {data.paired!r}")
+    require(isinstance(data.aligned, bool), f"aligned: expected a bool, got {data.aligned!r}")
+    require(data.aligned or not data.paired, "paired, but not aligned: paired data must be aligned")
     splits = ("test",) if isinstance(data, Streamed) else SPLITS
     for split, domain in itertools.product(splits, "ab"):
         where = f"{split}, domain {domain}"
         count = operator.index(data.count(split, domain))
-        require(count >= 1, f"{where}: count() is {count}; 1 or more is asked")
+        require(count >= 1, f"{where}: count() is {count}; expected at least 1")
         for index in {0, count // 2, count - 1}:
             _check_image(data, split, domain, index, spec)
-        require(data.name(split, domain, 0), f"{where}: an image has no name")
+        require(data.name(split, domain, 0), f"{where}: name() is empty for image 0")
     if data.aligned:
         counts = [data.count("test", domain) for domain in "ab"]
-        require(counts[0] == counts[1], f"aligned, but {counts[0]} and {counts[1]} held-out images")
+        require(counts[0] == counts[1], f"aligned, but with {counts[0]} and {counts[1]} held-out images")
     if isinstance(data, Streamed):
         _check_stream(data, spec)
 
@@ -118,18 +118,18 @@ def _check_image(data: Any, split: str, domain: str, index: int, spec: ImageSpec
     where = f"{split}, domain {domain}, image {index}"
     plain = data.image(split, domain, index)
     _check_values(plain, domain, spec, where)
-    require(torch.equal(plain, data.image(split, domain, index)), f"{where}: it is another one each time")
+    require(torch.equal(plain, data.image(split, domain, index)), f"{where}: differs from call to call")
     augmented = [data.image(split, domain, index, np.random.default_rng(seed)) for seed in (1, 1)]
     _check_values(augmented[0], domain, spec, f"{where}, augmented")
     same = torch.equal(augmented[0], augmented[1])
-    require(same, f"{where}: its augmentation depends on more than the generator that it is given")
+    require(same, f"{where}: its augmentation depends on more than the given generator")
 
 
 def _check_values(x: Tensor, domain: str, spec: ImageSpec, where: str) -> None:
     expected = (spec.channels[domain], spec.size, spec.size)
-    require(tuple(x.shape) == expected, f"{where}: shape {tuple(x.shape)}, where {expected} is expected")
-    require(x.dtype == torch.float32, f"{where}: {x.dtype}, where torch.float32 is expected")
-    require(x.abs().max() <= 1, f"{where}: values from {x.min():.3g} to {x.max():.3g}; [-1, 1] is asked")
+    require(tuple(x.shape) == expected, f"{where}: expected shape {expected}, got {tuple(x.shape)}")
+    require(x.dtype == torch.float32, f"{where}: expected torch.float32, got {x.dtype}")
+    require(x.abs().max() <= 1, f"{where}: values from {x.min():.3g} to {x.max():.3g}; expected [-1, 1]")
 
 
 def _check_stream(data: Streamed, spec: ImageSpec) -> None:
@@ -138,28 +138,28 @@ def _check_stream(data: Streamed, spec: ImageSpec) -> None:
         _check_values(first[0][domain], domain, spec, f"stream, domain {domain}")
     later = next(iter(data.stream(0, 0, 2, 2)))
     same = all(torch.equal(first[2][domain], later[domain]) for domain in "ab")
-    require(same, "stream: image 2 is another one when the stream starts there, so runs cannot resume")
+    require(same, "stream: image 2 differs when the stream starts there, so runs cannot resume")
 
 
 def check_metric(make: Callable[[], Metric], size: int = 64) -> None:
-    """Check a metric on a method and pairs that are made for it: finite, repeatable, fit for JSON.
+    """Check a metric on a toy translator and dataset: its values are finite, repeatable and valid JSON.
 
     Raises:
-        AssertionError: says what is wrong.
+        AssertionError: the metric breaks its contract.
     """
     torch.manual_seed(0)
     metric = make()
     subject = Subject(Tinting().eval(), Drawings(size), "b", seed=0)
     with torch.no_grad():
         found, again = metric.measure(subject), metric.measure(subject)
-    require(isinstance(found, Measured), f"measure() should return Measured, returns {type(found).__name__}")
+    require(isinstance(found, Measured), f"measure(): expected a Measured, got {type(found).__name__}")
     require(found.values, "measure() returns no values")
     for name, value in found.values.items():
         number = isinstance(value, int | float) and value is not True and math.isfinite(value)
-        require(number, f"'{name}' is {value!r}, where a finite number is expected")
-    require(found.values == again.values, "measured twice, with one seed, it gives other numbers")
-    require(not subject.translator.training, "it leaves the translator in training mode")
+        require(number, f"'{name}' is {value!r}; expected a finite number")
+    require(found.values == again.values, "two measurements with the same seed give different numbers")
+    require(not subject.translator.training, "measure() leaves the translator in training mode")
     try:
         json.dumps(dict(found.facts), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise AssertionError(f"its facts are no JSON: {error}") from error
+        raise AssertionError(f"its facts cannot be written as JSON: {error}") from error

@@ -1,4 +1,4 @@
-"""What every network promises, whatever its kind."""
+"""Contract checks for networks of every kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAMPLES = 4
 
 
 def require(holds: object, message: str) -> None:
-    """Raise AssertionError with a message; unlike `assert`, also where Python optimises."""
+    """Raise AssertionError with a message; unlike `assert`, also under `python -O`."""
     if not holds:
         raise AssertionError(message)
 
@@ -33,14 +33,14 @@ def check_network(
 
     Args:
         make: builds the network.
-        shapes: of one sample of each output; () accepts any.
-        what: its name, for messages.
+        shapes: shape of one sample of each output; () accepts any shape.
+        what: name of the network, for messages.
 
     Returns:
-        One in eval mode, with random numbers instead of initial zeros.
+        A network in eval mode, with random numbers instead of initial zeros.
 
     Raises:
-        AssertionError: says what is wrong.
+        AssertionError: the network breaks the contract.
     """
     torch.manual_seed(0)
     network = _module(make, what)
@@ -51,7 +51,7 @@ def check_network(
     network.eval()
     with torch.no_grad():
         once, again = outputs_of(network, inputs, what), outputs_of(network, inputs, what)
-        require(_same(once, again), f"{what}: in eval mode the same input gives another output")
+        require(_same(once, again), f"{what}: in eval mode the same input gives different outputs")
         alone = [torch.cat(parts) for parts in zip(*_per_sample(network, inputs, what), strict=True)]
         together = all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(once, alone, strict=True))
         require(together, f"{what}: in eval mode a sample's output depends on the rest of its batch")
@@ -64,14 +64,14 @@ def _module(make: Callable[[], object], what: str) -> nn.Module:
     try:
         network = make()
     except Exception as error:
-        raise AssertionError(f"{what}: it cannot be built: {type(error).__name__}: {error}") from error
+        raise AssertionError(f"{what}: cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
-        raise AssertionError(f"{what}: should be a torch.nn.Module, is {type(network).__name__}")
+        raise AssertionError(f"{what}: expected a torch.nn.Module, got {type(network).__name__}")
     return network
 
 
 def _wake(network: nn.Module) -> None:
-    """Random numbers for what starts as zeros, as gains and last layers may: zeros hide gradients."""
+    """Fill zero-initialised parameters (gains, last layers) with random numbers: zeros block gradients."""
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():
@@ -79,28 +79,26 @@ def _wake(network: nn.Module) -> None:
 
 
 def outputs_of(network: nn.Module, inputs: Sequence[Tensor], what: str) -> list[Tensor]:
-    """The tensors that a network returns; one tensor is a list of one."""
+    """The tensors that a network returns; a single tensor becomes a list."""
     try:
         found = network(*inputs)
     except Exception as error:
         shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
-        raise AssertionError(f"{what}: it fails on {shapes}: {type(error).__name__}: {error}") from error
+        raise AssertionError(f"{what}: fails on {shapes}: {type(error).__name__}: {error}") from error
     outputs = list(found) if isinstance(found, list | tuple) else [found]
     tensors = all(isinstance(output, Tensor) for output in outputs)
-    require(outputs and tensors, f"{what}: should return tensors, returns {type(found).__name__}")
+    require(outputs and tensors, f"{what}: expected tensors as output, got {type(found).__name__}")
     return outputs
 
 
 def _check_shapes(outputs: Sequence[Tensor], samples: int, shapes: Sequence[Shape], what: str) -> None:
     if shapes:
-        require(
-            len(outputs) == len(shapes), f"{what}: {len(outputs)} outputs, where {len(shapes)} are expected"
-        )
+        require(len(outputs) == len(shapes), f"{what}: expected {len(shapes)} outputs, got {len(outputs)}")
     for output, shape in zip(outputs, shapes or [()] * len(outputs), strict=True):
         expected = (samples, *(shape or output.shape[1:]))
         got = tuple(output.shape)
-        require(got == expected, f"{what}: an output has the shape {got}, where {expected} is expected")
-        require(output.dtype == torch.float32, f"{what}: fp32 in, {output.dtype} out")
+        require(got == expected, f"{what}: expected an output of shape {expected}, got {got}")
+        require(output.dtype == torch.float32, f"{what}: fp32 input gives {output.dtype} output")
         require(output.isfinite().all(), f"{what}: an output is not finite")
 
 
@@ -108,7 +106,7 @@ def _check_gradients(network: nn.Module, inputs: Sequence[Tensor], what: str) ->
     given = [x.clone().requires_grad_() for x in inputs]
     outputs = [y for y in outputs_of(network, given, what) if y.requires_grad]
     require(outputs, f"{what}: no gradient reaches input 1")
-    # A random direction: the plain sum of what an instance norm returns is constant.
+    # Random weights: the plain sum of an instance norm's output is constant.
     torch.autograd.backward([(y * torch.randn_like(y)).sum() for y in outputs])
     for n, x in enumerate(given, 1):
         require(x.grad is not None, f"{what}: no gradient reaches input {n}")
@@ -125,7 +123,7 @@ def _alive(gradient: Tensor | None) -> bool:
 
 
 def _check_single(network: nn.Module, inputs: Sequence[Tensor], what: str) -> None:
-    """One sample in training, and samples without any contrast: both occur in real data."""
+    """Check training on a single sample and on constant samples; both occur in real data."""
     for given in ([x[:1] for x in inputs], [torch.ones_like(x) for x in inputs]):
         given = [x.clone().requires_grad_() for x in given]
         outputs = outputs_of(network, given, what)
@@ -136,7 +134,7 @@ def _check_single(network: nn.Module, inputs: Sequence[Tensor], what: str) -> No
 
 
 def _per_sample(network: nn.Module, inputs: Sequence[Tensor], what: str) -> list[list[Tensor]]:
-    """What a network returns for each sample alone."""
+    """The outputs of a network for each sample alone."""
     return [outputs_of(network, [x[n : n + 1] for x in inputs], what) for n in range(len(inputs[0]))]
 
 
@@ -150,7 +148,7 @@ def _check_saving(
     loaded = _module(make, what).eval()
     loaded.load_state_dict(network.state_dict())
     same = _same(outputs_of(network, inputs, what), outputs_of(loaded, inputs, what))
-    require(same, f"{what}: saved and loaded, it gives another output: something is not in its state_dict")
+    require(same, f"{what}: loading its state_dict changes its output; something is not saved")
 
 
 def _check_precisions(network: nn.Module, inputs: Sequence[Tensor], what: str) -> None:
@@ -158,7 +156,7 @@ def _check_precisions(network: nn.Module, inputs: Sequence[Tensor], what: str) -
         outputs = outputs_of(network, inputs, what)
         if not _finite(outputs):
             # On CPUs with AMX, oneDNN's convolution (kernel 4, stride 2) reads beyond the edge of inputs
-            # that are 2 or 3 px wide (torch 2.14): the network is at fault only if PyTorch's own says so too.
+            # that are 2 or 3 px wide (torch 2.14): try PyTorch's own kernel before reporting a failure.
             with _without_onednn():
                 outputs = outputs_of(network, inputs, what)
     require(_finite(outputs), f"{what}: under bf16 autocast, an output is not finite")
@@ -167,9 +165,9 @@ def _check_precisions(network: nn.Module, inputs: Sequence[Tensor], what: str) -
     network.float()
     for x, y in zip(single, double, strict=True):
         kept = y.dtype == torch.float64
-        require(kept, f"{what}: float64 in, {y.dtype} out; compute in at least the input's precision")
+        require(kept, f"{what}: float64 input gives {y.dtype} output; keep the input's precision")
         off = (x - y).abs().max().item() / max(y.abs().max().item(), 1e-6)
-        require(off < 1e-3, f"{what}: in fp32 it is off by {off:.1g} of what it is in float64")
+        require(off < 1e-3, f"{what}: fp32 and float64 outputs differ by {off:.1g} (relative)")
 
 
 def _finite(tensors: Sequence[Tensor]) -> bool:
@@ -186,15 +184,15 @@ def _without_onednn() -> Iterator[None]:
 
 
 def scalar_with_gradient(loss: Callable[..., Tensor], given: Sequence[Tensor], what: str) -> list[Tensor]:
-    """The gradients of a loss with regard to each tensor that it is given.
+    """The gradients of a loss with respect to each given tensor.
 
     Raises:
-        AssertionError: the loss is no finite scalar, or a gradient is missing or not finite.
+        AssertionError: the loss is not a finite scalar, or a gradient is missing or not finite.
     """
     leaves = [x.clone().requires_grad_() for x in given]
     value = loss(*leaves)
     is_scalar = isinstance(value, Tensor) and value.shape == ()
-    require(is_scalar, f"{what}: should return a scalar tensor, returns {getattr(value, 'shape', value)}")
+    require(is_scalar, f"{what}: expected a scalar tensor, got {getattr(value, 'shape', value)}")
     require(value.isfinite(), f"{what}: is {value.item()}")
     require(value.requires_grad, f"{what}: has no gradient")
     torch.autograd.backward(value)
@@ -204,13 +202,13 @@ def scalar_with_gradient(loss: Callable[..., Tensor], given: Sequence[Tensor], w
 
 
 def halves_agree(loss: Callable[..., Tensor], given: Sequence[Tensor], what: str) -> None:
-    """Check that a loss is a mean over samples: several processes average theirs."""
+    """Check that a loss is a mean over samples, because several processes average their losses."""
     half = len(given[0]) // 2
     parts = [loss(*(x[:half] for x in given)), loss(*(x[half:] for x in given))]
     whole, mean = loss(*given).item(), (parts[0] + parts[1]).item() / 2
     close = abs(whole - mean) <= 1e-4 * max(abs(whole), abs(mean), 1e-3)
     require(
         close,
-        f"{what}: {whole:.6g} for a batch, but {mean:.6g} on average for its halves; several processes "
-        "share out a batch, so a loss must be a mean over its samples",
+        f"{what}: {whole:.6g} for a batch, but {mean:.6g} on average for its two halves; a loss must be a "
+        "mean over its samples, because several processes split a batch",
     )

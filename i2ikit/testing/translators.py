@@ -1,4 +1,4 @@
-"""The contract of methods, and of recipes: losses, gradients, translations, precision, processes."""
+"""Contract checks of translators and recipes: losses, gradients, translations, precision, processes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from i2ikit.translator import (
 __all__ = ["check_recipe", "check_translator", "gradients"]
 
 SAME = 1e-6
-"""Largest relative difference, in float64, between one process and two."""
+"""Largest allowed relative difference, in float64, between one process and two."""
 
 SIDES = ((64, 64), (61, 30), (17, 90))
 
@@ -54,22 +54,22 @@ def check_translator(
     batch_size: int = 4,
     two_processes: bool = True,
 ) -> None:
-    """Check a method by the name that recipes use.
+    """Check a translator by its name in recipes.
 
-    Every network is trained by a phase and reached by its gradients; losses are finite, and agree
-    with the weights by name; a loss of weight 0 is left out; translations keep shape and range, at odd
-    sides and with other channels; saved and loaded it is the same; it trains in bf16; two processes do
-    what one does.
+    Every network is trained by a phase and receives its gradients; losses are finite and their names match
+    the weights; a loss of weight 0 is not computed; translations keep shape and range, also at odd sides
+    and with other channels; saving and loading changes nothing; it trains in bf16; two processes give the
+    same gradients as one.
 
     Args:
-        options: as a recipe's [translator] gives them; small networks make a quick test.
+        options: as in a recipe's [translator]; small networks make the test fast.
         size: side of the training images, in pixels.
-        batch_size: images per domain; in two processes half as many for each.
-        two_processes: also start two, and compare the gradients of a step with those of one. The package
-            must be installed for that, and dropout off: its draws depend on the share.
+        batch_size: images per domain; each of two processes gets half of them.
+        two_processes: also compare the gradients of a step in two processes with those in one. The package
+            must be installed, and dropout off, because its draws depend on the share.
 
     Raises:
-        AssertionError: says what is wrong.
+        AssertionError: the translator breaks its contract.
     """
     spec = _spec(name, options or {}, size, batch_size)
     translator = _built(spec, size)
@@ -85,10 +85,10 @@ def check_translator(
 
 
 def check_recipe(source: str | Path, *overrides: str) -> None:
-    """Load a recipe, `package/name` or a file, and train it for two steps on random images.
+    """Load a recipe, given as `package/name` or a file, and train it for two steps on random images.
 
     Raises:
-        RecipeError: with every problem of the recipe.
+        RecipeError: the recipe is invalid; lists all its problems.
         AssertionError: a loss or a gradient is not finite.
     """
     recipe = load_recipe(source, overrides)
@@ -121,19 +121,19 @@ def _check_declarations(translator: Translator, name: str) -> None:
     weights = list(translator.weights)
     require(
         sorted(names) == sorted(weights),
-        f"{name}: phases {names}, but weights for {weights}; both should agree",
+        f"{name}: the phases are {names}, but there are weights for {weights}; they must match",
     )
     for role, network in translator.networks.items():
         trained = any(network is net for phase in phases for net in phase.trains)
         require(trained, f"{name}: no phase trains the network '{role}'")
     declared = {id(p) for network in translator.networks.values() for p in network.parameters()}
     strays = [key for key, p in translator.named_parameters() if id(p) not in declared]
-    require(not strays, f"{name}: parameters that are in none of the networks: {', '.join(strays)}")
+    require(not strays, f"{name}: these parameters are not in `networks`: {', '.join(strays)}")
     valid = translator.targets and {*translator.targets} <= {"a", "b"}
-    require(valid, f'{name}: targets are {translator.targets}; "a", "b" or both are asked')
+    require(valid, f'{name}: targets are {translator.targets}; expected "a", "b" or both')
     for phase in phases:
         known = all(any(net is n for n in translator.networks.values()) for net in phase.trains)
-        require(known, f"{name}: phase '{phase.name}' trains a module that is none of the networks")
+        require(known, f"{name}: phase '{phase.name}' trains a module that is not in `networks`")
 
 
 def _batch(
@@ -159,7 +159,7 @@ def _run_phase(
 
 
 def _check_phases(translator: Translator, name: str, batch: Batch) -> None:
-    """Losses, and that gradients reach exactly what each phase trains."""
+    """Check the losses, and that each phase's gradients reach exactly the networks that it trains."""
     translator.train()
     handed: dict[str, Tensor] = {}
     moved: set[int] = set()
@@ -172,21 +172,21 @@ def _check_phases(translator: Translator, name: str, batch: Batch) -> None:
             _check_losses(losses, translator.weights[phase.name], where)
             torch.autograd.backward(weighted_total(losses, translator.weights[phase.name]))
         for key, tensor in handed.items():
-            require(not tensor.requires_grad, f"{where}: it hands on '{key}' with its graph; detach it")
+            require(not tensor.requires_grad, f"{where}: detach the tensor '{key}' that it hands on")
         for role, network in translator.networks.items():
             trained = any(network is t for t in phase.trains)
             _check_reach(network, trained, f"{where}: the network '{role}'")
         moved |= {id(p) for p in translator.parameters() if p.grad is not None and p.grad.any()}
     named = [(key, p) for key, p in translator.named_parameters() if p.requires_grad]
     still = [key for key, p in named if id(p) not in moved and p.any() and not key.endswith("bias")]
-    # Biases before a norm have no gradient by nature, nor has much that starts behind zeros.
-    require(not still, f"{name}: no phase moves the parameters {', '.join(still)}")
+    # Exempt: biases, which have no gradient before a norm, and parameters that start at zero.
+    require(not still, f"{name}: no phase gives a gradient to the parameters {', '.join(still)}")
 
 
 def _check_losses(losses: Losses, weights: Mapping[str, float], where: str) -> None:
-    require(losses, f"{where}: it returns no losses")
+    require(losses, f"{where}: returns no losses")
     for key, loss in losses.items():
-        require(isinstance(loss, Tensor) and loss.shape == (), f"{where}: loss '{key}' is no scalar tensor")
+        require(isinstance(loss, Tensor) and loss.shape == (), f"{where}: loss '{key}' is not a scalar")
         require(loss.isfinite(), f"{where}: loss '{key}' is {loss.item()}")
         require(loss.requires_grad, f"{where}: loss '{key}' has no gradient; is it detached?")
     names = {key.partition("/")[0] for key in losses}
@@ -198,18 +198,18 @@ def _check_losses(losses: Losses, weights: Mapping[str, float], where: str) -> N
 def _check_reach(network: torch.nn.Module, trained: bool, what: str) -> None:
     found = [p.grad for p in network.parameters() if p.grad is not None]
     if not trained:
-        require(not found, f"{what} gets a gradient, but is not trained there")
+        require(not found, f"{what} receives a gradient but is not trained there")
         return
     frozen_whole = not any(p.requires_grad for p in network.parameters())
-    require(frozen_whole or any(g.any() for g in found), f"{what} is trained there, but gets no gradient")
-    require(all(g.isfinite().all() for g in found), f"{what} gets a gradient that is not finite")
+    require(frozen_whole or any(g.any() for g in found), f"{what} is trained there but receives no gradient")
+    require(all(g.isfinite().all() for g in found), f"{what} receives a gradient that is not finite")
 
 
 def _check_zero_weights(spec: Spec, name: str, batch: Batch) -> None:
-    """A loss of weight 0 is not computed, and the others are as they were."""
+    """Check that a loss of weight 0 is not computed and that the others remain."""
     weights = spec.options.get("weights")
     if weights is None:
-        return  # an option of another name: its defaults are what the other checks saw
+        return  # the weights have another option name; the other checks used their defaults
     for phase, of_phase in weights.items():
         used = [loss for loss, weight in of_phase.items() if weight]
         for loss in used if len(used) > 1 else []:
@@ -240,34 +240,32 @@ def _check_translation(
     where = f"{name}: {x.shape[1]} x {x.shape[2]} x {x.shape[3]} translated into {to}"
     with torch.no_grad():
         y = translator.translate(x, styles, to)
-        require(tuple(y.shape) == expected, f"{where} has the shape {tuple(y.shape)}, not {expected}")
+        require(tuple(y.shape) == expected, f"{where}: expected shape {expected}, got {tuple(y.shape)}")
         require(y.isfinite().all(), f"{where} is not finite")
-        require(y.abs().max() <= 1, f"{where} has values up to {y.abs().max():.3g}; [-1, 1] is asked")
+        require(y.abs().max() <= 1, f"{where} has values up to {y.abs().max():.3g}; expected [-1, 1]")
         require(torch.equal(y, translator.translate(x, styles, to)), f"{where} differs from call to call")
         alone = torch.cat([translator.translate(x[n : n + 1], styles[n : n + 1], to) for n in range(2)])
         require(torch.allclose(y, alone, atol=1e-3), f"{where} depends on the rest of the batch")
         swapped = translator.translate(x.flip(0), styles, to)
-        require(not torch.equal(y, swapped), f"{where} is the same for another image")
+        require(not torch.equal(y, swapped), f"{where} does not depend on the image")
         real = torch.rand(expected) * 2 - 1
         if isinstance(translator, Reconstructing):
             again = translator.reconstruct(real, to)
             fine = again.shape == real.shape and bool(again.isfinite().all())
-            require(fine, f"{name}: a reconstruction is not finite, or of another shape than its image")
+            require(fine, f"{name}: a reconstruction is not finite or differs in shape from its image")
         if isinstance(translator, StyleEncoding):
             codes = translator.encode_style(real, to)
-            require(codes.shape == styles.shape, f"{name}: encode_style gives {tuple(codes.shape)}")
+            require(codes.shape == styles.shape, f"{name}: encode_style returns shape {tuple(codes.shape)}")
             alone = torch.cat([translator.encode_style(real[n : n + 1], to) for n in range(2)])
             own = torch.allclose(codes, alone, atol=1e-3, rtol=1e-3)
-            require(
-                own, f"{name}: encode_style gives an image another code from call to call, or by its batch"
-            )
+            require(own, f"{name}: encode_style is not deterministic, or depends on the batch")
 
 
 def _check_styles(translator: Translator, name: str, channels: Mapping[str, int]) -> None:
     to = translator.targets[0]
     seeds = [translator.sample_style(2, torch.Generator().manual_seed(n)) for n in (1, 1, 2)]
-    require(seeds[0].ndim == 2, f"{name}: sample_style(2) gives {tuple(seeds[0].shape)}; (2, n) is asked")
-    require(torch.equal(seeds[0], seeds[1]), f"{name}: sample_style does not follow its generator")
+    require(seeds[0].ndim == 2, f"{name}: sample_style(2): expected (2, n), got {tuple(seeds[0].shape)}")
+    require(torch.equal(seeds[0], seeds[1]), f"{name}: sample_style is not determined by its generator")
     require(not torch.equal(seeds[0], seeds[2]), f"{name}: sample_style ignores its generator")
     x = (torch.rand(1, channels["a" if to == "b" else "b"], 64, 64) * 2 - 1).expand(2, -1, -1, -1)
     with torch.no_grad():
@@ -283,7 +281,7 @@ def _check_saving(trained: Translator, fresh: Translator, name: str, x: Tensor) 
         before = trained.translate(x, style, to)
         fresh.load_state_dict(trained.state_dict())
         same = torch.equal(before, fresh.translate(x, style, to))
-    require(same, f"{name}: trained, saved and loaded, it translates otherwise")
+    require(same, f"{name}: after training, saving and loading, its translations differ")
 
 
 def train_two_steps(
@@ -292,7 +290,7 @@ def train_two_steps(
     precision: Precision,
     optimizers: Mapping[str, OptimizerOptions] | None = None,
 ) -> TrainingState:
-    """Two steps of training on the same images.
+    """Train for two steps on the same images.
 
     Raises:
         AssertionError: a loss or a gradient is not finite.
@@ -314,7 +312,7 @@ def train_two_steps(
 
 
 def gradients(state: TrainingState) -> dict[str, Tensor]:
-    """Of the step that was just taken, one vector for each network; zeros where there is none."""
+    """Gradients of the last step, one vector for each network; zeros for parameters without one."""
     return {
         role: torch.cat(
             [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in network.parameters()]
@@ -324,11 +322,11 @@ def gradients(state: TrainingState) -> dict[str, Tensor]:
 
 
 def _check_two_processes(spec: Spec, name: str, size: int, batch_size: int) -> None:
-    """Gradients and losses of a step in float64, against those of one process."""
+    """Compare gradients and losses of a float64 step in two processes with those in one."""
     entry = registries["translators"].entry(spec.name)
     if entry.package == "registered":
         raise AssertionError(
-            f"{name}: only this process knows it: install its package, or two_processes=False"
+            f"{name}: registered in this process only; install its package, or pass two_processes=False"
         )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "found.safetensors"
@@ -339,20 +337,20 @@ def _check_two_processes(spec: Spec, name: str, size: int, batch_size: int) -> N
             [*launch, "-m", "i2ikit.testing.translators", *arguments],
             env=environment, capture_output=True, text=True, check=False, timeout=900,
         )  # fmt: skip
-        require(done.returncode == 0, f"{name}: two processes fail:\n{done.stderr[-3000:]}")
+        require(done.returncode == 0, f"{name}: training in two processes fails:\n{done.stderr[-3000:]}")
         two = load_file(file)
     one = one_step(spec, size, batch_size)
     for key, expected in one.items():
         difference = (two[key] - expected).norm().item() / max(expected.norm().item(), 1e-12)
         require(
             difference <= SAME,
-            f"{name}: {key} of two processes differs from that of one by {difference:.2g} of its size; "
-            "is a loss no mean over samples, does a layer look at its whole batch, or draw (dropout)?",
+            f"{name}: {key} differs by {difference:.2g} (relative) between two processes and one; possible "
+            "causes: a loss that is not a mean over samples, batch statistics in a layer, dropout",
         )
 
 
 def one_step(spec: Spec, size: int, batch_size: int) -> dict[str, Tensor]:
-    """Gradients and losses of a step in float64, over all processes of this command."""
+    """Gradients and losses of a step in float64, averaged over all processes of this command."""
     with processes() as group, tempfile.TemporaryDirectory() as folder:
         translator = _built(spec, size).double()
         options = {role: OptimizerOptions() for role in translator.networks}
@@ -368,7 +366,7 @@ def one_step(spec: Spec, size: int, batch_size: int) -> dict[str, Tensor]:
 
 
 def main(table: str, size: str, batch_size: str, out: str) -> None:
-    """One of several processes: take the step; the first one keeps what it has."""
+    """Take the step in one of several processes; the first process saves the results."""
     given = json.loads(table)
     options = {key: value for key, value in given.items() if key != "name"}
     torch.set_num_threads(1)

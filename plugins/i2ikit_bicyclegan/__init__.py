@@ -1,11 +1,11 @@
-"""BicycleGAN: multimodal translation learnt from pairs (Zhu et al., arXiv 1711.11586).
+"""BicycleGAN: multimodal translation learned from pairs (Zhu et al., arXiv 1711.11586).
 
-A latent code says which of the many right answers is meant. Two ways round make it mean something:
-the code of a real answer must bring that answer back (cVAE-GAN), and a random code must be heard
-again in the answer that it makes (cLR-GAN).
+A latent code selects one of many possible targets. Two cycles make the code informative: cVAE-GAN
+reconstructs the target image from its encoded code; cLR-GAN recovers a random code from the generated
+image.
 
-Source: the paper's sections 3 and 4; where a number needs the official code's behaviour (halves of
-the batch, what the latent loss moves, initial weights), the docstrings say so.
+Source: the paper's sections 3 and 4; docstrings state where the implementation follows the official
+code instead (halves of the batch, networks updated by the latent loss, initial weights).
 """
 
 from __future__ import annotations
@@ -47,29 +47,30 @@ DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     },
     "discriminator": {"adversarial_encoded": 1.0, "adversarial_random": 1.0},
 }
-"""The paper's weights (section 4). Without the `random` ones it is cVAE-GAN."""
+"""The paper's weights (section 4). With the weights of the `random` branch at 0, this is cVAE-GAN."""
 
 BRANCHES = {
     "encoded": ("adversarial_encoded", "image_recon", "kl"),
     "random": ("adversarial_random", "latent_recon"),
 }
-"""Losses that need the translation with an encoded, or with a random code."""
+"""Losses that need the translation with an encoded code, or with a random one."""
 
 
 class BicycleGAN(Translator):
-    """BicycleGAN for pairs, in one direction, assembled from the recipe's components.
+    """BicycleGAN for paired data, in one direction, built from the recipe's components.
 
-    The first half of a batch is "encoded", its real answers give the codes; the second half gives
-    only real answers, for the discriminator of random translations. The extra pair of an odd batch
-    is encoded; a single pair is both. Batches that several processes or micro-batches share are even.
+    The first half of a batch is "encoded": its target images provide the codes. The second half provides
+    only real images for the discriminator of random translations. In a batch of odd size, the extra pair
+    is in the first half; a single pair is used for both. Batches that are split over processes or
+    micro-batches must have an even size.
 
     Args:
-        images: channels of both domains; the size is only used by the components' checks.
+        images: channels of both domains; the size is only used in checks of the components.
         direction: "a2b" or "b2a".
         latent_dim: length of a latent code; 8 in the paper.
-        shared_discriminator: one discriminator judges encoded and random translations; the paper's
+        shared_discriminator: use one discriminator for encoded and random translations; the paper's
             default is one for each.
-        weights: paper's weights unless the recipe says otherwise.
+        weights: loss weights; by default the paper's.
     """
 
     generative = ("generator", "encoder")
@@ -113,28 +114,28 @@ class BicycleGAN(Translator):
 
     @property
     def generator(self) -> nn.Module:
-        """The U-Net: image and code to image."""
+        """The U-Net, from an image and a code to an image."""
         return self.networks["generator"]
 
     @property
     def encoder(self) -> nn.Module:
-        """Image of the target to mean and log variance of its code."""
+        """From an image of the target domain to the mean and log variance of its code."""
         return self.networks["encoder"]
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Data without pairs; networks that nothing moves."""
+        """Data without pairs; an encoder without a loss."""
         if setting.paired is False:
             yield (
-                "BicycleGAN learns from pairs, and this data gives none: set data.paired = true (for "
+                "BicycleGAN learns from pairs, but this data is unpaired: set data.paired = true (for "
                 "folders, files are then matched by name)"
             )
         wanted = options["weights"]["generator"]
         if not any(wanted[name] for name in ("adversarial_encoded", "image_recon")):
-            yield "adversarial_encoded or image_recon must be above 0: only they teach the encoder to tell"
+            yield "adversarial_encoded or image_recon must be above 0: no other loss makes codes informative"
 
     def phases(self) -> tuple[Phase, ...]:
-        """Generator with encoder, then the discriminators on the translations just made."""
+        """Generator and encoder, then the discriminators on the translations of the same step."""
         codes = {"encoded": (self.latent_dim,), "random": (self.latent_dim,)}
         judges = (self.networks["discriminators"],)
         return (
@@ -143,11 +144,11 @@ class BicycleGAN(Translator):
         )
 
     def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """What generator and encoder minimise (paper, section 3.3, eq. 10).
+        """Losses of generator and encoder (paper, section 3.3, eq. 10).
 
-        Both translations are of the encoded half. `kl` is the SUM over dimensions and the mean over
-        samples; the official code sums over samples too, which is the same at its batch of one pair
-        for each half. Hands on the translations `encoded` and `random`, detached.
+        Both translations use inputs of the encoded half. `kl` is the SUM over dimensions and the mean
+        over samples; the official code sums over samples as well, which is equal for its batch of one
+        pair for each half. Passes on the translations `encoded` and `random`, detached.
         """
         wanted = self.weights["generator"]
         real = self._real(batch)["encoded"]
@@ -166,10 +167,10 @@ class BicycleGAN(Translator):
             code = draws["random"][: len(x)]
             made["random"] = self.generator(x, code)
             if wanted["latent_recon"]:
-                # An encoder that this loss could move would hide the code in the picture.
+                # Freeze the encoder: trained by this loss, it would help to hide the code in the image.
                 with frozen(self.encoder):
-                    heard, _ = self.encoder(made["random"])
-                losses["latent_recon"] = self.recon_loss(heard, code)
+                    recovered, _ = self.encoder(made["random"])
+                losses["latent_recon"] = self.recon_loss(recovered, code)
         for branch, fake in made.items():
             if wanted[f"adversarial_{branch}"]:
                 scores = self.discriminators[branch](fake)
@@ -177,7 +178,7 @@ class BicycleGAN(Translator):
         return losses, {branch: fake.detach() for branch, fake in made.items()}
 
     def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """What the discriminators minimise: each sees other real answers than the other."""
+        """Losses of the discriminators; each one sees different real images."""
         real = self._real(batch)
         losses = {}
         for branch, judge in self.discriminators.items():
@@ -187,15 +188,15 @@ class BicycleGAN(Translator):
         return losses, {}
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        """x with latent code `style`: (N, C, H, W), (N, latent_dim) -> (N, C of the target, H, W).
+        """Translate x with latent code `style`: (N, C, H, W), (N, latent_dim) -> (N, C of the target, H, W).
 
-        Sides that the U-Net cannot halve are padded by their edge and cut back.
+        Sizes that the U-Net does not accept are padded by repeating edges, then cropped.
         """
         sides = self.size_required_by("generator")
         return sides.at_any_size(lambda padded: self.generator(padded, style), x)
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
-        """Means of the codes' distributions, of images of the target: (N, C, H, W) -> (N, latent_dim)."""
+        """Mean codes of images of the target domain: (N, C, H, W) -> (N, latent_dim)."""
         mean, _ = self.encoder(self.size_required_by("encoder").padded(x))
         return mean
 
@@ -204,7 +205,7 @@ class BicycleGAN(Translator):
         return torch.randn(n, self.latent_dim, generator=generator)
 
     def _real(self, batch: Batch) -> dict[str, Tensor]:
-        """Real answers of both halves."""
+        """Target images of both halves."""
         answers = batch[self.domain]
         half = (len(answers) + 1) // 2
         return {"encoded": answers[:half], "random": answers[half:] if len(answers) > 1 else answers}

@@ -1,10 +1,9 @@
-"""CycleGAN with noise: the baseline that ignores what it is given (Zhu et al., arXiv 1703.10593).
+"""CycleGAN with noise: a baseline that learns to ignore its noise input (Zhu et al., arXiv 1703.10593).
 
-Two generators, each the way back of the other. The noise at their input may make translations differ,
-but no loss asks for it, and the cycle is easier without: so they do not. The MUNIT paper compares
-itself with it.
+Two generators, one for each direction. The noise at their input could make translations diverse, but no
+loss rewards diversity, and the cycle loss is lower without it. The MUNIT paper uses it as a baseline.
 
-Source: the paper's sections 3 and 4; U-Net and noise at the input as the MUNIT paper's section 5.2.
+Source: the paper's sections 3 and 4; U-Net and noise at the input as in the MUNIT paper's section 5.2.
 Without the paper's pool of 50 earlier translations.
 """
 
@@ -30,16 +29,16 @@ DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "generator": {"adversarial": 1.0, "cycle_recon": 10.0},
     "discriminator": {"adversarial": 1.0},
 }
-"""The paper's (section 4)."""
+"""The paper's weights (section 4)."""
 
 
 class CycleGAN(Translator):
-    """CycleGAN with noise for two domains, assembled from the recipe's components.
+    """CycleGAN with noise for two domains, built from the recipe's components.
 
     Args:
-        images: channels of both domains; the size is only used by the components' checks.
+        images: channels of both domains; the size is only used in checks of the components.
         noise_dim: length of the noise vector.
-        weights: paper's weights unless the recipe says otherwise.
+        weights: loss weights; by default the paper's.
     """
 
     generative = ("generators",)
@@ -72,7 +71,7 @@ class CycleGAN(Translator):
         self.recon_loss = recon_loss()
 
     def phases(self) -> tuple[Phase, ...]:
-        """Generators, then the discriminators on the translations just made."""
+        """Generators, then the discriminators on the translations of the same step."""
         noise = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), (self.noise_dim,))
         return (
             Phase("generator", self.generator_losses, (self.networks["generators"],), noise),
@@ -80,7 +79,7 @@ class CycleGAN(Translator):
         )
 
     def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """What the generators minimise (paper, section 3, eq. 1 to 3). Hands on the translations."""
+        """Losses of the generators (paper, section 3, eq. 1 to 3). Passes on the translations."""
         wanted = self.weights["generator"]
         losses: dict[str, Tensor] = {}
         translated = {d: self.generators[d](batch[other(d)], draws[d]) for d in "ab"}
@@ -94,11 +93,11 @@ class CycleGAN(Translator):
         return losses, {d: x.detach() for d, x in translated.items()}
 
     def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """What the discriminators minimise."""
+        """Losses of the discriminators."""
         return judged(self.discriminators, self.adversarial_loss, handed, batch), {}
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        """x with the noise `style`: (N, C, H, W), (N, noise_dim) -> (N, C of `to`, H, W)."""
+        """Translate x with the noise `style`: (N, C, H, W), (N, noise_dim) -> (N, C of `to`, H, W)."""
         sides = self.size_required_by()
         return sides.at_any_size(lambda padded: self.generators[to](padded, style), x)
 

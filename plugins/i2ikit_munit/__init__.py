@@ -1,10 +1,11 @@
 """MUNIT: multimodal unsupervised image-to-image translation (Huang et al., arXiv 1804.04732).
 
-An image is a content code, which both domains share, and a style code of its domain. To translate
-is to decode the content code with a style code of the other domain: a random one, or an exemplar's.
+An image is encoded as a content code, in a space that both domains share, and a style code of its
+domain. Translation decodes the content code with a style code of the other domain, either random or
+encoded from an exemplar.
 
-Source: the paper's sections 3 to 5 and appendix B; where a number needs the official code's
-behaviour (order of updates, reductions, initial weights), the docstrings say so.
+Source: the paper's sections 3 to 5 and appendix B; docstrings state where the implementation follows
+the official code instead (order of updates, reductions, initial weights).
 """
 
 from __future__ import annotations
@@ -46,20 +47,20 @@ DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
         "perceptual": 0.0,
     },
 }
-"""The paper's weights (section 5.1). It has no cycle loss, the official code an optional one; the
-perceptual loss is for images above 512 px."""
+"""The paper's weights (section 5.1). The cycle loss is optional in the official code and absent in the
+paper; the perceptual loss is for images above 512 px."""
 
 
 class Munit(Translator):
-    """MUNIT for two domains, assembled from the recipe's components.
+    """MUNIT for two domains, built from the recipe's components.
 
     Args:
-        images: channels of both domains; the size is only used by the components' checks.
+        images: channels of both domains; the size is only used in checks of the components.
         style_dim: length of a style code; 8 in the paper.
-        order: "generator-first" trains the generator, then the discriminator on the translations
-            just made: one generator forward per step. "discriminator-first" is the official
-            order, with fresh style codes in each of the two updates.
-        weights: paper's weights unless the recipe says otherwise.
+        order: "generator-first" trains the generator, then the discriminator on the same translations:
+            one generator forward pass per step. "discriminator-first" is the official order, with new
+            style codes in each of the two updates.
+        weights: loss weights; by default the paper's.
     """
 
     generative = ("content_encoders", "style_encoders", "decoders")
@@ -99,7 +100,7 @@ class Munit(Translator):
         initialise_normal(networks["discriminators"], 0.02)
         self.style_dim = style_dim
         self.order = order
-        # A content encoder need not say what follows from its num_downsample.
+        # A content encoder may omit the size requirement that follows from num_downsample.
         halvings = max(content[d].num_downsample for d in "ab")
         self.sides = self.size_required_by() & SizeRequirement(multiple_of=2**halvings)
         self.content_encoders = content
@@ -112,24 +113,24 @@ class Munit(Translator):
 
     @functools.cached_property
     def perceptual_loss(self) -> ImageLoss:
-        """Built at its first use: only training needs it, and its weights may have to be fetched."""
+        """Built at its first use: only training needs it, and it may download weights."""
         loss: ImageLoss = self.perceptual_spec()
         return loss
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """A generator that nothing moves; a perceptual loss that cannot be had, or that sees nothing."""
+        """A generator without a loss; a perceptual loss without weights, or for too small images."""
         weights = options["weights"]["generator"]
         if not any(weights.values()):
-            yield "every weight of [translator.weights.generator] is 0: nothing would train the generator"
+            yield "all of [translator.weights.generator] are 0; set one above 0 to train the generator"
         if weights["perceptual"]:
             try:
                 loss: ImageLoss = options["perceptual_loss"]()
             except WeightsError as error:
-                yield f"the perceptual loss needs weights of its own: {error}"
+                yield f"the perceptual loss needs its pretrained weights: {error}"
                 return
             if setting.size is not None and setting.size < loss.least_side():
-                yield f"the perceptual loss needs {loss.least_side()} px, these images have {setting.size}"
+                yield f"the perceptual loss needs {loss.least_side()} px, but the images have {setting.size}"
 
     def phases(self) -> tuple[Phase, ...]:
         """Generator and discriminator, in the recipe's order."""
@@ -142,10 +143,10 @@ class Munit(Translator):
         return generator, Phase("discriminator", self.discriminator_losses, critics)
 
     def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """What encoders and decoders minimise (paper, section 3.1, eq. 1 to 5).
+        """Losses of encoders and decoders (paper, section 3.1, eq. 1 to 5).
 
-        Hands on the translations `x_ab` and `x_ba`, detached. Content codes are compared without
-        detaching the original one, as in the official code.
+        Passes on the translations `x_ab` and `x_ba`, detached. The target of the content loss is not
+        detached, as in the official code.
         """
         wanted = self.weights["generator"]
         losses: dict[str, Tensor] = {}
@@ -174,12 +175,12 @@ class Munit(Translator):
         return losses, {"x_ba": translated["a"].detach(), "x_ab": translated["b"].detach()}
 
     def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """What the discriminators minimise, on the translations that the generator handed on."""
+        """Losses of the discriminators, on the translations passed on by the generator phase."""
         fake = {"a": handed["x_ba"], "b": handed["x_ab"]}
         return judged(self.discriminators, self.adversarial_loss, fake, batch), {}
 
     def fresh_discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """The same, on translations made for it with style codes of its own."""
+        """Losses of the discriminators, on new translations with their own style codes."""
         with torch.no_grad():
             content = {d: self.content_encoders[d](batch[d]) for d in "ab"}
             x_ba = self.decoders["a"](content["b"], draws["s_a"])
@@ -187,9 +188,9 @@ class Munit(Translator):
         return self.discriminator_losses(batch, {}, {"x_ba": x_ba, "x_ab": x_ab})
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        """Content of x, in `style`: (N, C, H, W), (N, style_dim) -> (N, C of `to`, H, W).
+        """Decode the content of x with `style`: (N, C, H, W), (N, style_dim) -> (N, C of `to`, H, W).
 
-        Sides that the encoder cannot halve are padded by their edge and cut back.
+        Sizes that the encoder does not accept are padded by repeating edges, then cropped.
         """
         encoder, decoder = self.content_encoders[other(to)], self.decoders[to]
         return self.sides.at_any_size(lambda padded: decoder(encoder(padded), style), x)
@@ -199,7 +200,7 @@ class Munit(Translator):
         return self.style_encoders[domain](self.size_required_by("style_encoders").padded(x))
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
-        """Own content, own style: (N, C, H, W) -> same."""
+        """Decode x from its own content and style: (N, C, H, W) -> same."""
         style = self.encode_style(x, domain)
         encoder, decoder = self.content_encoders[domain], self.decoders[domain]
         return self.sides.at_any_size(lambda padded: decoder(encoder(padded), style), x)

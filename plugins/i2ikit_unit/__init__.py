@@ -1,11 +1,11 @@
 """UNIT: one latent space that both domains share (Liu et al., arXiv 1703.00848).
 
-An image is a map of latent variables with Gaussian noise around the encoder's means; to translate is
-to decode it in the other domain. There is no style code: the noise is all that differs between
-translations, so they are nearly the same. The MUNIT paper compares itself with it.
+An image is encoded as a map of latent variables: the encoder's means plus Gaussian noise. Translation
+decodes it in the other domain. There is no style code: translations differ only by the noise, so they are
+nearly identical. The MUNIT paper uses it as a baseline.
 
-Source: the paper's section 3. The latent space is shared as in the official MUNIT repository's UNIT:
-by the cycle and the noise, not by common layers.
+Source: the paper's section 3. As in the official MUNIT repository's UNIT, the latent space is shared
+through the cycle and the noise, not through shared layers.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "generator": {"adversarial": 1.0, "image_recon": 10.0, "cycle_recon": 10.0, "kl": 0.01},
     "discriminator": {"adversarial": 1.0},
 }
-"""Those of UNIT in the official MUNIT repository."""
+"""The weights of UNIT in the official MUNIT repository."""
 
 
 class UNIT(Translator):
-    """UNIT for two domains, from MUNIT's content encoder and decoder.
+    """UNIT for two domains, built from MUNIT's content encoder and decoder.
 
-    The decoder gets a constant instead of a style code, so that its AdaIN parameters are learnt and
-    the same for all images.
+    The decoder receives a constant instead of a style code, so that its AdaIN parameters are learned and
+    equal for all images.
 
     Args:
-        images: channels of both domains, and the side that the noise maps are made for.
-        weights: `kl` is that of the means of both encodings of the cycle; the variance is 1.
+        images: channels of both domains; the size sets the size of the noise maps.
+        weights: loss weights; `kl` applies to the means of both encodings of the cycle, with variance 1.
     """
 
     generative = ("encoders", "decoders")
@@ -72,7 +72,7 @@ class UNIT(Translator):
         for role in self.generative:
             initialise_kaiming(networks[role])
         initialise_normal(networks["discriminators"], 0.02)
-        # An encoder need not say what follows from its num_downsample.
+        # An encoder may omit the size requirement that follows from num_downsample.
         self.sides = self.size_required_by() & SizeRequirement(multiple_of=2**halvings)
         side = images.size // 2**halvings
         self.noise_shape = (width, side, side)
@@ -83,7 +83,7 @@ class UNIT(Translator):
         self.recon_loss = recon_loss()
 
     def phases(self) -> tuple[Phase, ...]:
-        """Encoders and decoders, then the discriminators on the translations just made."""
+        """Encoders and decoders, then the discriminators on the translations of the same step."""
         noise = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), self.noise_shape)
         autoencoders = tuple(self.networks[role] for role in self.generative)
         return (
@@ -92,7 +92,7 @@ class UNIT(Translator):
         )
 
     def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """What encoders and decoders minimise (paper, section 3, eq. 1 to 8). Hands on translations."""
+        """Losses of encoders and decoders (paper, section 3, eq. 1 to 8). Passes on the translations."""
         wanted = self.weights["generator"]
         losses: dict[str, Tensor] = {}
         means = {d: self.encoders[d](batch[d]) for d in "ab"}
@@ -113,13 +113,13 @@ class UNIT(Translator):
         return losses, {d: x.detach() for d, x in translated.items()}
 
     def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """What the discriminators minimise."""
+        """Losses of the discriminators."""
         return judged(self.discriminators, self.adversarial_loss, handed, batch), {}
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        """x decoded in the other domain: (N, C, H, W), noise (N, style_dim) -> (N, C of `to`, H, W).
+        """Decode x in the other domain: (N, C, H, W), noise (N, style_dim) -> (N, C of `to`, H, W).
 
-        The noise maps are made for the training size, and stretched to that of x.
+        The noise maps have the training size and are interpolated to that of x.
         """
 
         def translated(padded: Tensor) -> Tensor:
@@ -130,11 +130,11 @@ class UNIT(Translator):
         return self.sides.at_any_size(translated, x)
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
-        """Images from their means: (N, C, H, W) -> same."""
+        """Decode x from its means: (N, C, H, W) -> same."""
         return self.sides.at_any_size(lambda padded: self._decode(self.encoders[domain](padded), domain), x)
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Noise of n images, flat: (n, style_dim)."""
+        """Flattened noise for n images: (n, style_dim)."""
         channels, height, width = self.noise_shape
         return torch.randn(n, channels * height * width, generator=generator)
 

@@ -45,6 +45,7 @@ def test_one_forward_per_image(
     benchmark(ours, distance, outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.benchmark(group="LPIPS, 190 pairs of 20 translations")
 def test_one_call_per_pair(
     benchmark: BenchmarkFixture, distance: PerceptualDistance, outputs: Tensor
@@ -52,6 +53,7 @@ def test_one_call_per_pair(
     benchmark.pedantic(call_per_pair, (distance, outputs), rounds=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [64, 256])
 def test_the_same_numbers_to_1e_6_at_least_five_times_as_fast(
     distance: PerceptualDistance, side: int

@@ -13,6 +13,7 @@ from i2ikit.training import MicroBatch, build, new_accelerator, train_step, upda
 from i2ikit.translator import ImageSpec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_of_the_default_recipe(benchmark: BenchmarkFixture, tmp_path: Path, precision: str) -> None:
     """The EMA update included, reading images not."""

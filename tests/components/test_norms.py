@@ -121,7 +121,7 @@ def test_batch_norm_is_torchs_in_value_gradient_and_running_statistics(
         torch.testing.assert_close(mine, theirs.to(mine.dtype), rtol=1e-6, atol=1e-6)
 
 
-def test_batch_norm_of_constant_channels_is_its_bias_without_gradient() -> None:
+def test_batch_norm_of_constant_channels_is_its_bias_with_a_finite_gradient() -> None:
     for value in (0.0, 1.0, -1000.0):
         x = torch.full((2, 3, 4, 4), value, requires_grad=True)
         y = BatchNorm(3).train()(x)

@@ -110,11 +110,11 @@ def test_gradients_reach_the_image_through_the_trunk(alexnet_file) -> None:
 
 
 def test_wrong_uses_are_answered(alexnet_file, tmp_path) -> None:
-    with pytest.raises(ShapeError, match="need 1 or 3 channels, not 5"):
+    with pytest.raises(ShapeError, match="need 1 or 3 channels, got 5"):
         ProjectedDiscriminator(5)
     options = {"trunk": "alexnet", "side": 24, "weights": alexnet_file}
     assert list(ProjectedDiscriminator.problems(options, Setting(64, 4))) == [
-        "side = 24 is too small for the trunk 'alexnet': 31 or more"
+        "side = 24 is too small for trunk 'alexnet'; use 31 or more"
     ]
     options = {"trunk": "alexnet", "side": 128, "weights": str(tmp_path / "none.safetensors")}
     (problem,) = ProjectedDiscriminator.problems(options, Setting(64, 4))

@@ -21,6 +21,7 @@ def registered(*kinds: str) -> list[tuple[str, str]]:
     return [(kind, name) for kind in kinds for name in registries[kind].names()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), registered(*NETWORKS))
 def test_every_network_keeps_its_contract(kind: str, name: str, alexnet_file: str) -> None:
     check_component(kind, name, **({"weights": alexnet_file} if name == "projected" else {}))
@@ -76,6 +77,7 @@ def metric_options(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", registries["metrics"].names())
 def test_every_metric_keeps_its_contract(name: str, metric_options: dict[str, dict[str, Any]]) -> None:
     check_component("metrics", name, **metric_options.get(name, {}))

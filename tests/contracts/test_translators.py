@@ -35,11 +35,13 @@ SMALL = {
 """Options that make our own methods quick; one that somebody installed is tried as it is."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_keeps_the_contract(name: str) -> None:
     check_translator(name, SMALL.get(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

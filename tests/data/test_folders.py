@@ -63,7 +63,7 @@ def test_one_picture_is_enough_to_train_from(tmp_path: Path) -> None:
 
 
 def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"trainA/ holds no image \(\.png"):
+    with pytest.raises(DataError, match=r"trainA/ contains no image \(\.png"):
         folders_at(tmp_path)
 
 
@@ -155,5 +155,5 @@ def test_side_by_side_says_what_is_wrong(tmp_path: Path) -> None:
     side_by_side(tmp_path)
     Image.new("RGB", (161, 70)).save(tmp_path / "train" / "0.png")
     data = SideBySide(root=str(tmp_path), size=64)
-    with pytest.raises(DataError, match=r"0.png is 161 px wide: it cannot be cut into two"):
+    with pytest.raises(DataError, match=r"0.png is 161 px wide: it cannot be cut into two equal halves"):
         data.image("train", "a", 0)

@@ -47,10 +47,10 @@ def test_one_kind_of_translation_scores_0(outlines, subject, classifier) -> None
 
 
 def test_a_file_that_is_no_classifier_is_named(tmp_path, outlines, subject) -> None:
-    with pytest.raises(WeightsError, match=r"no classifier nowhere\.pt2"):
+    with pytest.raises(WeightsError, match=r"no such classifier file: nowhere\.pt2"):
         ConditionalInception(classifier="nowhere.pt2")
     (tmp_path / "text.pt2").write_text("no program")
-    with pytest.raises(WeightsError, match="is no exported program"):
+    with pytest.raises(WeightsError, match="is not an exported program"):
         ConditionalInception(classifier=str(tmp_path / "text.pt2"))
 
 
@@ -61,5 +61,5 @@ def test_a_classifier_of_other_images_is_named(tmp_path, outlines, subject) -> N
     torch.export.save(
         torch.export.export(DarkOrLight(), (torch.zeros(2, 3, 20, 20),), dynamic_shapes=shapes), file
     )
-    with pytest.raises(WeightsError, match=r"does not take images \(\d+, 3, 16, 16\)"):
+    with pytest.raises(WeightsError, match=r"does not accept images \(\d+, 3, 16, 16\)"):
         ConditionalInception(classifier=str(file)).measure(subject(outlines))

@@ -23,6 +23,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PAIRS)
 @torch.no_grad()
 def test_each_protocol_compares_its_pairs(protocol, large_outlines, subject, alexnet_file) -> None:
@@ -72,11 +73,11 @@ def test_the_report_holds_what_a_reviewer_needs(large_outlines, subject, alexnet
     mean = sum(row["v0.0"] for row in rows) / 11
     assert found.values["LPIPS v0.0/diversity"] == pytest.approx(mean, abs=1e-6)
     assert found.notes[0] == (
-        "Protocol munit: 11 inputs x 2 independent pairs (no more distinct ones are held out); alex, 36 px, "
+        "Protocol munit: 11 inputs x 2 independent pairs (no more distinct ones exist); alex, 36 px, "
         "compared as tensors."
     )
-    assert "they measured with alex (v0.0) at 256 px, this is alex at 36 px" in found.notes[1]
-    assert "compare v0.0 with v0.0 and v0.1 with v0.1 only" in found.notes[2]
+    assert "they used alex (v0.0) at 256 px, this is alex at 36 px" in found.notes[1]
+    assert "only compare v0.0 with v0.0 and v0.1 with v0.1" in found.notes[2]
     assert found.sheets["extremes"].size == (36 + 5 * 38, 16 + 2 + 8 * 38)
 
 
@@ -101,6 +102,7 @@ def test_a_translator_that_is_deaf_to_style_has_no_diversity(large_outlines, sub
     assert values["LPIPS v0.0/diversity"] == values["LPIPS v0.1/diversity"] == 0
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_seed_decides_and_decides_again(large_outlines, subject, alexnet_file) -> None:
     metric = LPIPSDiversity(num_inputs=3, num_samples=4, weights=alexnet_file)
@@ -129,7 +131,7 @@ def test_one_input_and_256_px_are_measured_too(tmp_path, outlines, subject, alex
     metric = LPIPSDiversity(protocol="bicyclegan", num_samples=2, weights=alexnet_file)
     found = metric.measure(subject(data))
     assert found.values["LPIPS v0.0/diversity_se"] == 0
-    assert found.notes[1] == "The MUNIT and BicycleGAN papers' numbers are v0.0."
+    assert found.notes[1] == "The numbers in the MUNIT and BicycleGAN papers are v0.0."
 
 
 @pytest.mark.parametrize(

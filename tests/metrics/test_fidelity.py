@@ -107,6 +107,7 @@ def test_weights_of_another_network_are_refused(tmp_path, outlines, subject) -> 
         FID(weights=str(tmp_path / "other.pth")).measure(subject(outlines))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "layers"), [("vgg16", 30), ("alexnet", 12)])
 def test_with_another_network_it_is_the_same_distance_of_other_features(
@@ -166,5 +167,5 @@ def test_the_standard_error_is_the_spread_of_distances_of_other_samples() -> Non
 
 def test_one_translation_has_no_kernel_distance(outlines, subject, small_network, monkeypatch) -> None:
     monkeypatch.setattr(Subject, "inputs", lambda self, most: [0])
-    with pytest.raises(DataError, match="one translation only"):
+    with pytest.raises(DataError, match="only one translation"):
         KID(weights=small_network).measure(subject(outlines))

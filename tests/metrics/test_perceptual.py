@@ -51,6 +51,7 @@ def pictures(count: int, side: int) -> Tensor:
     return nn.functional.avg_pool2d(x, 3, 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trunk", "version"), COMBINATIONS)
 @torch.no_grad()
 def test_distances_equal_those_of_the_library_to_1e_6(trunk, version, trunks, tmp_path) -> None:

@@ -58,7 +58,7 @@ def test_metrics_say_which_data_they_cannot_measure(outlines, subject, tmp_path:
     for n in range(1, 12):
         (tmp_path / "testB" / f"{n:02}.png").unlink()
     alone = subject(Folders(root=str(tmp_path), size=16))
-    with pytest.raises(DataError, match="domain b has one held-out image; 2 or more distinct"):
+    with pytest.raises(DataError, match="domain b has only one distinct held-out image; 2 or more"):
         StyleHealth().measure(alone)
     assert set(L1Diversity().measure(alone).values) == {"diversity", "diversity_se", "same_style"}
     Image.new("RGB", (16, 16), "white").save(tmp_path / "testB" / "01.png")

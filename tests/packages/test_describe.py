@@ -124,7 +124,7 @@ def test_types_defaults_and_required_options_are_said() -> None:
     assert [w.name for w in found.wired] == ["channels"]
     assert found.text == "Takes all sorts."
     lines = found.snippet.splitlines()
-    assert "# count = ...  # int (> 0, <= 9); it has no default" in lines
+    assert "# count = ...  # int (> 0, <= 9); required" in lines
     table = tomllib.loads(found.snippet.replace("# count = ...", "count = 3"))
     norm: Any = table["translator"]
     for part in next(iter(found.places.values()))[0].split(".")[1:]:

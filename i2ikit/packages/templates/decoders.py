@@ -1,4 +1,4 @@
-"""A decoder for i2ikit: built from the sizes of both codes and of the image, and options of the recipe."""
+"""A decoder for i2ikit: the parent component passes the parameters before `*`, the recipe the rest."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["MyPlugin"]
 
 
 class MyPlugin(nn.Module):
-    """Content code and style code to image; the style joins the content as constant maps.
+    """Content code and style code to image; the style is concatenated as constant maps.
 
     Shapes: content (N, content_channels, h, w), style (N, style_dim)
         -> (N, out_channels, h * 2**num_upsample, w * 2**num_upsample)
     Values: codes unbounded; output in (-1, 1) (tanh).
 
     Args:
-        width: channels of every layer.
+        width: channels of each hidden layer.
     """
 
     def __init__(
@@ -38,6 +38,6 @@ class MyPlugin(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, out_channels, 7, 1, 3))
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
-        """Decode content (N, content_channels, h, w) in the style (N, style_dim)."""
+        """Decode content (N, content_channels, h, w) with style (N, style_dim)."""
         maps = style[:, :, None, None].expand(-1, -1, *content.shape[2:])
         return torch.tanh(self.layers(torch.cat([content, maps], dim=1)))

@@ -1,4 +1,4 @@
-"""A discriminator for i2ikit: built from the number of channels, and options of the recipe."""
+"""A discriminator for i2ikit: the parent component passes the parameters before `*`, the recipe the rest."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["MyPlugin"]
 class MyPlugin(nn.Module):
     """A PatchGAN discriminator at one scale.
 
-    Shapes: (N, in_channels, H, W) -> one map of scores (N, 1, H / 8, W / 8)
+    Shapes: (N, in_channels, H, W) -> one score map (N, 1, H / 8, W / 8)
     Values: input in [-1, 1]; scores unbounded (no sigmoid).
 
     Args:
-        width: channels of the first layer, doubled by each later one.
+        width: channels of the first layer; the next two double them.
     """
 
     def __init__(self, in_channels: int, *, width: Annotated[int, Field(gt=0, le=1024)] = 32) -> None:
@@ -37,9 +37,9 @@ class MyPlugin(nn.Module):
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """Three halvings leave a pixel."""
+        """Three layers halve the sides: 8 px leave one."""
         return SizeRequirement(8)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Scores of x (N, in_channels, H, W), one map for each scale."""
+        """Score maps of x (N, in_channels, H, W), one for each scale."""
         return [self.layers(x)]

@@ -1,6 +1,6 @@
-"""A style encoder for i2ikit: built from (in_channels, style_dim), and options of the recipe.
+"""A style encoder for i2ikit: the parent component passes the parameters before `*`, the recipe the rest.
 
-One that is built from (in_channels) alone, with `out_channels` and `num_downsample`, is a content encoder.
+A content encoder takes only in_channels, and has the attributes `out_channels` and `num_downsample`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["MyPlugin"]
 
 
 class MyPlugin(nn.Module):
-    """Image to style code: three convolutions, and the mean over the picture.
+    """Image to style code: three convolutions, then a mean over all positions and a linear layer.
 
     Shapes: (N, in_channels, H, W) -> (N, style_dim)
     Values: input in [-1, 1]; output unbounded.
 
     Args:
-        width: channels of the first layer, doubled by each later one.
+        width: channels of the first layer; each later one doubles them.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class MyPlugin(nn.Module):
 
     @staticmethod
     def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
-        """Two halvings leave a pixel."""
+        """Two layers halve the sides: 4 px leave one."""
         return SizeRequirement(4)
 
     def forward(self, x: Tensor) -> Tensor:

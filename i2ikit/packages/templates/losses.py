@@ -1,6 +1,6 @@
-"""A reconstruction loss for i2ikit: `loss(prediction, target)` is an unweighted scalar.
+"""A reconstruction loss for i2ikit: `loss(prediction, target)` returns an unweighted scalar.
 
-One with the methods `discriminator(fake, real)` and `generator(fake)` is an adversarial loss.
+An adversarial loss has the methods `discriminator(fake, real)` and `generator(fake)` instead.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ __all__ = ["MyPlugin"]
 
 
 class MyPlugin:
-    """Charbonnier's distance: mean(sqrt((prediction - target)**2 + eps**2)).
+    """Charbonnier loss: mean(sqrt((prediction - target)**2 + eps**2)).
 
-    Reduction: mean over everything. Gradients flow to both sides.
+    Reduction: mean over all elements. Gradients flow to both arguments.
 
     Args:
-        eps: below it the distance is nearly quadratic, above it nearly L1.
+        eps: the loss is nearly quadratic for differences below it and nearly L1 above it.
     """
 
     def __init__(self, *, eps: Annotated[float, Field(gt=0, le=1)] = 0.01) -> None:
         self.eps = eps
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Scalar from two tensors of one shape."""
+        """The loss of two tensors of the same shape: a scalar."""
         return ((prediction - target).square() + self.eps**2).sqrt().mean()

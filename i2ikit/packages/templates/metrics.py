@@ -12,10 +12,10 @@ __all__ = ["MyPlugin"]
 class MyPlugin:
     """How much the mean colour of a translation changes with its style (0..1 scale).
 
-    `spread`: standard deviation over styles of the mean colour, on average over channels and inputs.
+    `spread`: standard deviation of the mean colour over styles, averaged over channels and inputs.
 
     Args:
-        num_inputs: distinct held-out inputs (fewer if there are not as many).
+        num_inputs: number of held-out inputs; all of them if there are fewer.
         num_styles: random styles per input.
     """
 
@@ -24,7 +24,7 @@ class MyPlugin:
         self.num_styles = num_styles
 
     def measure(self, subject: Subject) -> Measured:
-        """See the class."""
+        """Measure the spread and its standard error."""
         inputs = subject.inputs(self.num_inputs)
         spread = subject.over_inputs(inputs, self.num_styles, _spread)
         values = {"spread": spread.mean().item(), "spread_se": standard_error(spread)}
@@ -32,5 +32,5 @@ class MyPlugin:
 
 
 def _spread(case: Case) -> Tensor:
-    """Of one input's translations (K, C, H, W): a scalar."""
+    """The spread of one input's translations (K, C, H, W): a scalar."""
     return (case.outputs.mean(dim=(2, 3)) / 2).std(dim=0).mean()

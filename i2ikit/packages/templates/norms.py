@@ -1,4 +1,4 @@
-"""A norm for i2ikit: built from the number of channels, and options of the recipe."""
+"""A norm for i2ikit: the parent component passes the parameters before `*`, the recipe the rest."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["MyPlugin"]
 
 
 class MyPlugin(nn.Module):
-    """Takes the mean of each map away, and leaves its contrast.
+    """Subtracts the mean of each feature map; keeps its contrast.
 
     Shapes: (N, C, H, W) -> same
 
     Args:
-        strength: the part of the mean that is taken away.
+        strength: the fraction of the mean that is subtracted.
     """
 
     def __init__(self, channels: int, *, strength: Annotated[float, Field(ge=0, le=1)] = 1.0) -> None:

@@ -1,11 +1,11 @@
-"""my-plugin does what i2ikit, and its recipe, expect of it."""
+"""Tests that my-plugin and its recipe work with i2ikit."""
 
 from i2ikit.testing import check_component, check_contract, check_recipe
 from my_plugin import MyPlugin
 
 
 def test_the_class_keeps_the_contract_of_its_kind() -> None:
-    """Its type too: a type checker compares constructor and methods with the contract."""
+    """A type checker also compares the constructor and methods with the contract."""
     check_contract(MyPlugin)
 
 

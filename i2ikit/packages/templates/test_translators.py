@@ -1,4 +1,4 @@
-"""my-plugin does what i2ikit, and its recipe, expect of it."""
+"""Tests that my-plugin and its recipe work with i2ikit."""
 
 from i2ikit.testing import check_recipe, check_translator
 

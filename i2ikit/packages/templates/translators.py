@@ -1,4 +1,4 @@
-"""A method for i2ikit: networks by role, phases that return named losses, and inference."""
+"""A translator for i2ikit: networks by role, phases that return named losses, and inference."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
 
 
 class MyPlugin(Translator):
-    """Two small generators, each the way back of the other, with a style as constant maps.
+    """Two small generators with cycle consistency; the style code is concatenated as constant maps.
 
     Args:
         images: channels of both domains.
         style_dim: length of a style code.
         width: channels of the generators' layers.
-        weights: of every loss, by phase.
+        weights: weight of each loss, by phase.
     """
 
     generative = ("generators",)
@@ -61,7 +61,7 @@ class MyPlugin(Translator):
         self.recon_loss = recon_loss()
 
     def phases(self) -> tuple[Phase, ...]:
-        """Generators, then the discriminators on the translations just made."""
+        """Train the generators, then the discriminators on the translations just made."""
         styles = {name: (self.style_dim,) for name in ("a", "b", "cycle_a", "cycle_b")}
         return (
             Phase("generator", self.generator_losses, (self.networks["generators"],), styles),
@@ -69,7 +69,7 @@ class MyPlugin(Translator):
         )
 
     def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """What the generators minimise; hands on the translations."""
+        """The losses of the generators; passes the translations to the next phase."""
         wanted = self.weights["generator"]
         losses: dict[str, Tensor] = {}
         translated = {d: self.translate(batch[other(d)], draws[d], d) for d in "ab"}
@@ -83,16 +83,16 @@ class MyPlugin(Translator):
         return losses, {d: x.detach() for d, x in translated.items()}
 
     def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """What the discriminators minimise."""
+        """The losses of the discriminators."""
         return judged(self.discriminators, self.adversarial_loss, handed, batch), {}
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        """(N, C, H, W), (N, style_dim) -> (N, C of `to`, H, W)."""
+        """Translate x (N, C, H, W) with style (N, style_dim) into domain `to`: (N, C of `to`, H, W)."""
         maps = style[:, :, None, None].expand(-1, -1, *x.shape[2:])
         return torch.tanh(self.generators[to](torch.cat([x, maps], dim=1)))
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n style codes from N(0, I): (n, style_dim)."""
+        """Draw n style codes (n, style_dim) from N(0, I)."""
         return torch.randn(n, self.style_dim, generator=generator)
 
 
