@@ -68,6 +68,15 @@ def _run_shell(example: Example) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
+def _run_shown(example: Example) -> None:
+    """A block that starts with `$ i2ikit ...` shows what that command prints; others are not run."""
+    first, _, shown = example.parsed.partition("\n")
+    if first.startswith("$ i2ikit "):
+        words = [sys.executable, "-m", *shlex.split(first.removeprefix("$ "))]
+        done = subprocess.run(words, cwd=example.namespace["folder"], capture_output=True, text=True)
+        assert done.stdout + done.stderr == shown, first
+
+
 def _read_toml(example: Example) -> None:
     tomllib.loads(example.parsed)
 
@@ -94,6 +103,7 @@ pytest_collect_file = Sybil(
         PythonCodeBlockParser(),
         CodeBlockParser("sh", _run_shell),
         CodeBlockParser("toml", _read_toml),
+        CodeBlockParser("text", _run_shown),
     ],
     patterns=["README.md", "docs/*.md", "docs/reference/*.md"],
     # tests/test_write_a_plugin.py does what the one says, test_reference.py reads the commands of the other.

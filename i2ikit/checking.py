@@ -195,6 +195,8 @@ def _problem(
     if finding["type"] == "extra_forbidden":
         hint = did_you_mean(keys[-1], known) or f" (known: {', '.join(known) or 'none'})"
         return Problem(where, f"{owner} has no option '{keys[-1]}'{hint}")
+    if finding["type"] == "missing" and keys[-1].isdecimal():
+        return Problem(where.rpartition(".")[0], f"has too few values, got {finding['input']!r}")
     if finding["type"] == "missing":
         return Problem(where, f"is missing; {owner} needs it")
     message = _lower(finding["msg"].removeprefix("Input ").removeprefix("Value error, "))

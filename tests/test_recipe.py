@@ -140,7 +140,7 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
         ),
         ("optimizer.decay_steps=0", "optimizer.decay_steps", "greater than 0"),
         ("optimizer.lr=nan", "optimizer.lr", "finite"),
-        ("optimizer.betas=[0.5]", "optimizer.betas", "needs it"),
+        ("optimizer.betas=[0.5]", "optimizer.betas:", "has too few values, got [0.5]"),
         ("optimizer.decoder.lr=1", "optimizer.decoder", "has no network 'decoder'; did you mean 'decoders'?"),
         ("optimizer.lr={x=1}", "optimizer.lr", "should be a valid number, got {'x': 1}"),
         ("optimizer.decoders=1", "optimizer.decoders", "should be a table"),
