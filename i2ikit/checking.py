@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -12,8 +14,19 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from i2ikit.errors import ComponentError, Problem, did_you_mean, in_one_line
 from i2ikit.packages.entry import KINDS
 from i2ikit.registry import Held, Setting, Slot, Spec, registries, schema_of
+from i2ikit.sizes import SizeRequirement
 
-__all__ = ["Checked", "check", "fits", "lacking", "validated"]
+__all__ = [
+    "Checked",
+    "SizeRequiring",
+    "check",
+    "fits",
+    "lacking",
+    "own_requirement",
+    "size_problems",
+    "validated",
+    "whole_requirement",
+]
 
 
 @runtime_checkable
@@ -205,3 +218,76 @@ def _problem(
 
 def _lower(message: str) -> str:
     return f"{message[0].lower()}{message[1:]}"
+
+
+@runtime_checkable
+class SizeRequiring(Protocol):
+    """A component that does not accept images of every size."""
+
+    @staticmethod
+    def size_requirement(options: Mapping[str, Any]) -> SizeRequirement:
+        """Its requirement with these options; the requirements of nested components are added to it."""
+        ...
+
+
+def own_requirement(spec: Spec) -> SizeRequirement:
+    """The requirement of a component without its nested components.
+
+    Raises:
+        TypeError: `size_requirement` does not return a `SizeRequirement`; other exceptions if it fails.
+    """
+    try:
+        component = registries[spec.kind].load(spec.name)
+    except ComponentError:  # reported elsewhere, as are rejected options, which are absent here
+        return SizeRequirement()
+    known = schema_of(component).model.model_fields.keys() <= spec.options.keys()
+    if not known or not isinstance(component, SizeRequiring):
+        return SizeRequirement()
+    found: object = component.size_requirement(spec.options)
+    if not isinstance(found, SizeRequirement):
+        raise TypeError(f"size_requirement() should return a SizeRequirement, got {found!r}")
+    return found
+
+
+def whole_requirement(spec: Spec) -> SizeRequirement:
+    """The requirement of a component and all nested ones."""
+    return functools.reduce(operator.and_, map(own_requirement, spec.all()))
+
+
+def size_problems(spec: Spec, path: str, size: int, what: str, advise: bool = True) -> list[Problem]:
+    """One problem for each component, `spec` or nested, that does not accept square images of `size` px.
+
+    Args:
+        path: location of the spec in the recipe.
+        what: name of the size in messages.
+        advise: also suggest valid sizes.
+    """
+    problems, needs = [], []
+    for where, part in _parts(spec, path):
+        owner = f"{KINDS[part.kind]} '{part.name}'"
+        try:
+            needs.append((where, owner, own_requirement(part)))
+        except Exception as error:
+            message = f"{owner} failed to report its size requirement: {in_one_line(error)}"
+            problems.append(Problem(where, message))
+    hint = ""
+    if advise:
+        together = functools.reduce(operator.and_, (need for *_, need in needs), SizeRequirement())
+        sides = together.nearest(size)
+        nearest = f"sizes that suit all are {sides[0]} and" if len(sides) > 1 else "size that suits all is"
+        hint = f"; the nearest {nearest} {sides[-1]}"
+    return problems + [
+        Problem(where, f"{what} does not suit {owner}, which needs {need}{hint}")
+        for where, owner, need in needs
+        if need.enlarged(size) != size
+    ]
+
+
+def _parts(spec: Spec, path: str) -> Iterator[tuple[str, Spec]]:
+    """A spec and all nested ones, each with its path."""
+    yield path, spec
+    for key, value in spec.options.items():
+        several = isinstance(value, Sequence) and not isinstance(value, str)
+        for n, inner in enumerate(value if several else [value]):
+            if isinstance(inner, Spec):
+                yield from _parts(inner, f"{path}.{key}[{n}]" if several else f"{path}.{key}")

@@ -18,14 +18,13 @@ from typing import Any
 
 import torch
 
-from i2ikit.checking import check
+from i2ikit.checking import check, size_problems
 from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
 from i2ikit.metrics.subject import METRIC_SLOT, Measured, Metric, Subject
 from i2ikit.processes import processes
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Setting, Spec
 from i2ikit.run import Run, load
-from i2ikit.sizes import size_problems
 from i2ikit.translator import direction
 
 __all__ = ["USUAL", "Finding", "evaluate"]

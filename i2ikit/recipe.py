@@ -25,13 +25,12 @@ import tomli_w
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from i2ikit.checking import check, validated
+from i2ikit.checking import check, size_problems, validated
 from i2ikit.data.dataset import DATASET_SLOT, Foretelling
 from i2ikit.errors import ComponentError, DataError, Problem, RecipeError, did_you_mean, in_one_line
 from i2ikit.packages.recipes import find_recipe
 from i2ikit.recipe_text import RecipeText, overriding, read_recipe
 from i2ikit.registry import Setting, Slot, Spec, datasets, registries, translators
-from i2ikit.sizes import size_problems
 from i2ikit.translator import TRANSLATOR_SLOT, Translator
 
 __all__ = [

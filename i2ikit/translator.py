@@ -17,10 +17,12 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from i2ikit.checking import own_requirement
 from i2ikit.errors import RunError, TrainingError
 from i2ikit.registry import Slot, built_from
-from i2ikit.sizes import SizeRequirement, own_requirement
+from i2ikit.sizes import SizeRequirement
 
 __all__ = [
     "TRANSLATOR_SLOT",
@@ -34,10 +36,12 @@ __all__ = [
     "Reconstructing",
     "StyleEncoding",
     "Translator",
+    "at_any_size",
     "chosen_target",
     "direction",
     "frozen",
     "other",
+    "padded",
     "weighted_total",
 ]
 
@@ -184,6 +188,18 @@ class Reconstructing(Protocol):
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
         """Reconstruct images of `domain` from their own codes: (N, C, H, W) -> same."""
         ...
+
+
+def padded(x: Tensor, sides: SizeRequirement) -> Tensor:
+    """x (N, C, H, W) enlarged to accepted sides by repeating its right and lower edge."""
+    height, width = x.shape[2:]
+    more = sides.enlarged(width) - width, sides.enlarged(height) - height
+    return F.pad(x, (0, more[0], 0, more[1]), mode="replicate") if any(more) else x
+
+
+def at_any_size(network: Callable[[Tensor], Tensor], x: Tensor, sides: SizeRequirement) -> Tensor:
+    """`network(x)` for x (N, C, H, W) of any size: x is padded and the output is cropped to the size of x."""
+    return network(padded(x, sides))[:, :, : x.shape[2], : x.shape[3]]
 
 
 def chosen_target(translator: Translator, to: str | None) -> str:

@@ -13,15 +13,15 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import i2ikit
-from i2ikit.checking import check
+from i2ikit.checking import check, size_problems, whole_requirement
 from i2ikit.data.dataset import Split
 from i2ikit.errors import DataError, RecipeError
 from i2ikit.recipe import load_recipe
 from i2ikit.registry import Slot, Spec, datasets, discriminators, encoders, registries, schema_of
-from i2ikit.sizes import SizeRequirement, size_problems, whole_requirement
+from i2ikit.sizes import SizeRequirement
 from i2ikit.testing import check_discriminator
 from i2ikit.training import new_translator
-from i2ikit.translator import ImageSpec
+from i2ikit.translator import ImageSpec, at_any_size, padded
 from tests.tiny import NARROW, TINY, tiny_recipe
 
 
@@ -55,11 +55,11 @@ def test_a_requirement_below_one_pixel_is_refused() -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 31), (64, 64), (7, 9)])
 def test_padding_repeats_the_right_and_lower_edge_and_is_cut_off_again(height: int, width: int) -> None:
     need, x = SizeRequirement(6, 4), torch.rand(2, 3, height, width)
-    padded = need.padded(x)
-    assert padded.shape[2:] == (need.enlarged(height), need.enlarged(width))
-    assert torch.equal(padded[:, :, :height, :width], x)
-    assert torch.equal(padded[:, :, -1, -1], x[:, :, -1, -1])
-    assert torch.equal(need.at_any_size(lambda y: 2 * y, x), 2 * x)
+    larger = padded(x, need)
+    assert larger.shape[2:] == (need.enlarged(height), need.enlarged(width))
+    assert torch.equal(larger[:, :, :height, :width], x)
+    assert torch.equal(larger[:, :, -1, -1], x[:, :, -1, -1])
+    assert torch.equal(at_any_size(lambda y: 2 * y, x, need), 2 * x)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2ikit.checking import check, fits
+from i2ikit.checking import SizeRequiring, check, fits, whole_requirement
 from i2ikit.components.decoders import Decoding, Generating
 from i2ikit.components.discriminators import Discriminating
 from i2ikit.components.encoders import ContentEncoding, DistributionEncoding, VectorEncoding
@@ -18,7 +18,7 @@ from i2ikit.components.losses import AdversarialLoss, ImageLoss, ReconstructionL
 from i2ikit.components.norms import AdaptiveNorm, Norm
 from i2ikit.packages.entry import KINDS
 from i2ikit.registry import Slot, Spec, registries, schema_of
-from i2ikit.sizes import SizeRequirement, SizeRequiring, whole_requirement
+from i2ikit.sizes import SizeRequirement
 from i2ikit.testing.measuring import check_dataset, check_metric
 from i2ikit.testing.networks import (
     check_network,

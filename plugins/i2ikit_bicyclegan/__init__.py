@@ -31,8 +31,10 @@ from i2ikit.translator import (
     Losses,
     Phase,
     Translator,
+    at_any_size,
     frozen,
     other,
+    padded,
 )
 
 __all__ = ["BicycleGAN"]
@@ -192,12 +194,13 @@ class BicycleGAN(Translator):
 
         Sizes that the U-Net does not accept are padded by repeating edges, then cropped.
         """
-        sides = self.size_required_by("generator")
-        return sides.at_any_size(lambda padded: self.generator(padded, style), x)
+        return at_any_size(
+            lambda padded: self.generator(padded, style), x, self.size_required_by("generator")
+        )
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
         """Mean codes of images of the target domain: (N, C, H, W) -> (N, latent_dim)."""
-        mean, _ = self.encoder(self.size_required_by("encoder").padded(x))
+        mean, _ = self.encoder(padded(x, self.size_required_by("encoder")))
         return mean
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -21,7 +21,7 @@ from i2ikit.components.decoders import UNetSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
 from i2ikit.registry import LossWeights, Spec
-from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
+from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, at_any_size, other
 
 __all__ = ["CycleGAN"]
 
@@ -98,8 +98,7 @@ class CycleGAN(Translator):
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
         """Translate x with the noise `style`: (N, C, H, W), (N, noise_dim) -> (N, C of `to`, H, W)."""
-        sides = self.size_required_by()
-        return sides.at_any_size(lambda padded: self.generators[to](padded, style), x)
+        return at_any_size(lambda padded: self.generators[to](padded, style), x, self.size_required_by())
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n noise vectors: (n, noise_dim)."""

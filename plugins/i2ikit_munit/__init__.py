@@ -32,7 +32,18 @@ from i2ikit.components.losses import (
 from i2ikit.errors import WeightsError
 from i2ikit.registry import LossWeights, Setting, Spec
 from i2ikit.sizes import SizeRequirement
-from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
+from i2ikit.translator import (
+    Batch,
+    Draws,
+    Handed,
+    ImageSpec,
+    Losses,
+    Phase,
+    Translator,
+    at_any_size,
+    other,
+    padded,
+)
 
 __all__ = ["Munit"]
 
@@ -193,17 +204,17 @@ class Munit(Translator):
         Sizes that the encoder does not accept are padded by repeating edges, then cropped.
         """
         encoder, decoder = self.content_encoders[other(to)], self.decoders[to]
-        return self.sides.at_any_size(lambda padded: decoder(encoder(padded), style), x)
+        return at_any_size(lambda padded: decoder(encoder(padded), style), x, self.sides)
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
         """Style codes of images of `domain`: (N, C, H, W) -> (N, style_dim)."""
-        return self.style_encoders[domain](self.size_required_by("style_encoders").padded(x))
+        return self.style_encoders[domain](padded(x, self.size_required_by("style_encoders")))
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
         """Decode x from its own content and style: (N, C, H, W) -> same."""
         style = self.encode_style(x, domain)
         encoder, decoder = self.content_encoders[domain], self.decoders[domain]
-        return self.sides.at_any_size(lambda padded: decoder(encoder(padded), style), x)
+        return at_any_size(lambda padded: decoder(encoder(padded), style), x, self.sides)
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n style codes from the prior N(0, I): (n, style_dim)."""

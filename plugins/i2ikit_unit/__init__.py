@@ -23,7 +23,7 @@ from i2ikit.components.encoders import ContentEncoderSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
 from i2ikit.registry import LossWeights, Spec
 from i2ikit.sizes import SizeRequirement
-from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
+from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, at_any_size, other
 
 __all__ = ["UNIT"]
 
@@ -127,11 +127,11 @@ class UNIT(Translator):
             noise = F.interpolate(style.view(-1, *self.noise_shape), mean.shape[2:])
             return self._decode(mean + noise, to)
 
-        return self.sides.at_any_size(translated, x)
+        return at_any_size(translated, x, self.sides)
 
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
         """Decode x from its means: (N, C, H, W) -> same."""
-        return self.sides.at_any_size(lambda padded: self._decode(self.encoders[domain](padded), domain), x)
+        return at_any_size(lambda padded: self._decode(self.encoders[domain](padded), domain), x, self.sides)
 
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Flattened noise for n images: (n, style_dim)."""
