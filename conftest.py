@@ -106,7 +106,7 @@ pytest_collect_file = Sybil(
         CodeBlockParser("text", _run_shown),
     ],
     patterns=["README.md", "docs/*.md", "docs/reference/*.md"],
-    # tests/test_write_a_plugin.py does what the one says, test_reference.py reads the commands of the other.
+    # tests/test_write_a_plugin.py runs the first, tests/packages/test_describe.py the second.
     excludes=["docs/write-a-plugin.md", "docs/reference/metrics.md"],
     setup=_set_up,
     teardown=_tear_down,
