@@ -126,6 +126,7 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
     step = first
     if first == 0 and options.sample_every:
         _look(run, step, log)
+    # Only these are read here: a process never decodes the images of another's share.
     places = [place for share in mine for place in share]
     batches = training_batches(
         run.data, recipe.seed, first, options.steps, options.batch_size, places, options.workers

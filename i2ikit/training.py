@@ -183,13 +183,14 @@ def train_step(
         if step % phase.every or not any(state.translator.weights[phase.name].values()):
             continue
         optimizers = [state.optimizers[role] for role in state.roles(phase)]
+        # The forward pass updates running statistics in place; a skipped update has to restore them.
         buffers = [(b, b.clone()) for net in phase.trains for b in net.buffers()]
         for role in state.roles(phase):
             set_learning_rate(state.optimizers[role], state.schedules[role], step, state.steps)
             state.optimizers[role].zero_grad()
         losses = _backpropagate(state, phase, micro_batches, handed, draw)
         with _unscaled(state.accelerator, optimizers):
-            if _finite(phase):
+            if _finite(phase):  # CPU-GPU sync, once per phase
                 for optimizer in optimizers:
                     optimizer.step()
             else:
@@ -221,6 +222,7 @@ def _backpropagate(
         for micro, given in zip(micro_batches, handed, strict=True):
             with state.accelerator.autocast():
                 found = phase.losses(micro.images, draw(phase, micro.places), given)
+            # Outside autocast: a weighted sum in bf16 would round the losses to three digits.
             losses, new = convert_to_fp32(found)
             state.accelerator.backward(micro.weight * weighted_total(losses, weights))
             given.update(new)
@@ -238,6 +240,7 @@ def _average_gradients(accelerator: Accelerator, phase: Phase) -> None:
     """
     if accelerator.num_processes == 1:
         return
+    # Assumes that all processes reach the same parameters, as phases without branches per sample do.
     gradients = [p.grad for net in phase.trains for p in net.parameters() if p.grad is not None]
     sizes = [g.numel() for g in gradients]
     averaged = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")

@@ -89,6 +89,7 @@ class Linear(nn.Linear):
         """Map x (N, in_features)."""
         if x.device.type != "cpu":
             return super().forward(x)
+        # One matrix product per sample: the summation order no longer depends on the batch size.
         weights = self.weight.t().expand(len(x), -1, -1)
         return torch.baddbmm(self.bias, x[:, None], weights)[:, 0]
 

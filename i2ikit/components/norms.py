@@ -216,6 +216,7 @@ class BatchNorm(nn.Module):
             whole = _SumOverProcesses.apply(torch.cat([count, sums, squares]))
             count, sums, squares = whole.tensor_split([1, 1 + len(sums)])
         mean = sums / count
+        # In fp32 this difference of two large numbers would lose the variance; in float64 it keeps it.
         var = squares / count - mean.square()
         self._remember(mean.detach(), (var * count / (count - 1).clamp(min=1)).detach())
         dtype = self.norm.weight.dtype
