@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -131,7 +132,7 @@ class Translator(nn.Module, ABC):
                 f"{sorted((*self.generative, *self.adversarial))}; make them match"
             )
         self.networks = nn.ModuleDict(networks)
-        self.weights = weights
+        self.weights = _with_default_weights(type(self), weights)
         self._size_requirements = {role: _requirement_of(network) for role, network in networks.items()}
 
     @abstractmethod
@@ -161,6 +162,16 @@ class Translator(nn.Module, ABC):
         """
         needs = (self._size_requirements[role] for role in roles or self.generative)
         return functools.reduce(operator.and_, needs, SizeRequirement())
+
+
+def _with_default_weights(
+    translator_class: type[Translator], weights: Mapping[str, Mapping[str, float]]
+) -> Mapping[str, Mapping[str, float]]:
+    """`weights`, completed by those of the constructor's default, so that callers name only what differs."""
+    parameter = inspect.signature(translator_class).parameters.get("weights")
+    default = parameter.default if parameter and isinstance(parameter.default, Mapping) else {}
+    phases = {**default, **weights}
+    return {phase: {**default.get(phase, {}), **weights.get(phase, {})} for phase in phases}
 
 
 def _requirement_of(network: nn.Module) -> SizeRequirement:

@@ -6,6 +6,7 @@ import enum
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +40,14 @@ def test_exactly_the_components_of_the_reference_pages_are_there() -> None:
         page = Path("docs/reference", f"{kind}.md").read_text()
         ours = [entry.name for entry in registry.entries() if entry.package == "i2ikit"]
         assert re.findall(r"^## `?([\w-]+)`?$", page, re.MULTILINE) == ours, kind
+
+
+def test_the_installed_entry_points_are_those_of_the_checkout() -> None:
+    """Else the contract tests would pass over a new component: run `pip install -e .` again."""
+    written = tomllib.loads(Path("pyproject.toml").read_text())["project"]["entry-points"]
+    for kind, registry in registries.items():
+        installed = {entry.name: entry.target for entry in registry.entries() if entry.package == "i2ikit"}
+        assert installed == written.get(f"i2ikit.{kind}", {}), "run `pip install -e .` again"
 
 
 def test_every_entry_loads_and_has_a_schema() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from i2ikit.data.dataset import SPLITS, Split
-from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, prepared, read_image, too_large_a_crop
+from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, cropped_to_square, read_image, too_large_a_crop
 from i2ikit.errors import DataError
 from i2ikit.registry import Setting
 from i2ikit.translator import ImageSpec, other
@@ -96,7 +96,7 @@ class Folders:
         if self.paired:
             _check_shapes(path, self._files[split, other(domain)][index])
         picture = read_image(path, self.images.channels[domain])
-        return prepared(picture, self.images.size, self.load_size, self.flip, rng)
+        return cropped_to_square(picture, self.images.size, self.load_size, self.flip, rng)
 
 
 class SideBySide:
@@ -165,7 +165,7 @@ class SideBySide:
             raise DataError(f"{path} is {both.width} px wide: it cannot be cut into two equal halves")
         left = 0 if domain == "a" else half
         picture = both.crop((left, 0, left + half, both.height))
-        return prepared(picture, self.images.size, self.load_size, self.flip, rng)
+        return cropped_to_square(picture, self.images.size, self.load_size, self.flip, rng)
 
 
 def _split_folders(root: Path) -> dict[Split, str]:

@@ -22,11 +22,11 @@ __all__ = [
     "Picture",
     "Side",
     "as_floats",
+    "cropped_to_square",
     "floats_from",
     "load_image",
     "loaded",
     "made_like",
-    "prepared",
     "read_image",
     "to_picture",
     "to_tensor",
@@ -40,7 +40,7 @@ MOST_PIXELS = 64_000_000
 LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601
 
 
-def prepared(
+def cropped_to_square(
     picture: Image.Image, size: int, load_size: int, flip: bool, rng: np.random.Generator | None
 ) -> Tensor:
     """(C, size, size) in [-1, 1]: a random crop and flip with `rng`, a centre crop without it.

@@ -21,7 +21,7 @@ from torch import Tensor
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from i2ikit.data.dataset import SPLITS, Split
-from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, prepared, read_image, too_large_a_crop
+from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, cropped_to_square, read_image, too_large_a_crop
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
 from i2ikit.pretrained.cache import progress_over
@@ -171,7 +171,7 @@ class Shards:
         name = f"{prefix}{held[0][1:]}"
         file = io.BytesIO(sample[name])
         picture = read_image(file, self.images.channels[domain], f"{tar}: {sample['__key__']}.{name}")
-        return prepared(picture, self.images.size, self.load_size, self.flip, rng)
+        return cropped_to_square(picture, self.images.size, self.load_size, self.flip, rng)
 
     def _held_out(self, domain: str) -> list[tuple[Path, Mapping[str, Any]]]:
         """All held-out samples and their tar files, read once."""

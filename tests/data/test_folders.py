@@ -50,8 +50,21 @@ def test_any_shape_becomes_a_square_of_the_asked_size(tmp_path: Path, side: tupl
         (tmp_path / name).mkdir()
         save(tmp_path / name / "x.png", Image.new("RGB", side, "red"))
     data = folders_at(tmp_path)
-    assert data.image("train", "a", 0, counted_generator(0)).shape == (3, 64, 64)
-    assert data.image("test", "b", 0).shape == (3, 64, 64)
+    for image in (data.image("train", "a", 0, counted_generator(0)), data.image("test", "b", 0)):
+        assert image.shape == (3, 64, 64)
+        assert torch.equal(image, torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 64, 64))
+
+
+@pytest.mark.parametrize("side", [(128, 64), (64, 128), (192, 64)])
+def test_a_held_out_image_is_cropped_at_its_centre(tmp_path: Path, side: tuple[int, int]) -> None:
+    """The middle square is white, all else black."""
+    left, top = ((extent - 64) // 2 for extent in side)
+    picture = Image.new("L", side)
+    picture.paste(255, (left, top, left + 64, top + 64))
+    for name in ("trainA", "trainB", "testA", "testB"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "x.png", picture)
+    assert (folders_at(tmp_path).image("test", "a", 0) == 1).all()
 
 
 def test_one_picture_is_enough_to_train_from(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from i2ikit.errors import FetchError, RecipeError
 from i2ikit.pretrained import weights as pretrained
 from i2ikit.training import new_translator
 from i2ikit.translator import ImageSpec
+from i2ikit_munit import DEFAULT_WEIGHTS, Munit
 from tests.tiny import tiny_recipe
 
 IMAGES = ImageSpec({"a": 3, "b": 3}, 64)
@@ -70,6 +71,12 @@ def _uncached() -> object:
     from i2ikit.components.trunks import _layers
 
     return _layers.__wrapped__
+
+
+def test_weights_that_are_not_given_are_the_default_ones() -> None:
+    translator = Munit(IMAGES, weights={"generator": {"cycle_recon": 5.0}})
+    assert translator.weights["generator"] == {**DEFAULT_WEIGHTS["generator"], "cycle_recon": 5.0}
+    assert translator.weights["discriminator"] == DEFAULT_WEIGHTS["discriminator"]
 
 
 def test_images_that_it_cannot_see_are_a_problem_of_the_recipe(folders: Path, vgg_file: str) -> None:
