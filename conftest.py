@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Before torch is imported: two workers with two threads each on two cores would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shlex
 import shutil
 import subprocess
