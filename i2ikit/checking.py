@@ -19,13 +19,16 @@ from i2ikit.sizes import SizeRequirement
 __all__ = [
     "Checked",
     "SizeRequiring",
+    "Table",
     "check",
     "fits",
     "lacking",
+    "laid_over",
     "own_requirement",
     "size_problems",
     "validated",
     "whole_requirement",
+    "without_default",
 ]
 
 
@@ -149,9 +152,55 @@ def _with_default(given: object, default: Any) -> object:
     """The value of a slot; a table without a `name` changes options of the default component."""
     if given is None:
         return default
-    if isinstance(given, Mapping) and "name" not in given and isinstance(default, Spec):
-        return {**default.table(), **given}
+    if not isinstance(given, dict) or not isinstance(default, Spec):
+        return without_default(given)
+    if "name" not in given:
+        return laid_over(default.table(), given)
+    if isinstance(given, _Naming) and given["name"] == default.name:
+        return laid_over(laid_over(default.table(), given.unnamed), dict(given))
     return given
+
+
+Table = dict[str, Any]
+
+
+class _Naming(Table):
+    """A table that names a component, over `unnamed`, which names none and so is about the default one."""
+
+    unnamed: Table
+
+
+def without_default(given: object) -> object:
+    """The value of a place that has no default: options before the name can only be about what is named."""
+    return laid_over(given.unnamed, dict(given)) if isinstance(given, _Naming) else given
+
+
+def laid_over(base: Table, table: Table) -> Table:
+    """Merge `table` over `base`, key by key; a table that names another component replaces it completely."""
+    laid = dict(base)
+    for key, value in table.items():
+        below = laid.get(key)
+        # `norm = "in"` is short for `norm = {name = "in"}`.
+        if isinstance(below, str) and isinstance(value, dict):
+            below = {"name": below}
+        if isinstance(below, dict) and isinstance(value, str) and below.get("name", value) == value:
+            value = {"name": value}
+        if isinstance(below, dict) and isinstance(value, dict):
+            value = _component_over(below, value)
+        laid[key] = value
+    return laid
+
+
+def _component_over(below: Table, table: Table) -> Table:
+    """Two tables of one option; which component an unnamed one is about is known once its owner is."""
+    unnamed = below if "name" not in below else below.unnamed if isinstance(below, _Naming) else None
+    same = "name" not in table or table["name"] == below.get("name")
+    laid = laid_over(below, table) if same else table
+    if "name" not in laid or unnamed is None:
+        return laid
+    naming = _Naming(laid)
+    naming.unnamed = unnamed
+    return naming
 
 
 def _words(protocol: type) -> str:

@@ -25,7 +25,7 @@ import tomli_w
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from i2ikit.checking import check, size_problems, validated
+from i2ikit.checking import check, size_problems, validated, without_default
 from i2ikit.data.dataset import DATASET_SLOT, Foretelling
 from i2ikit.errors import ComponentError, DataError, Problem, RecipeError, did_you_mean, in_one_line
 from i2ikit.packages.recipes import find_recipe
@@ -300,7 +300,7 @@ def _section(
     table: Mapping[str, Any], key: str, slot: Slot, setting: Setting | None
 ) -> tuple[Spec, list[Problem]]:
     if key in table:
-        return check(table[key], key, slot, setting)
+        return check(without_default(table[key]), key, slot, setting)
     registry = registries[slot.kind]
     message = f"is missing; it names the {registry.word}: {', '.join(registry.names())}"
     return Spec(slot.kind, "?"), [Problem(key, message)]

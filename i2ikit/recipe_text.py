@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from i2ikit.checking import Table, laid_over
 from i2ikit.errors import Problem, RecipeError
 from i2ikit.packages.recipes import find_recipe
 
-__all__ = ["RecipeText", "laid_over", "overriding", "read_recipe", "read_toml"]
+__all__ = ["RecipeText", "overriding", "read_recipe", "read_toml"]
 
-Table = dict[str, Any]
 _NONE: frozenset[str] = frozenset()
 
 
@@ -107,23 +107,6 @@ def _read(path: Path) -> tuple[Table, str]:
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         message = f"is not TOML: {error}"
     raise RecipeError(str(path), [Problem("", message)])
-
-
-def laid_over(base: Table, table: Table) -> Table:
-    """Merge `table` over `base`, key by key; a table that names another component replaces it completely."""
-    laid = dict(base)
-    for key, value in table.items():
-        below = laid.get(key)
-        # `norm = "in"` is short for `norm = {name = "in"}`.
-        if isinstance(below, str) and isinstance(value, dict):
-            below = {"name": below}
-        if isinstance(below, dict) and isinstance(value, str) and value == below.get("name"):
-            value = {"name": value}
-        if isinstance(below, dict) and isinstance(value, dict):
-            same = value.get("name", below.get("name")) == below.get("name")
-            value = laid_over(below, value) if same else value
-        laid[key] = value
-    return laid
 
 
 def overriding(texts: Iterable[str]) -> tuple[Table, list[Problem]]:

@@ -449,3 +449,43 @@ def test_naming_the_same_component_again_keeps_its_options(tmp_path: Path) -> No
         assert kept.options["norm"].options["momentum"] == 0.02
         other = load_recipe(file, "translator.style_encoder.norm=none").translator.options["style_encoder"]
         assert other.options["norm"] == Spec("norms", "none")
+
+
+def test_naming_the_default_component_of_an_unnamed_table_keeps_its_options(tmp_path: Path) -> None:
+    """Naming another one drops them; the default's own nested options stay where nothing is said."""
+    file = tmp_path / "base.toml"
+    file.write_text(
+        "[data]\nname='openmoji'\n[training]\nsteps=1\nbatch_size=2\n[translator]\nname='cyclegan'\n"
+        "[translator.discriminator]\nwidth = 8\n[translator.generator]\nwidth = 4\n"
+    )
+
+    def options(*changes: str) -> tuple[str, dict[str, object]]:
+        spec = load_recipe(file, changes).translator.options["discriminator"]
+        return spec.name, spec.options
+
+    for same in ((), ("translator.discriminator.name=patchgan",), ("translator.discriminator=patchgan",)):
+        name, found = options(*same)
+        assert (name, found["width"], found["num_scales"]) == (
+            "patchgan",
+            8,
+            1,
+        )  # 1: the translator's default
+    name, found = options("translator.discriminator.name=multiscale-patch")
+    assert (name, found["width"], found["num_scales"]) == ("multiscale-patch", 64, 3)
+    above = tmp_path / "above.toml"
+    above.write_text("extends = 'base.toml'\n[translator]\ndiscriminator = 'multiscale-patch'\n")
+    again = load_recipe(above, "translator.discriminator.name=patchgan").translator.options["discriminator"]
+    assert again.options["width"] == 8
+
+
+def test_options_that_stand_before_the_name_of_a_section_are_about_what_is_named(
+    folders: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.toml"
+    own = f"extends = 'base.toml'\n[data]\nroot = '{folders}'\nsize = 64\n"
+    (tmp_path / "base.toml").write_text(
+        "[translator]\nname = 'munit'\n[training]\nsteps = 1\nbatch_size = 2\n"
+    )
+    file.write_text(own)
+    for change in ("data.name=folders", "data=folders"):
+        assert load_recipe(file, change).data.options["root"] == str(folders)
