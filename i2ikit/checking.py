@@ -31,6 +31,9 @@ __all__ = [
     "without_default",
 ]
 
+Table = dict[str, Any]
+"""A table of a recipe, as TOML gives it."""
+
 
 @runtime_checkable
 class Checked(Protocol):
@@ -159,9 +162,6 @@ def _with_default(given: object, default: Any) -> object:
     if isinstance(given, _Naming) and given["name"] == default.name:
         return laid_over(laid_over(default.table(), given.unnamed), dict(given))
     return given
-
-
-Table = dict[str, Any]
 
 
 class _Naming(Table):

@@ -2,8 +2,8 @@
 
 torchrun (or `accelerate launch` on GPUs, mpirun on CPUs) starts the processes; Accelerate forms the
 group. If one process fails, all end and only its message is printed: a thread of each process listens for
-the failure of another. A process that is killed is detected by torchrun or by its
-closed connections, one that hangs by the timeout of a collective call. A single process has no overhead.
+the failure of another. A process that is killed is detected by torchrun or by its closed connections, one
+that hangs by the timeout of a collective call. A single process has no overhead.
 """
 
 from __future__ import annotations
