@@ -12,8 +12,9 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from i2ikit.errors import ComponentError, Problem, did_you_mean, in_one_line
+from i2ikit.loss_weights import largest_weights
 from i2ikit.packages.entry import KINDS
-from i2ikit.registry import Held, Setting, Slot, Spec, registries, schema_of
+from i2ikit.registry import WEIGHT_FORMS, Held, Setting, Slot, Spec, registries, schema_of
 from i2ikit.sizes import SizeRequirement
 
 __all__ = [
@@ -41,7 +42,11 @@ class Checked(Protocol):
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """One sentence for each invalid choice, with the given values and the valid ones."""
+        """One sentence for each invalid choice, with the given values and the valid ones.
+
+        Args:
+            options: all options; each loss weight is the largest one over all steps.
+        """
         ...
 
 
@@ -111,7 +116,7 @@ def _check_options(
     given = {key: value for key, value in table.items() if key != "name"}
     owner = f"{KINDS[kind]} '{name}'"
     plain = {key: value for key, value in given.items() if key not in schema.slots}
-    options, problems = validated(schema.model, plain, path, owner, ("name", *schema.slots))
+    options, problems = validated(schema.model_for(plain), plain, path, owner, ("name", *schema.slots))
     for key, held in schema.slots.items():
         if key not in given and key not in schema.defaults:
             problems.append(Problem(f"{path}.{key}", f"is missing; {owner} needs it"))
@@ -120,7 +125,12 @@ def _check_options(
         options[key], nested = _check_held(value, f"{path}.{key}", held, setting)
         problems += nested
     if setting is not None and not problems and isinstance(component, Checked):
-        problems += [Problem(path, text) for text in _own_problems(component, owner, options, setting)]
+        strongest = {
+            option: {phase: largest_weights(weights) for phase, weights in options[option].items()}
+            for option in schema.weights
+        }
+        found = _own_problems(component, owner, {**options, **strongest}, setting)
+        problems += [Problem(path, text) for text in found]
     return Spec(kind, name, options), problems
 
 
@@ -245,7 +255,7 @@ def _problem(
     finding: Any, model: type[BaseModel], path: str, owner: str, also_known: Iterable[str]
 ) -> Problem:
     """A pydantic error as a `Problem`, with its path and the nearest valid spelling."""
-    keys = [str(key) for key in finding["loc"]]
+    keys = [str(key) for key in finding["loc"] if key not in WEIGHT_FORMS]
     where = ".".join([path, *keys] if path else keys)
     known = [*model.model_fields, *also_known]
     for depth, key in enumerate(keys[:-1]):

@@ -16,6 +16,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from i2ikit.errors import RunError
+from i2ikit.processes import ALONE, Processes
 from i2ikit.state import TrainingState, network_tensors
 from i2ikit.translator import ImageSpec, Translator
 
@@ -47,20 +48,25 @@ def save_weights(ema: Translator, images: ImageSpec, step: int, folder: Path) ->
     os.replace(staged, folder / WEIGHTS_FILE)
 
 
-def save_checkpoint(folder: Path, step: int, state: TrainingState, keep: int) -> Path:
-    """Write checkpoints/step-N, then remove all but the newest `keep`."""
+def save_checkpoint(
+    folder: Path, step: int, state: TrainingState, keep: int, group: Processes = ALONE
+) -> Path:
+    """Write checkpoints/step-N in the main process, then remove all but the newest `keep`. Collective."""
     checkpoints = folder / "checkpoints"
+    final = checkpoints / f"step-{step:09d}"
+    kept = state.gathered_kept(group)
+    if not group.is_main:
+        return final
     checkpoints.mkdir(exist_ok=True)
     for left_over in checkpoints.glob(".tmp-*"):
         shutil.rmtree(left_over)
-    final = checkpoints / f"step-{step:09d}"
     if final.exists():
         return final
     staged = checkpoints / f".tmp-{final.name}"
     staged.mkdir()
-    groups, plain = state.save()
+    groups, plain = state.save(kept)
     for name, tensors in groups.items():
-        save_file(tensors, staged / f"{name}.safetensors")
+        save_file(dict(tensors), staged / f"{name}.safetensors")
     (staged / STATE).write_text(json.dumps({"format": FORMAT, "step": step, **plain}))
     sums = {file.name: _sha256(file) for file in sorted(staged.iterdir())}
     for file in staged.iterdir():

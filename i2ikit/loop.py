@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +88,16 @@ def _train(
     options = recipe.training
     accelerator = new_accelerator(options.precision, folder)
     accelerator.init_trackers("tensorboard")
-    state = build(new_translator(recipe, data.images), recipe.optimizers, accelerator, options.steps)
+    translator = new_translator(recipe, data.images)
+    cut = shares(options.batch_size, translator.batch_parts, options.accumulation, group.count)
+    places = [share[group.rank] for share in cut]
+    whole = [place for share in places for place in share]
+    state = build(translator, recipe.optimizers, accelerator, options.steps, whole, options.batch_size)
     first = 0
     if resume:
         path = group.on_main(lambda: newest_checkpoint(folder))
         first = load_checkpoint(path, state)
-    run = _Run(recipe, data, folder, group, state, probe)
+    run = _Run(recipe, data, folder, group, state, places, probe)
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         try:
             with _signals() as caught, own_random_numbers(accelerator.device):
@@ -105,52 +110,53 @@ def _train(
 
 @dataclass(frozen=True)
 class _Run:
-    """The constants of one training run."""
+    """The constants of one training run.
+
+    Args:
+        places: places in the batch of this process's images, by micro-batch.
+    """
 
     recipe: Recipe
     data: Dataset
     folder: Path
     group: Processes
     state: TrainingState
+    places: Sequence[Sequence[int]]
     probe: Probe | None
 
 
 def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, int | None]:
     """Train from step `first`; returns the number of steps done, and the signal that ended training."""
     recipe, options, state, group = run.recipe, run.recipe.training, run.state, run.group
-    all_shares = shares(options.batch_size, state.translator.batch_parts, options.accumulation, group.count)
-    mine = [share[group.rank] for share in all_shares]
     sums: dict[str, Tensor] = {}
-    counted = 0
+    counts: Counter[str] = Counter()
 
     step = first
     if first == 0 and options.sample_every:
         _look(run, step, log)
     # Only these are read here: a process never decodes the images of another's share.
-    places = [place for share in mine for place in share]
     batches = training_batches(
-        run.data, recipe.seed, first, options.steps, options.batch_size, places, options.workers
+        run.data, recipe.seed, first, options.steps, options.batch_size, state.places, options.workers
     )
     for batch in batches:
         images = {domain: x.to(state.accelerator.device) for domain, x in batch.items()}
         skips = state.skips
-        micro_batches = cut_batch(images, mine, options.batch_size, group.count)
+        micro_batches = cut_batch(images, run.places, options.batch_size, group.count)
         draw = counted_draw(recipe.seed, step, state.accelerator.device)
         for name, loss in train_step(state, step, micro_batches, draw).items():
             sums[name] = sums.get(name, 0) + loss
+            counts[name] += 1
         if state.skips > skips:
-            log.say(f"step {step}: gradients were not finite; the update was skipped")
+            log.say(f"step {step}: gradients or running statistics were not finite; the update was skipped")
         update_ema(state.ema, state.translator, options.ema, step)
         step += 1
-        counted += 1
         log.advance(step)
         number = group.most(caught[0] if caught else 0)  # all processes stop after the same step
         last = step == options.steps or number > 0
         if last or step % options.log_every == 0:
-            means = group.mean(torch.stack(list(sums.values())) / counted).tolist()
-            line = log.losses(step, dict(zip(sums, means, strict=True)))
+            line = log.losses(step, _means(group, sums, counts))
             state.accelerator.log({k: v for k, v in line.items() if "/" in k}, step=step)
-            sums, counted = {}, 0
+            sums, counts = {}, Counter()
         if last or _due(step, options.checkpoint_every):
             _save(run, step)  # before the samples: torchrun sends SIGKILL 30 s after SIGTERM
         if last or _due(step, options.sample_every):
@@ -158,6 +164,14 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
         if last:
             return step, number or None
     return step, None
+
+
+def _means(group: Processes, sums: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, float]:
+    """Means over the steps in which a loss was computed: those where its weight is not 0."""
+    if not sums:
+        return {}
+    means = group.mean(torch.stack([total / counts[name] for name, total in sums.items()]))
+    return dict(zip(sums, means.tolist(), strict=True))
 
 
 def _look(run: _Run, step: int, log: RunLog) -> None:
@@ -174,11 +188,10 @@ def _look(run: _Run, step: int, log: RunLog) -> None:
 
 
 def _save(run: _Run, step: int) -> None:
-    """Save weights and a checkpoint in the main process (all hold the same state, except local norms)."""
-    state = run.state
+    """Save weights and a checkpoint: all processes hold the same, but for local norms and kept tensors."""
     if run.group.is_main:
-        save_weights(state.ema, run.data.images, step, run.folder)
-        save_checkpoint(run.folder, step, state, run.recipe.training.keep)
+        save_weights(run.state.ema, run.data.images, step, run.folder)
+    save_checkpoint(run.folder, step, run.state, run.recipe.training.keep, run.group)
 
 
 def _due(step: int, every: int) -> bool:

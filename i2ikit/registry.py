@@ -23,9 +23,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
 from i2ikit.errors import ComponentError, I2IKitError, did_you_mean, in_one_line
+from i2ikit.loss_weights import Weight
 from i2ikit.packages.entry import CORE, KINDS, Entry, normalised
 from i2ikit.packages.survey import ALLOWLIST, survey
 
@@ -136,9 +137,10 @@ class LossWeightsMark:
     """Marks the option that holds the loss weights of a translator."""
 
 
-LossWeights = Annotated[Mapping[str, Mapping[str, float]], LossWeightsMark()]
-"""One weight per loss name, by phase. The default must name every loss of every phase; a recipe
-can change them, but not add any. Weight 0: the loss is not computed and not returned."""
+LossWeights = Annotated[Mapping[str, Mapping[str, Weight]], LossWeightsMark()]
+"""One weight per loss name, by phase: a number, or a schedule `{start, end, steps}`. The default must name
+every loss of every phase; a recipe can change them, and give a part (`"cycle_recon/a"`) its own weight.
+Weight 0: the loss is not computed and not returned."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ class Schema:
         slots: options that hold other components.
         defaults: default of each slot that has one: a spec, None, or several specs.
         model: all other options, with their types, bounds and defaults.
+        weights: options that hold loss weights, with their defaults.
         hints: annotations of all parameters, including `Annotated` metadata.
     """
 
@@ -181,7 +184,17 @@ class Schema:
     slots: Mapping[str, Held]
     defaults: Mapping[str, Any]
     model: type[BaseModel]
+    weights: Mapping[str, Mapping[str, Mapping[str, Weight]]]
     hints: Mapping[str, Any]
+
+    def model_for(self, table: Mapping[str, Any]) -> type[BaseModel]:
+        """The model for a table of options, which may give weights to parts of losses."""
+        fields: dict[str, Any] = {
+            option: (weights_model(defaults, table[option]), ...)
+            for option, defaults in self.weights.items()
+            if option in table
+        }
+        return create_model(self.model.__name__, __base__=self.model, **fields) if fields else self.model
 
 
 @functools.cache
@@ -197,6 +210,7 @@ def schema_of(component: Any) -> Schema:
     slots: dict[str, Held] = {}
     defaults: dict[str, Any] = {}
     fields: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
     for parameter in inspect.signature(component).parameters.values():
         hint = hints.get(parameter.name, Any)
         held = _held(hint, f"{component.__qualname__}: `{parameter.name}`")
@@ -224,12 +238,13 @@ def schema_of(component: Any) -> Schema:
                 raise TypeError(
                     f"{component.__qualname__}: `{parameter.name}` needs a default that names every loss"
                 )
-            model = _weights_model(parameter.default)
+            weights[parameter.name] = parameter.default
+            model = weights_model(parameter.default)
             fields[parameter.name] = (model, model())
         else:
             fields[parameter.name] = _plain_field(component.__qualname__, parameter, hint)
     model = create_model(component.__qualname__, __config__=_STRICT, **fields)
-    return Schema(tuple(wired), slots, defaults, model, hints)
+    return Schema(tuple(wired), slots, defaults, model, weights, hints)
 
 
 def _held(hint: Any, owner: str) -> Held | None:
@@ -285,15 +300,45 @@ def in_toml(value: object) -> bool:
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
-def _weights_model(defaults: Mapping[str, Mapping[str, float]]) -> type[BaseModel]:
-    """A model with one table for each phase, which holds one non-negative weight for each loss."""
-    weight = Annotated[float, Field(ge=0)]
+class WeightSchedule(BaseModel):
+    """A weight that changes linearly from `start` to `end` within `steps` steps."""
+
+    model_config = _STRICT
+
+    start: Annotated[float, Field(ge=0)]
+    end: Annotated[float, Field(ge=0)]
+    steps: Annotated[int, Field(gt=0)]
+
+
+WEIGHT_FORMS = ("<number>", "<schedule>")
+"""Tags of the two forms of a weight; they appear in the locations of pydantic's errors."""
+
+_RecipeWeight = Annotated[
+    Annotated[float, Field(ge=0), Tag(WEIGHT_FORMS[0])] | Annotated[WeightSchedule, Tag(WEIGHT_FORMS[1])],
+    Discriminator(lambda value: WEIGHT_FORMS[isinstance(value, Mapping | WeightSchedule)]),
+]
+
+
+def weights_model(defaults: Mapping[str, Mapping[str, Weight]], table: object = None) -> type[BaseModel]:
+    """A model with one table for each phase, which holds one non-negative weight for each loss.
+
+    Args:
+        table: the recipe's table; for each part of a known loss that it names, the model has a weight too.
+    """
     phases: dict[str, Any] = {}
     for phase, weights in defaults.items():
-        fields: dict[str, Any] = {loss: (weight, default) for loss, default in weights.items()}
+        given = table.get(phase) if isinstance(table, Mapping) else None
+        parts = [key for key in (given if isinstance(given, Mapping) else ()) if _part_of(key, weights)]
+        fields: dict[str, Any] = {loss: (_RecipeWeight, default) for loss, default in weights.items()}
+        fields |= {part: (_RecipeWeight, ...) for part in parts}
         model = create_model(phase, __config__=_STRICT, **fields)
-        phases[phase] = (model, model())
+        phases[phase] = (model, ... if parts else model())
     return create_model("weights", __config__=_STRICT, **phases)
+
+
+def _part_of(key: str, weights: Mapping[str, Weight]) -> bool:
+    name, slash, part = key.partition("/")
+    return bool(slash and part) and name in weights and key not in weights
 
 
 class Registry:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from i2ikit.processes import Processes
 from i2ikit.recipe import OptimizerOptions
-from i2ikit.translator import Phase, Translator
+from i2ikit.translator import Phase, Tensors, Translator
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Tensors", "TrainingState", "load_networks", "network_tensors"]
-
-Tensors = dict[str, Tensor]
+__all__ = ["TrainingState", "load_networks", "network_tensors"]
 
 
 @dataclass
@@ -29,7 +28,10 @@ class TrainingState:
         optimizers: by the role of the network that each one trains.
         schedules: learning rate schedule of each network, by role.
         steps: total number of steps, for learning rates that end at 0.
-        skips: number of consecutive updates whose gradients were not finite.
+        kept: the tensors that phases keep, by phase and name, for the images of this process: (N, *shape).
+        places: place in the batch of each of these images.
+        batch_size: number of places of all processes.
+        skips: number of consecutive updates that were not finite.
     """
 
     accelerator: Accelerator
@@ -39,32 +41,48 @@ class TrainingState:
     optimizers: Mapping[str, torch.optim.Optimizer]
     schedules: Mapping[str, OptimizerOptions]
     steps: int
+    kept: dict[str, dict[str, Tensor]]
+    places: Sequence[int] = ()
+    batch_size: int = 0
     skips: int = 0
-
-    def roles(self, phase: Phase) -> list[str]:
-        """The roles of the networks that a phase trains."""
-        return [role for role, net in self.translator.networks.items() if any(net is t for t in phase.trains)]
 
     def averaged(self) -> dict[str, nn.Module]:
         """The EMA copies of the generative networks, by role."""
         return {role: self.ema.networks[role] for role in self.ema.generative}
 
-    def save(self) -> tuple[dict[str, Tensors], dict[str, Any]]:
-        """Tensors by the names of their groups, and JSON values: the loss scale (fp16 only)."""
+    def save(self, kept: Tensors) -> tuple[dict[str, Tensors], dict[str, Any]]:
+        """Tensors by the names of their groups, and JSON values: the loss scale (fp16 only).
+
+        Args:
+            kept: from `gathered_kept`.
+        """
         scaler = self.accelerator.scaler
         tensors = {
             "networks": network_tensors(dict(self.translator.networks)),
             "ema": network_tensors(self.averaged()),
             "optimizers": self._optimizer_tensors(),
+            "kept": kept,
         }
-        return tensors, {"scaler": scaler and scaler.state_dict()}
+        filled = {name: group for name, group in tensors.items() if group or name != "kept"}
+        return filled, {"scaler": scaler and scaler.state_dict()}
+
+    def gathered_kept(self, group: Processes) -> dict[str, Tensor]:
+        """What phases keep for all places of the batch, as `phase.name`: (batch_size, *shape). Collective."""
+        gathered = {}
+        for phase, tensors in self.kept.items():
+            for name, tensor in tensors.items():
+                parts = group.gather([(self.places, tensor.cpu())])
+                order = torch.tensor([place for places, _ in parts for place in places])
+                gathered[f"{phase}.{name}"] = torch.cat([part for _, part in parts])[order.argsort()]
+        return gathered
 
     def load(self, tensors: Mapping[str, Tensors], plain: Mapping[str, Any]) -> None:
         """Load the state that `save` returned.
 
         Raises:
-            KeyError, RuntimeError: the state is from other networks.
+            KeyError, RuntimeError: the state is from other networks, or from a batch of another size.
         """
+        self._load_kept(tensors.get("kept", {}))
         load_networks(dict(self.translator.networks), tensors["networks"])
         load_networks(self.averaged(), tensors["ema"])
         for role, optimizer in self.optimizers.items():
@@ -73,7 +91,18 @@ class TrainingState:
         if self.accelerator.scaler is not None and plain.get("scaler"):
             self.accelerator.scaler.load_state_dict(plain["scaler"])
 
-    def _optimizer_tensors(self) -> Tensors:
+    def _load_kept(self, tensors: Tensors) -> None:
+        for phase, kept in self.kept.items():
+            for name, mine in kept.items():
+                saved = tensors[f"{phase}.{name}"]
+                if saved.shape != (self.batch_size, *mine.shape[1:]):
+                    raise RuntimeError(
+                        f"phase '{phase}' keeps '{name}' with shape {tuple(saved.shape)}, but this run needs "
+                        f"{(self.batch_size, *mine.shape[1:])}; the batch size of a run cannot change"
+                    )
+                kept[name] = saved[list(self.places)].to(mine)
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
         """Adam's moments and step counts, by the names of their parameters."""
         tensors = {}
         for role, optimizer in self.optimizers.items():
@@ -84,7 +113,7 @@ class TrainingState:
         return tensors
 
 
-def network_tensors(networks: Mapping[str, nn.Module]) -> Tensors:
+def network_tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Copies of all parameters and buffers on the CPU, as `role.name`."""
     return {
         f"{role}.{name}": tensor.detach().cpu().clone().contiguous()
@@ -93,7 +122,7 @@ def network_tensors(networks: Mapping[str, nn.Module]) -> Tensors:
     }
 
 
-def load_networks(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
+def load_networks(networks: Mapping[str, nn.Module], tensors: Tensors) -> None:
     """Load the tensors that `network_tensors` returned.
 
     Raises:
@@ -103,13 +132,11 @@ def load_networks(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tenso
         network.load_state_dict(_with_prefix(tensors, f"{role}."))
 
 
-def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
+def _with_prefix(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _load_optimizer(
-    network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
-) -> None:
+def _load_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
     state: dict[int, dict[str, Any]] = {}
     for index, (name, _) in enumerate(network.named_parameters()):
         own = _with_prefix(tensors, f"{name}:")

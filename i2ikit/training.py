@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,24 +19,17 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, convert_to_fp32
 from torch import Tensor
+from torch.nn import Parameter
 
-from i2ikit.draws import counted_seed, normal_draws
-from i2ikit.errors import TrainingError
+from i2ikit.draws import counted_draws, counted_seed
+from i2ikit.errors import ComponentError, TrainingError, did_you_mean
+from i2ikit.loss_weights import Weights
 from i2ikit.recipe import OptimizerOptions, Precision, Recipe
 from i2ikit.state import TrainingState
-from i2ikit.translator import (
-    Batch,
-    Draws,
-    ImageSpec,
-    Losses,
-    Phase,
-    Translator,
-    frozen,
-    weighted_total,
-)
+from i2ikit.translator import Given, ImageSpec, Phase, Tensors, Translator, frozen
 
 __all__ = [
-    "Draw",
+    "DrawFunction",
     "MicroBatch",
     "build",
     "counted_draw",
@@ -46,6 +39,7 @@ __all__ = [
     "own_random_numbers",
     "train_step",
     "update_ema",
+    "weighted_total",
 ]
 
 MOST_SKIPS = 20
@@ -62,13 +56,13 @@ class MicroBatch:
             so that every image contributes equally.
     """
 
-    images: Batch
+    images: Tensors
     places: Sequence[int]
     weight: float = 1.0
 
 
 def cut_batch(
-    images: Batch, places: Sequence[Sequence[int]], batch_size: int, processes: int
+    images: Tensors, places: Sequence[Sequence[int]], batch_size: int, processes: int
 ) -> list[MicroBatch]:
     """This process's images of one step, cut into micro-batches.
 
@@ -86,22 +80,23 @@ def cut_batch(
     ]
 
 
-Draw = Callable[[Phase, Sequence[int]], Draws]
-"""Returns the noise of a phase for the images at these positions."""
+DrawFunction = Callable[[Phase, Sequence[int]], Tensors]
+"""Returns the draws of a phase for the images at these places."""
 
 
 def counted_draw(
     seed: int, step: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> Draw:
-    """The noise of one step; it depends only on seed, step, phase and position.
+) -> DrawFunction:
+    """The draws of one step; they depend only on seed, step, phase, name and place.
 
-    torch's global generator, which dropout uses, is seeded in the same way.
+    torch's global generator is seeded by the first place, for components that draw from it. Their numbers
+    therefore depend on how the batch is divided.
     """
 
-    def draw(phase: Phase, places: Sequence[int]) -> Draws:
+    def draw(phase: Phase, places: Sequence[int]) -> Tensors:
         torch.manual_seed(counted_seed(seed, "torch", step, phase.name, places[0]) % 2**63)
-        draws = normal_draws(seed, step, phase.name, phase.draws, places, dtype)
-        return {name: noise.to(device) for name, noise in draws.items()}
+        drawn = counted_draws(seed, step, phase.name, phase.draws, places, dtype)
+        return {name: x.to(device) for name, x in drawn.items()}
 
     return draw
 
@@ -137,8 +132,19 @@ def build(
     optimizers: Mapping[str, OptimizerOptions],
     accelerator: Accelerator,
     steps: int,
+    places: Sequence[int] = (),
+    batch_size: int = 0,
 ) -> TrainingState:
-    """Move a translator to its device; add an EMA copy and one Adam optimizer per network."""
+    """Move a translator to its device; add an EMA copy, and an Adam optimizer for each trained network.
+
+    Args:
+        places: place in the batch of each image of this process, in the order of its micro-batches; only
+            phases that keep something need it.
+        batch_size: number of places of all processes.
+
+    Raises:
+        ComponentError: a phase trains an unknown network, or one without trainable parameters.
+    """
     translator = translator.to(accelerator.device).train()
     ema = copy.deepcopy(translator).eval().requires_grad_(False)
     adams = {
@@ -151,101 +157,229 @@ def build(
             fused=accelerator.device.type in ("cpu", "cuda"),
         )
         for role, network in translator.networks.items()
+        if any(parameter.requires_grad for parameter in network.parameters())
     }
-    return TrainingState(accelerator, translator, ema, translator.phases(), adams, optimizers, steps)
+    phases = translator.phases()
+    for phase in phases:
+        _check_roles(phase, translator, adams)
+    kept = {
+        phase.name: {
+            name: kept.at_start(len(places), batch_size, accelerator.device)
+            for name, kept in phase.keeps.items()
+        }
+        for phase in phases
+    }
+    return TrainingState(
+        accelerator, translator, ema, phases, adams, optimizers, steps, kept, places, batch_size
+    )
+
+
+def _check_roles(phase: Phase, translator: Translator, trained: Collection[str]) -> None:
+    what = f"{type(translator).__name__}, phase '{phase.name}'"
+    for role in phase.trains:
+        if role not in translator.networks:
+            hint = did_you_mean(role, translator.networks)
+            known = ", ".join(translator.networks)
+            raise ComponentError(f"{what}: it trains '{role}', which is not a network{hint} (known: {known})")
+        if role not in trained:
+            raise ComponentError(f"{what}: it trains '{role}', which has no trainable parameter")
 
 
 def train_step(
-    state: TrainingState, step: int, micro_batches: Sequence[MicroBatch], draw: Draw
+    state: TrainingState, step: int, micro_batches: Sequence[MicroBatch], draw: DrawFunction
 ) -> dict[str, Tensor]:
-    """One iteration: every phase that is due, each followed by its optimizer steps.
+    """One iteration: every phase, each followed by its optimizer steps.
 
     Gradients are accumulated within a phase: all micro-batches pass through it before its optimizers
     step. The updates therefore do not depend on the number of micro-batches, except with batch norm,
     whose statistics cover one micro-batch over all processes.
 
+    A phase whose weights are all 0 at this step runs, without gradients, only if a later phase is trained,
+    because that may need the tensors that it hands on.
+
     Args:
         step: counted from 0.
         micro_batches: this process's share of each; all processes have the same number.
-        draw: returns the noise of a phase.
+        draw: returns the draws of a phase.
 
     Returns:
-        Unweighted, detached losses by `phase/name` or `phase/name/part`, scaled so that their mean
-        over processes is the mean over all images.
+        Unweighted, detached losses and notes by `phase/name` or `phase/name/part`, scaled so that their
+        mean over processes is the mean over all images.
 
     Raises:
-        TrainingError: gradients were not finite in 20 consecutive updates.
+        TrainingError: 20 updates in a row were not finite.
     """
     skips_before = state.skips
+    weights = [state.translator.weights_at(phase.name, step) for phase in state.phases]
+    trained = [any(of_phase.values()) for of_phase in weights]
     handed: list[dict[str, Tensor]] = [{} for _ in micro_batches]
     logged: dict[str, Tensor] = {}
-    for phase in state.phases:
-        if step % phase.every or not any(state.translator.weights[phase.name].values()):
-            continue
-        optimizers = [state.optimizers[role] for role in state.roles(phase)]
+    for n, phase in enumerate(state.phases):
+        if not any(trained[n:]):
+            break
         # The forward pass updates running statistics in place; a skipped update has to restore them.
-        buffers = [(b, b.clone()) for net in phase.trains for b in net.buffers()]
-        for role in state.roles(phase):
-            set_learning_rate(state.optimizers[role], state.schedules[role], step, state.steps)
-            state.optimizers[role].zero_grad()
-        losses = _backpropagate(state, phase, micro_batches, handed, draw)
-        with _unscaled(state.accelerator, optimizers):
-            if _finite(phase):  # CPU-GPU sync, once per phase
-                for optimizer in optimizers:
-                    optimizer.step()
-            else:
-                _skip(state, step, phase, losses, buffers)
+        buffers = {name: buffer.clone() for name, buffer in state.translator.networks.named_buffers()}
+        optimizers = {role: state.optimizers[role] for role in phase.trains if trained[n]}
+        for role, optimizer in optimizers.items():
+            set_learning_rate(optimizer, state.schedules[role], step, state.steps)
+            optimizer.zero_grad()
+        losses, kept = _run(state, phase, step, weights[n], micro_batches, handed, draw)
+        if _update(state, optimizers, buffers, kept):
+            state.kept[phase.name] = kept
+        else:
+            _skip(state, step, phase, losses, buffers)
         logged.update({f"{phase.name}/{name}": loss for name, loss in losses.items()})
     if state.skips == skips_before:  # per step: a finite discriminator must not hide a broken generator
         state.skips = 0
     return logged
 
 
-def _backpropagate(
+def _run(
     state: TrainingState,
     phase: Phase,
+    step: int,
+    weights: Weights,
     micro_batches: Sequence[MicroBatch],
     handed: Sequence[dict[str, Tensor]],
-    draw: Draw,
-) -> dict[str, Tensor]:
-    """Compute the gradients of one phase: summed over micro-batches, averaged over processes.
+    draw: DrawFunction,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Run one phase on every micro-batch, and compute the gradients of its weighted losses.
 
-    Adds the tensors that the phase returns for later phases to `handed`, per micro-batch.
+    Adds the tensors that the phase hands on to `handed`, per micro-batch.
 
     Returns:
-        The losses of the phase.
+        The losses and notes of the phase, and what it keeps.
     """
-    weights = state.translator.weights[phase.name]
-    idle = [net for net in state.translator.networks.values() if not any(net is t for t in phase.trains)]
+    idle = [network for role, network in state.translator.networks.items() if role not in phase.trains]
+    kept_before = _cut(state.kept[phase.name], [len(micro.places) for micro in micro_batches])
+    kept: list[dict[str, Tensor]] = []
     summed: dict[str, Tensor] = {}
-    with frozen(*idle):
-        for micro, given in zip(micro_batches, handed, strict=True):
+    trained = any(weights.values())
+    with frozen(*idle), torch.set_grad_enabled(trained):
+        for micro, earlier, mine in zip(micro_batches, handed, kept_before, strict=True):
+            drawn = draw(phase, micro.places)
             with state.accelerator.autocast():
-                found = phase.losses(micro.images, draw(phase, micro.places), given)
+                result = phase.losses(Given(micro.images, drawn, earlier, mine, weights, step, state.steps))
             # Outside autocast: a weighted sum in bf16 would round the losses to three digits.
-            losses, new = convert_to_fp32(found)
-            state.accelerator.backward(micro.weight * weighted_total(losses, weights))
-            given.update(new)
-            for name, loss in losses.items():
-                summed[name] = summed.get(name, 0) + micro.weight * loss.detach()
-    _average_gradients(state.accelerator, phase)
-    return summed
+            losses, new, notes = (
+                convert_to_fp32(dict(found)) for found in (result.losses, result.handed, result.notes)
+            )
+            if trained:
+                state.accelerator.backward(micro.weight * weighted_total(losses, weights))
+            earlier.update(new)
+            kept.append(_checked(result.kept, mine, phase))
+            for name, value in {**losses, **notes}.items():
+                summed[name] = summed.get(name, 0) + micro.weight * value.detach()
+    return summed, {name: torch.cat([part[name] for part in kept]) for name in phase.keeps}
 
 
-def _average_gradients(accelerator: Accelerator, phase: Phase) -> None:
-    """Average the gradients of the networks that a phase trains, in a single all-reduce.
+def weighted_total(losses: Mapping[str, Tensor], weights: Weights) -> Tensor:
+    """SUM of weight * loss.
+
+    Raises:
+        TrainingError: a loss without a weight, or a weight (other than 0) without a loss.
+    """
+    without_weight = [key for key in losses if key.partition("/")[0] not in weights or not weights[key]]
+    without_loss = [key for key, weight in weights.items() if weight and not _computed(key, losses, weights)]
+    if without_weight or without_loss:
+        raise TrainingError(
+            f"losses {sorted(without_weight)} have no weight and "
+            f"weights {sorted(without_loss)} have no loss: use the same names for both"
+        )
+    return torch.stack([weights[key] * loss for key, loss in losses.items()]).sum()
+
+
+def _computed(key: str, losses: Mapping[str, Tensor], weights: Weights) -> bool:
+    """Whether the loss of this weight was computed, or all its parts have weight 0."""
+    parts = [other for other in weights if other.startswith(f"{key}/")]
+    switched_off = bool(parts) and not any(weights[part] for part in parts)
+    return switched_off or any(name == key or name.startswith(f"{key}/") for name in losses)
+
+
+def _cut(kept: Tensors, sizes: Sequence[int]) -> list[dict[str, Tensor]]:
+    """What is kept for the images of each micro-batch."""
+    parts = {name: torch.split(tensor, list(sizes)) for name, tensor in kept.items()}
+    return [{name: part[n] for name, part in parts.items()} for n in range(len(sizes))]
+
+
+def _checked(kept: Tensors, before: Tensors, phase: Phase) -> dict[str, Tensor]:
+    """The tensors that a phase keeps, detached.
+
+    Raises:
+        TrainingError: a name, a shape or a type is not the declared one.
+    """
+    found, declared = ({k: (tuple(x.shape), x.dtype) for k, x in each.items()} for each in (kept, before))
+    if found != declared:
+        raise TrainingError(f"phase '{phase.name}' keeps {declared}, but it returned {found}")
+    return {name: tensor.detach() for name, tensor in kept.items()}
+
+
+def _update(
+    state: TrainingState,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    buffers: Tensors,
+    kept: Tensors,
+) -> bool:
+    """Step the optimizers if all gradients, changed buffers and kept tensors are finite.
+
+    Args:
+        buffers: the buffers of all networks before the phase.
+
+    Returns:
+        Whether all are finite, in all processes.
+    """
+    accelerator, networks = state.accelerator, state.translator.networks
+    parameters = [p for role in optimizers for p in networks[role].parameters() if p.requires_grad]
+    now = dict(networks.named_buffers())
+    # Only where it was finite before: a running minimum may start at inf.
+    changed = [torch.where(before.isfinite(), now[name], 0) for name, before in buffers.items()]
+    highest = _highest([*changed, *kept.values()], accelerator.device)
+    highest, reached = _average_gradients(accelerator, parameters, highest)
+    with _unscaled(accelerator, list(optimizers.values())):
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        figures = torch.cat([norm.to(highest)[None], highest[None], reached]).tolist()  # CPU-GPU sync
+        for parameter, found in zip(parameters, figures[2:], strict=False):
+            if not found:  # a gradient of 0 is not the same: Adam moves such a parameter
+                parameter.grad = None
+        finite = all(map(math.isfinite, figures[:2]))
+        for optimizer in optimizers.values() if finite else ():
+            optimizer.step()
+    return finite
+
+
+def _highest(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
+    """The largest absolute value of all floats; not finite if one of them is not."""
+    floats = [x.detach() for x in tensors if x.is_floating_point() and x.numel()]
+    peaks = [torch.linalg.vector_norm(x, math.inf).float() for x in floats]
+    return torch.stack([torch.zeros((), device=device), *peaks]).amax()
+
+
+def _average_gradients(
+    accelerator: Accelerator, parameters: Sequence[Parameter], highest: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Average the gradients over processes, in a single all-reduce.
+
+    A process may reach parameters that another does not, as where a loss has a branch for each label. A
+    parameter that no process reaches has a gradient of 0 afterwards, and must lose it.
 
     DistributedDataParallel does not fit, as it wraps whole modules: here phases share modules, and
     modules whose losses have weight 0 get no gradients.
+
+    Returns:
+        `highest`, not finite if that of any process is not; and for each parameter a number that is above 0
+        if some process reached it; nothing if there is one process.
     """
     if accelerator.num_processes == 1:
-        return
-    # Assumes that all processes reach the same parameters, as phases without branches per sample do.
-    gradients = [p.grad for net in phase.trains for p in net.parameters() if p.grad is not None]
-    sizes = [g.numel() for g in gradients]
-    averaged = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-    for gradient, part in zip(gradients, torch.split(averaged, sizes), strict=True):
-        gradient.copy_(part.view_as(gradient))
+        return highest, highest.new_empty(0)
+    reached = highest.new_tensor([p.grad is not None for p in parameters])
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    piece = torch.cat([highest[None], reached, *(g.flatten() for g in gradients)])
+    averaged = accelerator.reduce(piece, "mean")
+    sizes = [1, len(reached), *(g.numel() for g in gradients)]
+    highest, reached, *parts = torch.split(averaged, sizes)
+    for parameter, gradient, part in zip(parameters, gradients, parts, strict=True):
+        parameter.grad = gradient.copy_(part.view_as(gradient))
+    return highest[0], reached
 
 
 @contextlib.contextmanager
@@ -278,22 +412,10 @@ def set_learning_rate(
         group["lr"] = options.lr * factor
 
 
-def _finite(phase: Phase) -> bool:
-    """Whether every gradient of the trained networks is finite. CPU-GPU sync."""
-    grads = [p.grad for net in phase.trains for p in net.parameters() if p.grad is not None]
-    return math.isfinite(torch.nn.utils.get_total_norm(grads).item())
-
-
-def _skip(
-    state: TrainingState,
-    step: int,
-    phase: Phase,
-    losses: Losses,
-    buffers: list[tuple[Tensor, Tensor]],
-) -> None:
+def _skip(state: TrainingState, step: int, phase: Phase, losses: Tensors, buffers: Tensors) -> None:
     """Skip an update: restore the running statistics, and raise after too many skips in a row."""
-    for buffer, before in buffers:
-        buffer.copy_(before)
+    for name, buffer in state.translator.networks.named_buffers():
+        buffer.copy_(buffers[name])
     scaler = state.accelerator.scaler
     if scaler is not None and scaler.get_scale() > 1:
         return  # expected with fp16: the loss scale is too high, and is halved now
@@ -302,8 +424,9 @@ def _skip(
         means = state.accelerator.reduce(dict(losses), "mean")
         bad = [name for name, loss in means.items() if not math.isfinite(loss.item())]
         raise TrainingError(
-            f"step {step}, phase '{phase.name}': gradients were not finite in {MOST_SKIPS} updates in a "
-            f"row; non-finite losses: {', '.join(bad) or 'none'}. Try a lower lr, or fp32"
+            f"step {step}, phase '{phase.name}': gradients or running statistics were not finite in "
+            f"{MOST_SKIPS} updates in a row; non-finite losses: {', '.join(bad) or 'none'}. "
+            "Try a lower lr, or fp32"
         )
 
 

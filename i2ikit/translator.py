@@ -14,53 +14,43 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2ikit.checking import own_requirement
-from i2ikit.errors import RunError, TrainingError
+from i2ikit.draws import Draw
+from i2ikit.errors import RunError
+from i2ikit.loss_weights import Weight, Weights, weights_at
 from i2ikit.registry import Slot, built_from
 from i2ikit.sizes import SizeRequirement
 
 __all__ = [
     "TRANSLATOR_SLOT",
-    "Batch",
-    "Draws",
-    "Handed",
+    "Drawing",
+    "Given",
     "ImageSpec",
-    "Losses",
+    "Kept",
     "Phase",
     "PhaseFunction",
     "Reconstructing",
+    "Result",
     "StyleEncoding",
+    "Tensors",
     "Translator",
     "at_any_size",
     "chosen_target",
     "direction",
+    "draws_of",
     "frozen",
     "other",
     "padded",
-    "weighted_total",
 ]
 
-Batch = Mapping[str, Tensor]
-"""The images of one step by domain: `{"a": (N, C, H, W), "b": ...}`, values in [-1, 1]."""
-
-Draws = Mapping[str, Tensor]
-"""The noise of one phase by name: standard normal, (N, *shape)."""
-
-Handed = Mapping[str, Tensor]
-"""Detached tensors returned by earlier phases of the same step, by name."""
-
-Losses = Mapping[str, Tensor]
-"""Unweighted scalar losses by `name` or `name/part`."""
-
-PhaseFunction = Callable[[Batch, Draws, Handed], tuple[Losses, Handed]]
-"""Returns the losses of one phase and the tensors for later phases; depends on its arguments and the
-network parameters only."""
+Tensors = Mapping[str, Tensor]
+"""Tensors by name."""
 
 
 @dataclass(frozen=True)
@@ -77,23 +67,135 @@ class ImageSpec:
 
 
 @dataclass(frozen=True)
+class Given:
+    """The input of a phase: its share of one micro-batch, N images of each domain.
+
+    Args:
+        images: by domain, (N, C, H, W) in [-1, 1].
+        draws: the draws that the phase declares, by name: (N, *shape).
+        handed: detached tensors that earlier phases of the same step returned, by name.
+        kept: the tensors that the phase keeps, as it returned them at the previous step: (N, *shape).
+        weights: the weights of its losses at this step; the phase skips losses of weight 0.
+        step: number of this step, from 0.
+        steps: number of all steps.
+    """
+
+    images: Tensors
+    draws: Tensors = field(default_factory=dict)
+    handed: Tensors = field(default_factory=dict)
+    kept: Tensors = field(default_factory=dict)
+    weights: Weights = field(default_factory=lambda: Weights({}))
+    step: int = 0
+    steps: int = 1
+
+    def drawing(self, call: str, network: nn.Module, part: slice = slice(None)) -> Callable[..., Any]:
+        """The network, with the draws of this call if it draws (see `draws_of`).
+
+        Args:
+            part: the images of the share that it is called with.
+        """
+        prefix = f"{call}/"
+        own = {
+            name.removeprefix(prefix): x[part] for name, x in self.draws.items() if name.startswith(prefix)
+        }
+        return functools.partial(network, draws=own) if own else network
+
+
+@dataclass(frozen=True)
+class Result:
+    """The output of a phase.
+
+    Args:
+        losses: unweighted scalars by `name` or `name/part`; each is a mean over samples, so that the mean
+            over shares, weighted by their sizes, is the mean over the batch.
+        handed: detached tensors for later phases of the same step, by name.
+        kept: new values of everything that the phase keeps, detached, (N, *shape).
+        notes: scalars to log, not weighted, such as the mean score of real images; means over samples.
+    """
+
+    losses: Tensors
+    handed: Tensors = field(default_factory=dict)
+    kept: Tensors = field(default_factory=dict)
+    notes: Tensors = field(default_factory=dict)
+
+
+PhaseFunction = Callable[[Given], Result]
+"""Computes the losses of one phase; depends on its argument and the networks only."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A tensor that a phase keeps from step to step, one for each place in the batch.
+
+    It is saved with checkpoints, divided among the processes by place, and restored when an update is
+    skipped. A tensor belongs to a place, not to a process, so that the number of processes changes nothing.
+
+    Args:
+        shape: shape for one place.
+        start: value of every element before the first step.
+        divided: the first number of `shape` is for the whole batch; each place keeps its share, rounded up.
+    """
+
+    shape: tuple[int, ...] = ()
+    dtype: torch.dtype = torch.float32
+    start: float = 0.0
+    divided: bool = False
+
+    def at_start(self, places: int, batch_size: int, device: torch.device | None = None) -> Tensor:
+        """The tensor before the first step, (places, *shape), for some places of a batch."""
+        first = [-(-self.shape[0] // max(1, batch_size))] if self.divided else self.shape[:1]
+        shape = (places, *first, *self.shape[1:])
+        return torch.full(shape, self.start, dtype=self.dtype, device=device)
+
+
+@dataclass(frozen=True)
 class Phase:
     """One part of a training step: some losses, and the networks that they update.
 
     Args:
         name: key of its losses in weights and logs.
-        losses: computes the losses; each process calls it once per micro-batch, with its share. Every
-            loss must be a mean over samples, so that the weighted mean over shares is the batch mean.
-        trains: networks whose optimizers step afterwards; all other networks are frozen during the phase.
-        draws: shape per sample of each standard normal tensor that it needs, by name.
-        every: run the phase at every n-th step only.
+        losses: computes the losses; each process calls it once per micro-batch, with its share.
+        trains: roles of the networks whose optimizers step afterwards; all others are frozen in the phase.
+        draws: the random tensors that it needs, by name.
+        keeps: the tensors that it keeps from step to step, by name; it returns all of them every time.
     """
 
     name: str
     losses: PhaseFunction
-    trains: tuple[nn.Module, ...]
-    draws: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    every: int = 1
+    trains: tuple[str, ...]
+    draws: Mapping[str, Draw] = field(default_factory=dict)
+    keeps: Mapping[str, Kept] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A component that needs random numbers in training.
+
+    It takes them as a keyword of forward, `draws`, by name, and does without them in eval mode.
+    """
+
+    def draws(self, size: int) -> Mapping[str, Draw]:
+        """What one call needs for images of `size` x `size` px, by name; empty if nothing."""
+        ...
+
+
+def draws_of(size: int, networks: Mapping[str, nn.Module], *calls: str) -> dict[str, Draw]:
+    """The draws that networks need in a phase, for `Phase.draws`: one set for each call of each network.
+
+    `given.drawing("KEY/CALL", network)` passes the set of a call. Networks that draw nothing are left out.
+
+    Args:
+        size: side of the images in pixels.
+        networks: by any key, such as the domain.
+        calls: a name for each call of each network in the phase, such as "fake" and "real".
+    """
+    return {
+        f"{key}/{call}/{name}": draw
+        for key, network in networks.items()
+        if isinstance(network, Drawing)
+        for call in calls
+        for name, draw in network.draws(size).items()
+    }
 
 
 class Translator(nn.Module, ABC):
@@ -104,11 +206,13 @@ class Translator(nn.Module, ABC):
 
     The constructor takes the wired parameter `images: ImageSpec`, then the recipe's options. One of
     them is `weights: LossWeights = ...`; its default names every loss. The constructor must call
-    `super().__init__(networks, weights)`.
+    `super().__init__(images, networks, weights)`.
 
     Args:
-        networks: one module for each role; each gets its own optimizer, `[optimizer.<role>]`.
-        weights: one weight per loss name, by phase.
+        images: channels and size of the images.
+        networks: one module for each role. Each has its own optimizer, `[optimizer.<role>]`, unless none of
+            its parameters is trained; such a network needs no phase.
+        weights: one weight per loss name, by phase; those that are missing have their default.
     """
 
     generative: ClassVar[tuple[str, ...]]
@@ -124,8 +228,14 @@ class Translator(nn.Module, ABC):
     targets: tuple[str, ...] = ("b", "a")
     """Target domains, the default first; a translator of one direction overrides this."""
 
-    def __init__(self, networks: Mapping[str, nn.Module], weights: Mapping[str, Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        images: ImageSpec,
+        networks: Mapping[str, nn.Module],
+        weights: Mapping[str, Mapping[str, Weight]],
+    ) -> None:
         super().__init__()
+        self.images = images
         if set(networks) != {*self.generative, *self.adversarial}:
             raise TypeError(
                 f"{type(self).__name__}: got networks {sorted(networks)}, but the class declares "
@@ -151,9 +261,9 @@ class Translator(nn.Module, ABC):
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n random codes, (n, style_dim), on the CPU; translations of one image differ only by them."""
 
-    def weight(self, phase: str, name: str) -> float:
-        """Weight of a loss; phase functions must skip losses of weight 0."""
-        return self.weights[phase][name]
+    def weights_at(self, phase: str, step: int) -> Weights:
+        """The weights of a phase at this step; its own are `given.weights`."""
+        return weights_at(self.weights[phase], step)
 
     def size_required_by(self, *roles: str) -> SizeRequirement:
         """Image sizes accepted by the components of these networks (by default all generative ones).
@@ -165,8 +275,8 @@ class Translator(nn.Module, ABC):
 
 
 def _with_default_weights(
-    translator_class: type[Translator], weights: Mapping[str, Mapping[str, float]]
-) -> Mapping[str, Mapping[str, float]]:
+    translator_class: type[Translator], weights: Mapping[str, Mapping[str, Weight]]
+) -> Mapping[str, Mapping[str, Weight]]:
     """`weights`, completed by those of the constructor's default, so that callers name only what differs."""
     parameter = inspect.signature(translator_class).parameters.get("weights")
     default = parameter.default if parameter and isinstance(parameter.default, Mapping) else {}
@@ -232,22 +342,6 @@ def other(domain: str) -> str:
 def direction(to: str) -> str:
     """Name of the direction of translation into domain `to`: a2b or b2a."""
     return f"{other(to)}2{to}"
-
-
-def weighted_total(losses: Losses, weights: Mapping[str, float]) -> Tensor:
-    """SUM of weight * loss; a loss `name/part` has the weight of `name`.
-
-    Raises:
-        TrainingError: a loss without a weight, or a weight (other than 0) without a loss.
-    """
-    names = {key.partition("/")[0] for key in losses}
-    wanted = {name for name, weight in weights.items() if weight != 0}
-    if names != wanted:
-        raise TrainingError(
-            f"losses {sorted(names - wanted)} have no weight and "
-            f"weights {sorted(wanted - names)} have no loss: use the same names for both"
-        )
-    return torch.stack([weights[key.partition("/")[0]] * loss for key, loss in losses.items()]).sum()
 
 
 @contextlib.contextmanager

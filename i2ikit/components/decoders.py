@@ -13,9 +13,11 @@ from torch.nn import functional as F
 from i2ikit.components.blocks import AdaptiveResidual, ConvBlock, Linear, conv
 from i2ikit.components.encoders import Width
 from i2ikit.components.norms import AdaptiveNormSpec, NormSpec
-from i2ikit.errors import ShapeError
+from i2ikit.draws import Draw
+from i2ikit.errors import ComponentError, ShapeError
 from i2ikit.registry import Slot, Spec
 from i2ikit.sizes import SizeRequirement
+from i2ikit.translator import Tensors
 
 __all__ = ["AdaINDecoder", "DecoderSpec", "Decoding", "Generating", "UNet", "UNetSpec"]
 
@@ -135,6 +137,7 @@ class UNet(nn.Module):
 
     Raises:
         ShapeError: H or W is not a multiple of 2**num_downsample, or the code has the wrong length.
+        ComponentError: dropout in training, without draws.
     Source: BicycleGAN (arXiv 1711.11586), section 4 ("add_to_all", "add_to_input"); layers as in
         the official `unet_256`: skip connections without the code, zero padding, biases.
     """
@@ -168,7 +171,8 @@ class UNet(nn.Module):
             self.down_norms.append((norm if 0 < n < inner else plain)(features[n]))
             self.up.append(nn.ConvTranspose2d(above, features[n - 1] if n else out_channels, 4, 2, 1))
             self.up_norms.append((norm if n else plain)(features[n - 1]))
-        self.dropout = [dropout if 3 < n < inner else 0.0 for n in levels]
+        self.dropout = {n: features[n - 1] for n in levels if dropout and 3 < n < inner}
+        self.dropout_rate = dropout
         self.latent_dim = latent_dim
         self.multiple = 2**num_downsample
 
@@ -177,14 +181,22 @@ class UNet(nn.Module):
         """Both sides must be multiples of 2**num_downsample."""
         return SizeRequirement(multiple_of=2 ** options["num_downsample"])
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Translate x (N, in_channels, H, W) with code (N, latent_dim)."""
+    def draws(self, size: int) -> dict[str, Draw]:
+        """One uniform number for each activation that dropout may remove."""
+        sides = {n: size // 2**n for n in self.dropout}
+        return {f"dropout_{n}": Draw((c, sides[n], sides[n]), "uniform") for n, c in self.dropout.items()}
+
+    def forward(self, x: Tensor, code: Tensor, *, draws: Tensors | None = None) -> Tensor:
+        """Translate x (N, in_channels, H, W) with code (N, latent_dim); dropout in training needs `draws`."""
         if x.shape[2] % self.multiple or x.shape[3] % self.multiple:
             raise ShapeError(
                 f"U-Net: {x.shape[2]}x{x.shape[3]} px; both sides must be multiples of {self.multiple}"
             )
         if code.shape[1:] != (self.latent_dim,):
             raise ShapeError(f"U-Net: the code should be (N, {self.latent_dim}), got {tuple(code.shape)}")
+        dropped = self.dropout if self.training else {}
+        if dropped and not draws:
+            raise ComponentError("U-Net: dropout needs random numbers; pass `draws` (see draws_of)")
         skips: list[Tensor] = []
         for n, (down, norm) in enumerate(zip(self.down, self.down_norms, strict=True)):
             if self.injected[n]:
@@ -195,6 +207,7 @@ class UNet(nn.Module):
         x = skips.pop()
         for n in reversed(range(len(self.up))):
             x = self.up_norms[n](self.up[n](F.relu(x)))
-            x = F.dropout(x, self.dropout[n], self.training)
+            if draws and n in dropped:
+                x = x * (draws[f"dropout_{n}"] >= self.dropout_rate) / (1 - self.dropout_rate)
             x = torch.cat([x, skips.pop()], dim=1) if n else x
         return torch.tanh(x)

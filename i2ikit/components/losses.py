@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2ikit.registry import Slot, Spec
+from i2ikit.translator import Given
 
 __all__ = [
     "L1",
@@ -24,7 +25,7 @@ __all__ = [
     "ImageLossSpec",
     "ReconstructionLoss",
     "ReconstructionLossSpec",
-    "judged",
+    "discriminator_losses",
 ]
 
 
@@ -130,16 +131,22 @@ class L1:
         return F.l1_loss(_wide(prediction), _wide(target))
 
 
-def judged(
-    judges: Mapping[str, nn.Module],
-    loss: AdversarialLoss,
-    fake: Mapping[str, Tensor],
-    real: Mapping[str, Tensor],
+def discriminator_losses(
+    given: Given, discriminators: Mapping[str, nn.Module], loss: AdversarialLoss, fake: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Discriminator loss of each domain: `adversarial/a`, `adversarial/b`."""
-    return {
-        f"adversarial/{d}": loss.discriminator(judge(fake[d]), judge(real[d])) for d, judge in judges.items()
-    }
+    """`adversarial/DOMAIN` for each domain whose weight is not 0, on `given.images` and translations.
+
+    Args:
+        discriminators: by domain.
+        fake: translations into each domain, (N, C, H, W).
+    """
+    losses = {}
+    for d, discriminator in discriminators.items():
+        if given.weights[f"adversarial/{d}"]:
+            on_fake = given.drawing(f"{d}/fake", discriminator)(fake[d])
+            on_real = given.drawing(f"{d}/real", discriminator)(given.images[d])
+            losses[f"adversarial/{d}"] = loss.discriminator(on_fake, on_real)
+    return losses
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:

@@ -25,6 +25,7 @@ from i2ikit.testing.components import (
     check_style_encoder,
 )
 from i2ikit.testing.measuring import check_dataset, check_metric
+from i2ikit.testing.phases import phase_input
 from i2ikit.testing.translators import check_recipe, check_translator
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "check_reconstruction_loss",
     "check_style_encoder",
     "check_translator",
+    "phase_input",
 ]

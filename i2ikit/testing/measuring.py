@@ -63,7 +63,7 @@ class Tinting(Translator):
     adversarial = ()
 
     def __init__(self) -> None:
-        super().__init__({"tint": nn.Linear(1, 1)}, {})
+        super().__init__(ImageSpec({"a": 3, "b": 3}, 64), {"tint": nn.Linear(1, 1)}, {})
 
     def phases(self) -> tuple[Phase, ...]:
         """There are no phases."""

@@ -17,25 +17,27 @@ from torch import Tensor
 
 from i2ikit.checking import check
 from i2ikit.data.batches import shares
-from i2ikit.draws import normal_draws
 from i2ikit.processes import processes
 from i2ikit.recipe import OptimizerOptions, Precision, load_recipe
 from i2ikit.registry import Setting, Spec, registries
 from i2ikit.state import TrainingState
 from i2ikit.testing.networks import require
-from i2ikit.training import MicroBatch, build, counted_draw, cut_batch, new_accelerator, train_step
+from i2ikit.testing.phases import check_phases, check_pure, check_zero_weights
+from i2ikit.training import (
+    MicroBatch,
+    build,
+    counted_draw,
+    cut_batch,
+    new_accelerator,
+    train_step,
+)
 from i2ikit.translator import (
     TRANSLATOR_SLOT,
-    Batch,
-    Handed,
     ImageSpec,
-    Losses,
-    Phase,
     Reconstructing,
     StyleEncoding,
+    Tensors,
     Translator,
-    frozen,
-    weighted_total,
 )
 
 __all__ = ["check_recipe", "check_translator", "gradients"]
@@ -56,17 +58,18 @@ def check_translator(
 ) -> None:
     """Check a translator by its name in recipes.
 
-    Every network is trained by a phase and receives its gradients; losses are finite and their names match
-    the weights; a loss of weight 0 is not computed; translations keep shape and range, also at odd sides
-    and with other channels; saving and loading changes nothing; it trains in bf16; two processes give the
-    same gradients as one.
+    Every network with trainable parameters is trained by a phase and receives its gradients; losses are
+    finite and their names match the weights; a loss of weight 0 is not computed; a phase depends only on
+    what it is given, and on the networks; translations keep shape and range, also at odd sides and with
+    other channels; saving and loading changes nothing; it trains in bf16; two processes give the same
+    gradients as one.
 
     Args:
         options: as in a recipe's [translator]; small networks make the test fast.
         size: side of the training images, in pixels.
         batch_size: images per domain; each of two processes gets half of them.
         two_processes: also compare the gradients of a step in two processes with those in one. The package
-            must be installed, and dropout off, because its draws depend on the share.
+            must be installed.
 
     Raises:
         AssertionError: the translator breaks its contract.
@@ -75,9 +78,10 @@ def check_translator(
     translator = _built(spec, size)
     _check_declarations(translator, name)
     for channels in ((3, 3), (1, 3)):
-        _check_phases(_built(spec, size, channels), name, _batch(size, batch_size, channels))
+        check_phases(_built(spec, size, channels), name, _batch(size, batch_size, channels))
         _check_translations(_built(spec, size, channels).eval(), name, channels)
-    _check_zero_weights(spec, name, _batch(size, batch_size))
+    check_pure(_built(spec, size), name, _batch(size, batch_size))
+    check_zero_weights(spec, lambda spec: _built(spec, size), name, _batch(size, batch_size))
     trained = train_two_steps(translator, _batch(size, batch_size), "bf16").translator
     _check_saving(trained.eval(), _built(spec, size, seed=2).eval(), name, _batch(size, 1)["a"])
     if two_processes:
@@ -123,104 +127,35 @@ def _check_declarations(translator: Translator, name: str) -> None:
         sorted(names) == sorted(weights),
         f"{name}: the phases are {names}, but there are weights for {weights}; they must match",
     )
+    trained = {role for phase in phases for role in phase.trains}
     for role, network in translator.networks.items():
-        trained = any(network is net for phase in phases for net in phase.trains)
-        require(trained, f"{name}: no phase trains the network '{role}'")
-    declared = {id(p) for network in translator.networks.values() for p in network.parameters()}
-    strays = [key for key, p in translator.named_parameters() if id(p) not in declared]
-    require(not strays, f"{name}: these parameters are not in `networks`: {', '.join(strays)}")
+        needed = any(p.requires_grad for p in network.parameters())
+        require(role in trained or not needed, f"{name}: no phase trains the network '{role}'")
+    for word, own, declared in (
+        ("parameters", translator.named_parameters(), translator.networks.parameters()),
+        ("buffers", translator.named_buffers(), translator.networks.buffers()),
+    ):
+        inside = {id(tensor) for tensor in declared}
+        strays = [key for key, tensor in own if id(tensor) not in inside]
+        require(not strays, f"{name}: these {word} are not in `networks`: {', '.join(strays)}")
     valid = translator.targets and {*translator.targets} <= {"a", "b"}
     require(valid, f'{name}: targets are {translator.targets}; expected "a", "b" or both')
     for phase in phases:
-        known = all(any(net is n for n in translator.networks.values()) for net in phase.trains)
-        require(known, f"{name}: phase '{phase.name}' trains a module that is not in `networks`")
+        unknown = [role for role in phase.trains if role not in translator.networks]
+        known = ", ".join(translator.networks)
+        where = f"{name}, phase '{phase.name}'"
+        require(not unknown, f"{where}: it trains {', '.join(unknown)}; the networks are {known}")
 
 
 def _batch(
     size: int, count: int, channels: tuple[int, int] = (3, 3), dtype: torch.dtype = torch.float32
-) -> Batch:
+) -> Tensors:
     generator = torch.Generator().manual_seed(1)
     batch = {}
     for domain, number in zip("ab", channels, strict=True):
         images = torch.rand((count, number, size, size), generator=generator, dtype=torch.float64)
         batch[domain] = (images * 2 - 1).to(dtype)
     return batch
-
-
-def _run_phase(
-    translator: Translator, phase: Phase, batch: Batch, handed: Handed
-) -> tuple[Losses, dict[str, Tensor]]:
-    draws = normal_draws(0, 0, phase.name, phase.draws, range(len(batch["a"])))
-    try:
-        losses, new = phase.losses(batch, draws, handed)
-    except Exception as error:
-        raise AssertionError(f"phase '{phase.name}' fails: {type(error).__name__}: {error}") from error
-    return losses, {**handed, **new}
-
-
-def _check_phases(translator: Translator, name: str, batch: Batch) -> None:
-    """Check the losses, and that each phase's gradients reach exactly the networks that it trains."""
-    translator.train()
-    handed: dict[str, Tensor] = {}
-    moved: set[int] = set()
-    for phase in translator.phases():
-        where = f"{name}, phase '{phase.name}'"
-        idle = [net for net in translator.networks.values() if not any(net is t for t in phase.trains)]
-        translator.zero_grad()
-        with frozen(*idle):
-            losses, handed = _run_phase(translator, phase, batch, handed)
-            _check_losses(losses, translator.weights[phase.name], where)
-            torch.autograd.backward(weighted_total(losses, translator.weights[phase.name]))
-        for key, tensor in handed.items():
-            require(not tensor.requires_grad, f"{where}: detach the tensor '{key}' that it hands on")
-        for role, network in translator.networks.items():
-            trained = any(network is t for t in phase.trains)
-            _check_reach(network, trained, f"{where}: the network '{role}'")
-        moved |= {id(p) for p in translator.parameters() if p.grad is not None and p.grad.any()}
-    named = [(key, p) for key, p in translator.named_parameters() if p.requires_grad]
-    still = [key for key, p in named if id(p) not in moved and p.any() and not key.endswith("bias")]
-    # Exempt: biases, which have no gradient before a norm, and parameters that start at zero.
-    require(not still, f"{name}: no phase gives a gradient to the parameters {', '.join(still)}")
-
-
-def _check_losses(losses: Losses, weights: Mapping[str, float], where: str) -> None:
-    require(losses, f"{where}: returns no losses")
-    for key, loss in losses.items():
-        require(isinstance(loss, Tensor) and loss.shape == (), f"{where}: loss '{key}' is not a scalar")
-        require(loss.isfinite(), f"{where}: loss '{key}' is {loss.item()}")
-        require(loss.requires_grad, f"{where}: loss '{key}' has no gradient; is it detached?")
-    names = {key.partition("/")[0] for key in losses}
-    wanted = {key for key, weight in weights.items() if weight}
-    require(names <= wanted, f"{where}: losses without a weight: {', '.join(sorted(names - wanted))}")
-    require(wanted <= names, f"{where}: weights without a loss: {', '.join(sorted(wanted - names))}")
-
-
-def _check_reach(network: torch.nn.Module, trained: bool, what: str) -> None:
-    found = [p.grad for p in network.parameters() if p.grad is not None]
-    if not trained:
-        require(not found, f"{what} receives a gradient but is not trained there")
-        return
-    frozen_whole = not any(p.requires_grad for p in network.parameters())
-    require(frozen_whole or any(g.any() for g in found), f"{what} is trained there but receives no gradient")
-    require(all(g.isfinite().all() for g in found), f"{what} receives a gradient that is not finite")
-
-
-def _check_zero_weights(spec: Spec, name: str, batch: Batch) -> None:
-    """Check that a loss of weight 0 is not computed and that the others remain."""
-    weights = spec.options.get("weights")
-    if weights is None:
-        return  # the weights have another option name; the other checks used their defaults
-    for phase, of_phase in weights.items():
-        used = [loss for loss, weight in of_phase.items() if weight]
-        for loss in used if len(used) > 1 else []:
-            changed = {**weights, phase: {**of_phase, loss: 0.0}}
-            without = Spec(spec.kind, spec.name, {**spec.options, "weights": changed})
-            translator = _built(without, batch["a"].shape[-1]).train()
-            handed: dict[str, Tensor] = {}
-            for each in translator.phases():
-                losses, handed = _run_phase(translator, each, batch, handed)
-                where = f"{name}, phase '{each.name}' with {phase}.{loss} = 0"
-                _check_losses(losses, changed[each.name], where)
 
 
 def _check_translations(translator: Translator, name: str, channels: tuple[int, int]) -> None:
@@ -286,7 +221,7 @@ def _check_saving(trained: Translator, fresh: Translator, name: str, x: Tensor) 
 
 def train_two_steps(
     translator: Translator,
-    images: Batch,
+    images: Tensors,
     precision: Precision,
     optimizers: Mapping[str, OptimizerOptions] | None = None,
 ) -> TrainingState:
@@ -296,10 +231,12 @@ def train_two_steps(
         AssertionError: a loss or a gradient is not finite.
     """
     options = optimizers or {role: OptimizerOptions() for role in translator.networks}
+    places = range(len(next(iter(images.values()))))
     with tempfile.TemporaryDirectory() as folder:
-        state = build(translator, options, new_accelerator(precision, Path(folder)), 2)
-    device = state.accelerator.device
-    micro = MicroBatch({d: x.to(device) for d, x in images.items()}, range(len(images["a"])))
+        accelerator = new_accelerator(precision, Path(folder))
+        state = build(translator, options, accelerator, 2, places, len(places))
+    device = accelerator.device
+    micro = MicroBatch({d: x.to(device) for d, x in images.items()}, places)
     for t in range(2):
         losses = train_step(state, t, [micro], counted_draw(0, t, device))
         for key, loss in losses.items():
@@ -345,7 +282,7 @@ def _check_two_processes(spec: Spec, name: str, size: int, batch_size: int) -> N
         require(
             difference <= SAME,
             f"{name}: {key} differs by {difference:.2g} (relative) between two processes and one; possible "
-            "causes: a loss that is not a mean over samples, batch statistics in a layer, dropout",
+            "causes: a loss that is not a mean over samples, batch statistics in a layer, undeclared draws",
         )
 
 
@@ -354,14 +291,18 @@ def one_step(spec: Spec, size: int, batch_size: int) -> dict[str, Tensor]:
     with processes() as group, tempfile.TemporaryDirectory() as folder:
         translator = _built(spec, size).double()
         options = {role: OptimizerOptions() for role in translator.networks}
-        state = build(translator, options, new_accelerator("fp32", Path(folder)), 1)
-        device = state.accelerator.device
         (share,) = shares(batch_size, translator.batch_parts, 1, group.count)
         places = share[group.rank]
+        accelerator = new_accelerator("fp32", Path(folder))
+        state = build(translator, options, accelerator, 1, places, batch_size)
+        device = accelerator.device
         images = {d: x[places].to(device) for d, x in _batch(size, batch_size, dtype=torch.float64).items()}
         micro_batches = cut_batch(images, [places], batch_size, group.count)
         losses = train_step(state, 0, micro_batches, counted_draw(0, 0, device, torch.float64))
         found = {f"the gradient of '{role}'": g.cpu() for role, g in gradients(state).items()}
+        found |= {
+            f"what it keeps, '{key}',": kept.double() for key, kept in state.gathered_kept(group).items()
+        }
         return found | {f"loss '{key}'": group.mean(loss).cpu() for key, loss in losses.items()}
 
 

@@ -22,16 +22,16 @@ from i2ikit.components.decoders import UNetSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import LatentEncoderSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
+from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Setting, Spec
 from i2ikit.translator import (
-    Batch,
-    Draws,
-    Handed,
+    Given,
     ImageSpec,
-    Losses,
     Phase,
+    Result,
     Translator,
     at_any_size,
+    draws_of,
     frozen,
     other,
     padded,
@@ -101,7 +101,7 @@ class BicycleGAN(Translator):
             "encoder": encoder(target, latent_dim),
             "discriminators": nn.ModuleDict({name: discriminator(target) for name in judges}),
         }
-        super().__init__(networks, weights)
+        super().__init__(images, networks, weights)
         for network in networks.values():
             initialise_xavier(network, 0.02)
         self.domain = to
@@ -138,56 +138,58 @@ class BicycleGAN(Translator):
 
     def phases(self) -> tuple[Phase, ...]:
         """Generator and encoder, then the discriminators on the translations of the same step."""
-        codes = {"encoded": (self.latent_dim,), "random": (self.latent_dim,)}
-        judges = (self.networks["discriminators"],)
+        size, drawing = self.images.size, dict.fromkeys(BRANCHES, self.generator)
+        codes = dict.fromkeys(BRANCHES, Draw((self.latent_dim,))) | draws_of(size, drawing, "translated")
+        judging = draws_of(size, self.discriminators, "fake", "real")
+        codes |= draws_of(size, self.discriminators, "fake")
         return (
-            Phase("generator", self.generator_losses, (self.generator, self.encoder), codes),
-            Phase("discriminator", self.discriminator_losses, judges),
+            Phase("generator", self.generator_losses, self.generative, codes),
+            Phase("discriminator", self.discriminator_losses, self.adversarial, judging),
         )
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def generator_losses(self, given: Given) -> Result:
         """Losses of generator and encoder (paper, section 3.3, eq. 10).
 
         Both translations use inputs of the encoded half. `kl` is the SUM over dimensions and the mean
         over samples; the official code sums over samples as well, which is equal for its batch of one
         pair for each half. Passes on the translations `encoded` and `random`, detached.
         """
-        wanted = self.weights["generator"]
-        real = self._real(batch)["encoded"]
-        x = batch[other(self.domain)][: len(real)]
+        weights, part = given.weights, _halves(len(given.images[self.domain]))["encoded"]
+        real, x = given.images[self.domain][part], given.images[other(self.domain)][part]
         losses: dict[str, Tensor] = {}
         made: dict[str, Tensor] = {}
-        if self._needs("encoded"):
+        if self._needs("encoded", given):
             mean, log_variance = self.encoder(real)
-            code = mean + draws["encoded"][: len(x)] * (log_variance / 2).exp()
-            made["encoded"] = self.generator(x, code)
-            if wanted["image_recon"]:
+            code = mean + given.draws["encoded"][part] * (log_variance / 2).exp()
+            made["encoded"] = given.drawing("encoded/translated", self.generator, part)(x, code)
+            if weights["image_recon"]:
                 losses["image_recon"] = self.recon_loss(made["encoded"], real)
-            if wanted["kl"]:
+            if weights["kl"]:
                 losses["kl"] = kl_divergence(mean, log_variance)
-        if self._needs("random"):
-            code = draws["random"][: len(x)]
-            made["random"] = self.generator(x, code)
-            if wanted["latent_recon"]:
+        if self._needs("random", given):
+            code = given.draws["random"][part]
+            made["random"] = given.drawing("random/translated", self.generator, part)(x, code)
+            if weights["latent_recon"]:
                 # Freeze the encoder: trained by this loss, it would help to hide the code in the image.
                 with frozen(self.encoder):
                     recovered, _ = self.encoder(made["random"])
                 losses["latent_recon"] = self.recon_loss(recovered, code)
         for branch, fake in made.items():
-            if wanted[f"adversarial_{branch}"]:
-                scores = self.discriminators[branch](fake)
+            if weights[f"adversarial_{branch}"]:
+                scores = given.drawing(f"{branch}/fake", self.discriminators[branch], part)(fake)
                 losses[f"adversarial_{branch}"] = self.adversarial_loss.generator(scores)
-        return losses, {branch: fake.detach() for branch, fake in made.items()}
+        return Result(losses, {branch: fake.detach() for branch, fake in made.items()})
 
-    def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def discriminator_losses(self, given: Given) -> Result:
         """Losses of the discriminators; each one sees different real images."""
-        real = self._real(batch)
-        losses = {}
+        halves, losses = _halves(len(given.images[self.domain])), {}
         for branch, judge in self.discriminators.items():
-            if self.weights["discriminator"][f"adversarial_{branch}"]:
-                scores = judge(handed[branch]), judge(real[branch])
-                losses[f"adversarial_{branch}"] = self.adversarial_loss.discriminator(*scores)
-        return losses, {}
+            if given.weights[f"adversarial_{branch}"]:
+                fake, real = given.handed[branch], given.images[self.domain][halves[branch]]
+                on_fake = given.drawing(f"{branch}/fake", judge, halves["encoded"])(fake)
+                on_real = given.drawing(f"{branch}/real", judge, halves[branch])(real)
+                losses[f"adversarial_{branch}"] = self.adversarial_loss.discriminator(on_fake, on_real)
+        return Result(losses)
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
         """Translate x with latent code `style`: (N, C, H, W), (N, latent_dim) -> (N, C of the target, H, W).
@@ -207,17 +209,15 @@ class BicycleGAN(Translator):
         """n latent codes from the prior N(0, I): (n, latent_dim)."""
         return torch.randn(n, self.latent_dim, generator=generator)
 
-    def _real(self, batch: Batch) -> dict[str, Tensor]:
-        """Target images of both halves."""
-        answers = batch[self.domain]
-        half = (len(answers) + 1) // 2
-        return {"encoded": answers[:half], "random": answers[half:] if len(answers) > 1 else answers}
+    def _needs(self, branch: str, given: Given) -> bool:
+        judged = self.weights_at("discriminator", given.step)[f"adversarial_{branch}"]
+        return bool(judged or any(given.weights[name] for name in BRANCHES[branch]))
 
-    def _needs(self, branch: str) -> bool:
-        generator, discriminator = self.weights["generator"], self.weights["discriminator"]
-        return bool(
-            any(generator[name] for name in BRANCHES[branch]) or discriminator[f"adversarial_{branch}"]
-        )
+
+def _halves(count: int) -> dict[str, slice]:
+    """The places of both halves of a batch; a single pair is used for both."""
+    half = (count + 1) // 2
+    return {"encoded": slice(half), "random": slice(half, None) if count > 1 else slice(1)}
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""CycleGAN with noise: a baseline that learns to ignore its noise input (Zhu et al., arXiv 1703.10593).
+"""CycleGAN: unsupervised translation by cycle consistency (Zhu et al., arXiv 1703.10593).
 
-Two generators, one for each direction. The noise at their input could make translations diverse, but no
-loss rewards diversity, and the cycle loss is lower without it. The MUNIT paper uses it as a baseline.
+Two generators, one for each direction. Noise at their input could make translations diverse, but no loss
+rewards diversity, and the cycle loss is lower without it. The MUNIT paper uses it as a baseline; without
+noise, the translator is deterministic.
 
 Source: the paper's sections 3 and 4; U-Net and noise at the input as in the MUNIT paper's section 5.2.
-Without the paper's pool of 50 earlier translations.
 """
 
 from __future__ import annotations
@@ -19,25 +19,28 @@ from torch import Tensor, nn
 from i2ikit.components.blocks import initialise_normal
 from i2ikit.components.decoders import UNetSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
-from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
+from i2ikit.components.image_pool import POOL_DRAW, pool_keeps, pooled
+from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, discriminator_losses
+from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Spec
-from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, at_any_size, other
+from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, at_any_size, draws_of, other
 
 __all__ = ["CycleGAN"]
 
 DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
-    "generator": {"adversarial": 1.0, "cycle_recon": 10.0},
+    "generator": {"adversarial": 1.0, "cycle_recon": 10.0, "identity": 0.0},
     "discriminator": {"adversarial": 1.0},
 }
-"""The paper's weights (section 4)."""
+"""The paper's weights (section 4). It uses an identity loss of weight 5 for photographs of paintings only."""
 
 
 class CycleGAN(Translator):
-    """CycleGAN with noise for two domains, built from the recipe's components.
+    """CycleGAN for two domains, built from the recipe's components.
 
     Args:
-        images: channels of both domains; the size is only used in checks of the components.
-        noise_dim: length of the noise vector.
+        images: channels of both domains, and the size of the images in the pool.
+        noise_dim: length of the noise vector; 0 makes the translator deterministic.
+        pool_size: number of earlier translations that the discriminators may see again; 50 in the paper.
         weights: loss weights; by default the paper's.
     """
 
@@ -48,7 +51,8 @@ class CycleGAN(Translator):
         self,
         images: ImageSpec,
         *,
-        noise_dim: Annotated[int, Field(gt=0, le=1024)] = 8,
+        noise_dim: Annotated[int, Field(ge=0, le=1024)] = 8,
+        pool_size: Annotated[int, Field(ge=0, le=65536)] = 0,
         generator: UNetSpec = Spec("decoders", "unet", {"inject": "input"}),
         discriminator: DiscriminatorSpec = Spec("discriminators", "patchgan", {"num_scales": 1}),
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
@@ -61,40 +65,64 @@ class CycleGAN(Translator):
             "generators": nn.ModuleDict(generators),
             "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in "ab"}),
         }
-        super().__init__(networks, weights)
+        super().__init__(images, networks, weights)
         for network in networks.values():
             initialise_normal(network, 0.02)
         self.noise_dim = noise_dim
+        self.pool_size = pool_size
         self.generators = generators
         self.discriminators = {d: networks["discriminators"][d] for d in "ab"}
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
 
     def phases(self) -> tuple[Phase, ...]:
-        """Generators, then the discriminators on the translations of the same step."""
-        noise = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), (self.noise_dim,))
+        """Generators, then the discriminators on the translations of the same step or of earlier ones."""
+        size, noise = self.images.size, Draw((self.noise_dim,))
+        draws = dict.fromkeys(("a", "b", "cycle_a", "cycle_b", "identity_a", "identity_b"), noise)
+        draws |= draws_of(size, self.generators, "translated", "cycle", "identity")
+        draws |= draws_of(size, self.discriminators, "fake")
+        judging = draws_of(size, self.discriminators, "fake", "real")
+        keeps = {}
+        for d in "ab" if self.pool_size else "":
+            keeps[f"pool_{d}"], keeps[f"filled_{d}"] = pool_keeps(
+                self.pool_size, self.images.channels[d], size
+            )
+            judging[f"pool_{d}"] = POOL_DRAW
         return (
-            Phase("generator", self.generator_losses, (self.networks["generators"],), noise),
-            Phase("discriminator", self.discriminator_losses, (self.networks["discriminators"],)),
+            Phase("generator", self.generator_losses, self.generative, draws),
+            Phase("discriminator", self.discriminator_losses, self.adversarial, judging, keeps),
         )
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        """Losses of the generators (paper, section 3, eq. 1 to 3). Passes on the translations."""
-        wanted = self.weights["generator"]
+    def generator_losses(self, given: Given) -> Result:
+        """Losses of the generators (paper, section 3, eq. 1 to 3, and 5.2). Passes on the translations."""
+        x, draws, weights = given.images, given.draws, given.weights
         losses: dict[str, Tensor] = {}
-        translated = {d: self.generators[d](batch[other(d)], draws[d]) for d in "ab"}
-        for d in "ab":
-            if wanted["adversarial"]:
-                scores = self.discriminators[d](translated[d])
-                losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
-            if wanted["cycle_recon"]:
-                cycled = self.generators[d](translated[other(d)], draws[f"cycle_{d}"])
-                losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, batch[d])
-        return losses, {d: x.detach() for d, x in translated.items()}
 
-    def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+        def generated(d: str, call: str, source: Tensor, noise: Tensor) -> Tensor:
+            made: Tensor = given.drawing(f"{d}/{call}", self.generators[d])(source, noise)
+            return made
+
+        translated = {d: generated(d, "translated", x[other(d)], draws[d]) for d in "ab"}
+        for d in "ab":
+            if weights[f"adversarial/{d}"]:
+                scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
+                losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
+            if weights[f"cycle_recon/{d}"]:
+                cycled = generated(d, "cycle", translated[other(d)], draws[f"cycle_{d}"])
+                losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, x[d])
+            if weights[f"identity/{d}"]:
+                same = generated(d, "identity", x[d], draws[f"identity_{d}"])
+                losses[f"identity/{d}"] = self.recon_loss(same, x[d])
+        return Result(losses, {d: y.detach() for d, y in translated.items()})
+
+    def discriminator_losses(self, given: Given) -> Result:
         """Losses of the discriminators."""
-        return judged(self.discriminators, self.adversarial_loss, handed, batch), {}
+        fake, kept = dict(given.handed), {}
+        for d in "ab" if self.pool_size else "":
+            pool = given.kept[f"pool_{d}"], given.kept[f"filled_{d}"], given.draws[f"pool_{d}"]
+            fake[d], kept[f"pool_{d}"], kept[f"filled_{d}"] = pooled(fake[d], *pool)
+        losses = discriminator_losses(given, self.discriminators, self.adversarial_loss, fake)
+        return Result(losses, kept=kept)
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
         """Translate x with the noise `style`: (N, C, H, W), (N, noise_dim) -> (N, C of `to`, H, W)."""

@@ -27,20 +27,20 @@ from i2ikit.components.losses import (
     ImageLoss,
     ImageLossSpec,
     ReconstructionLossSpec,
-    judged,
+    discriminator_losses,
 )
+from i2ikit.draws import Draw
 from i2ikit.errors import WeightsError
 from i2ikit.registry import LossWeights, Setting, Spec
 from i2ikit.sizes import SizeRequirement
 from i2ikit.translator import (
-    Batch,
-    Draws,
-    Handed,
+    Given,
     ImageSpec,
-    Losses,
     Phase,
+    Result,
     Translator,
     at_any_size,
+    draws_of,
     other,
     padded,
 )
@@ -105,7 +105,7 @@ class Munit(Translator):
             "decoders": nn.ModuleDict(decoders),
             "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in "ab"}),
         }
-        super().__init__(networks, weights)
+        super().__init__(images, networks, weights)
         for role in self.generative:
             initialise_kaiming(networks[role])
         initialise_normal(networks["discriminators"], 0.02)
@@ -145,58 +145,58 @@ class Munit(Translator):
 
     def phases(self) -> tuple[Phase, ...]:
         """Generator and discriminator, in the recipe's order."""
-        styles = {"s_a": (self.style_dim,), "s_b": (self.style_dim,)}
-        autoencoders = tuple(self.networks[role] for role in self.generative)
-        critics = (self.networks["discriminators"],)
-        generator = Phase("generator", self.generator_losses, autoencoders, styles)
+        styles = {f"s_{d}": Draw((self.style_dim,)) for d in "ab"}
+        judging = draws_of(self.images.size, self.discriminators, "fake", "real")
+        draws = styles | draws_of(self.images.size, self.discriminators, "fake")
+        generator = Phase("generator", self.generator_losses, self.generative, draws)
         if self.order == "discriminator-first":
-            return Phase("discriminator", self.fresh_discriminator_losses, critics, styles), generator
-        return generator, Phase("discriminator", self.discriminator_losses, critics)
+            fresh = self.fresh_discriminator_losses
+            return Phase("discriminator", fresh, self.adversarial, styles | judging), generator
+        return generator, Phase("discriminator", self.discriminator_losses, self.adversarial, judging)
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def generator_losses(self, given: Given) -> Result:
         """Losses of encoders and decoders (paper, section 3.1, eq. 1 to 5).
 
-        Passes on the translations `x_ab` and `x_ba`, detached. The target of the content loss is not
+        Passes on the translations into each domain, detached. The target of the content loss is not
         detached, as in the official code.
         """
-        wanted = self.weights["generator"]
+        x, weights = given.images, given.weights
         losses: dict[str, Tensor] = {}
-        content = {d: self.content_encoders[d](batch[d]) for d in "ab"}
-        own_style = {d: self.style_encoders[d](batch[d]) for d in "ab"} if self._needs_styles() else {}
-        translated = {d: self.decoders[d](content[other(d)], draws[f"s_{d}"]) for d in "ab"}
-        for d in "ab":
-            if wanted["adversarial"]:
-                scores = self.discriminators[d](translated[d])
+        content = {d: self.content_encoders[d](x[d]) for d in "ab"}
+        needed = [d for d in "ab" if weights[f"image_recon/{d}"] or weights[f"cycle_recon/{d}"]]
+        own_style = {d: self.style_encoders[d](x[d]) for d in needed}
+        translated = {d: self.decoders[d](content[other(d)], given.draws[f"s_{d}"]) for d in "ab"}
+        for d, source in (("a", "b"), ("b", "a")):
+            if weights[f"adversarial/{d}"]:
+                scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
                 losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
-            if wanted["image_recon"]:
+            if weights[f"image_recon/{d}"]:
                 recon = self.decoders[d](content[d], own_style[d])
-                losses[f"image_recon/{d}"] = self.recon_loss(recon, batch[d])
-            if wanted["style_recon"]:
+                losses[f"image_recon/{d}"] = self.recon_loss(recon, x[d])
+            if weights[f"style_recon/{d}"]:
                 style = self.style_encoders[d](translated[d])
-                losses[f"style_recon/{d}"] = self.recon_loss(style, draws[f"s_{d}"])
-            if wanted["content_recon"] or wanted["cycle_recon"]:
+                losses[f"style_recon/{d}"] = self.recon_loss(style, given.draws[f"s_{d}"])
+            if weights[f"content_recon/{source}"] or weights[f"cycle_recon/{source}"]:
                 content_again = self.content_encoders[d](translated[d])
-            if wanted["content_recon"]:
-                losses[f"content_recon/{other(d)}"] = self.recon_loss(content_again, content[other(d)])
-            if wanted["cycle_recon"]:
-                cycled = self.decoders[other(d)](content_again, own_style[other(d)])
-                losses[f"cycle_recon/{other(d)}"] = self.recon_loss(cycled, batch[other(d)])
-            if wanted["perceptual"]:
-                losses[f"perceptual/{d}"] = self.perceptual_loss.compare(translated[d], batch[other(d)])
-        return losses, {"x_ba": translated["a"].detach(), "x_ab": translated["b"].detach()}
+            if weights[f"content_recon/{source}"]:
+                losses[f"content_recon/{source}"] = self.recon_loss(content_again, content[source])
+            if weights[f"cycle_recon/{source}"]:
+                cycled = self.decoders[source](content_again, own_style[source])
+                losses[f"cycle_recon/{source}"] = self.recon_loss(cycled, x[source])
+            if weights[f"perceptual/{d}"]:
+                losses[f"perceptual/{d}"] = self.perceptual_loss.compare(translated[d], x[source])
+        return Result(losses, {d: y.detach() for d, y in translated.items()})
 
-    def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def discriminator_losses(self, given: Given) -> Result:
         """Losses of the discriminators, on the translations passed on by the generator phase."""
-        fake = {"a": handed["x_ba"], "b": handed["x_ab"]}
-        return judged(self.discriminators, self.adversarial_loss, fake, batch), {}
+        return Result(discriminator_losses(given, self.discriminators, self.adversarial_loss, given.handed))
 
-    def fresh_discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def fresh_discriminator_losses(self, given: Given) -> Result:
         """Losses of the discriminators, on new translations with their own style codes."""
         with torch.no_grad():
-            content = {d: self.content_encoders[d](batch[d]) for d in "ab"}
-            x_ba = self.decoders["a"](content["b"], draws["s_a"])
-            x_ab = self.decoders["b"](content["a"], draws["s_b"])
-        return self.discriminator_losses(batch, {}, {"x_ba": x_ba, "x_ab": x_ab})
+            content = {d: self.content_encoders[d](given.images[d]) for d in "ab"}
+            fake = {d: self.decoders[d](content[other(d)], given.draws[f"s_{d}"]) for d in "ab"}
+        return Result(discriminator_losses(given, self.discriminators, self.adversarial_loss, fake))
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
         """Decode the content of x with `style`: (N, C, H, W), (N, style_dim) -> (N, C of `to`, H, W).
@@ -219,7 +219,3 @@ class Munit(Translator):
     def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n style codes from the prior N(0, I): (n, style_dim)."""
         return torch.randn(n, self.style_dim, generator=generator)
-
-    def _needs_styles(self) -> bool:
-        wanted = self.weights["generator"]
-        return bool(wanted["image_recon"] or wanted["cycle_recon"])

@@ -20,10 +20,11 @@ from i2ikit.components.blocks import initialise_kaiming, initialise_normal
 from i2ikit.components.decoders import DecoderSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import ContentEncoderSpec
-from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
+from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, discriminator_losses
+from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Spec
 from i2ikit.sizes import SizeRequirement
-from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, at_any_size, other
+from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, at_any_size, draws_of, other
 
 __all__ = ["UNIT"]
 
@@ -68,7 +69,7 @@ class UNIT(Translator):
             "decoders": nn.ModuleDict(decoders),
             "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in "ab"}),
         }
-        super().__init__(networks, weights)
+        super().__init__(images, networks, weights)
         for role in self.generative:
             initialise_kaiming(networks[role])
         initialise_normal(networks["discriminators"], 0.02)
@@ -84,37 +85,38 @@ class UNIT(Translator):
 
     def phases(self) -> tuple[Phase, ...]:
         """Encoders and decoders, then the discriminators on the translations of the same step."""
-        noise = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), self.noise_shape)
-        autoencoders = tuple(self.networks[role] for role in self.generative)
+        noise = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), Draw(self.noise_shape))
+        draws = noise | draws_of(self.images.size, self.discriminators, "fake")
+        judging = draws_of(self.images.size, self.discriminators, "fake", "real")
         return (
-            Phase("generator", self.generator_losses, autoencoders, noise),
-            Phase("discriminator", self.discriminator_losses, (self.networks["discriminators"],)),
+            Phase("generator", self.generator_losses, self.generative, draws),
+            Phase("discriminator", self.discriminator_losses, self.adversarial, judging),
         )
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def generator_losses(self, given: Given) -> Result:
         """Losses of encoders and decoders (paper, section 3, eq. 1 to 8). Passes on the translations."""
-        wanted = self.weights["generator"]
+        x, draws, weights = given.images, given.draws, given.weights
         losses: dict[str, Tensor] = {}
-        means = {d: self.encoders[d](batch[d]) for d in "ab"}
+        means = {d: self.encoders[d](x[d]) for d in "ab"}
         codes = {d: means[d] + draws[d] for d in "ab"}
         translated = {d: self._decode(codes[other(d)], d) for d in "ab"}
         for d in "ab":
             again = self.encoders[other(d)](translated[other(d)])
-            if wanted["adversarial"]:
-                scores = self.discriminators[d](translated[d])
+            if weights[f"adversarial/{d}"]:
+                scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
                 losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
-            if wanted["image_recon"]:
-                losses[f"image_recon/{d}"] = self.recon_loss(self._decode(codes[d], d), batch[d])
-            if wanted["cycle_recon"]:
+            if weights[f"image_recon/{d}"]:
+                losses[f"image_recon/{d}"] = self.recon_loss(self._decode(codes[d], d), x[d])
+            if weights[f"cycle_recon/{d}"]:
                 cycled = self._decode(again + draws[f"cycle_{d}"], d)
-                losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, batch[d])
-            if wanted["kl"]:
+                losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, x[d])
+            if weights[f"kl/{d}"]:
                 losses[f"kl/{d}"] = means[d].square().mean() + again.square().mean()
-        return losses, {d: x.detach() for d, x in translated.items()}
+        return Result(losses, {d: y.detach() for d, y in translated.items()})
 
-    def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def discriminator_losses(self, given: Given) -> Result:
         """Losses of the discriminators."""
-        return judged(self.discriminators, self.adversarial_loss, handed, batch), {}
+        return Result(discriminator_losses(given, self.discriminators, self.adversarial_loss, given.handed))
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
         """Decode x in the other domain: (N, C, H, W), noise (N, style_dim) -> (N, C of `to`, H, W).

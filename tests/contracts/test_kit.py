@@ -35,7 +35,7 @@ from i2ikit.testing import (
     check_translator,
 )
 from i2ikit.testing.translators import _check_declarations
-from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase
+from i2ikit.translator import Given, ImageSpec, Phase, Result
 from tests.fake_packages import put
 
 Made = Callable[[Tensor], Tensor]
@@ -425,41 +425,42 @@ def test_options_are_validated() -> None:
 class Flawed(Small):
     """The small method of `new-plugin`, as it is."""
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        losses, handed = super().generator_losses(batch, draws, handed)
-        return dict(losses), handed
+    def generator_losses(self, given: Given) -> Result:
+        return super().generator_losses(given)
 
 
 class Unweighted(Flawed):
     """Returns a loss without a weight."""
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        losses, handed = super().generator_losses(batch, draws, handed)
-        return {**losses, "surprise": next(iter(losses.values()))}, handed
+    def generator_losses(self, given: Given) -> Result:
+        result = super().generator_losses(given)
+        return Result({**result.losses, "surprise": next(iter(result.losses.values()))}, result.handed)
 
 
 class Eager(Flawed):
     """Computes a loss of weight 0."""
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        losses, handed = super().generator_losses(batch, draws, handed)
-        return {"cycle_recon": losses[next(iter(losses))], **losses}, handed
+    def generator_losses(self, given: Given) -> Result:
+        result = super().generator_losses(given)
+        return Result({"cycle_recon": next(iter(result.losses.values())), **result.losses}, result.handed)
 
 
 class NotANumber(Flawed):
     """Has a loss that is not finite."""
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        losses, handed = super().generator_losses(batch, draws, handed)
-        return {name: loss / 0 for name, loss in losses.items()}, handed
+    def generator_losses(self, given: Given) -> Result:
+        result = super().generator_losses(given)
+        return Result({name: loss / 0 for name, loss in result.losses.items()}, result.handed)
 
 
 class Attached(Flawed):
     """Hands on what still has its graph."""
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        losses, handed = super().generator_losses(batch, draws, handed)
-        return losses, {d: self.translate(batch["a"], draws["a"], d) for d in "ab"}
+    def generator_losses(self, given: Given) -> Result:
+        result = super().generator_losses(given)
+        return Result(
+            result.losses, {d: self.translate(given.images["a"], given.draws["a"], d) for d in "ab"}
+        )
 
 
 class Untrained(Flawed):
@@ -501,9 +502,10 @@ class OwnGenerator(Flawed):
 class DetachedLoss(Flawed):
     """Has a loss that moves nothing."""
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
-        losses, handed = super().generator_losses(batch, draws, handed)
-        return {k: v.detach() if k.startswith("cycle") else v for k, v in losses.items()}, handed
+    def generator_losses(self, given: Given) -> Result:
+        result = super().generator_losses(given)
+        losses = {k: v.detach() if k.startswith("cycle") else v for k, v in result.losses.items()}
+        return Result(losses, result.handed)
 
 
 class Unseeing(Flawed):
@@ -533,9 +535,9 @@ class Forgetting(Flawed):
 
     seen = 0
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def generator_losses(self, given: Given) -> Result:
         self.seen += 1
-        return super().generator_losses(batch, draws, handed)
+        return super().generator_losses(given)
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
         return super().translate(x, style, to) / (1 + self.seen)
@@ -550,7 +552,7 @@ class NoWhere(Flawed):
 class Failing(Flawed):
     """Fails in its phase."""
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def generator_losses(self, given: Given) -> Result:
         raise KeyError("s_a")
 
 
@@ -564,7 +566,7 @@ TINY = {"width": 4, "discriminator": {"width": 4}}
         (Unweighted, "phase 'generator': losses without a weight: surprise"),
         (Eager, "phase 'generator' with generator.cycle_recon = 0: losses without a weight: cycle_recon"),
         (NotANumber, "loss 'adversarial/a' is (inf|nan)"),
-        (Attached, "detach the tensor 'a' that it hands on"),
+        (Attached, "detach the tensor 'a' that it returns"),
         (Untrained, "no phase trains the network 'generators'"),
         (Deaf, "the style has no effect on a translation|no phase gives a gradient"),
         (Wide, r"has values up to .*; expected \[-1, 1\]"),
@@ -572,7 +574,7 @@ TINY = {"width": 4, "discriminator": {"width": 4}}
         (DetachedLoss, "loss 'cycle_recon/a' has no gradient; is it detached"),
         (Unseeing, "does not depend on the image"),
         (Moody, "encode_style is not deterministic, or depends on the batch"),
-        (Forgetting, "after training, saving and loading, its translations differ"),
+        (Forgetting, "it depends on something, or changes something, that checkpoints do not save"),
         (NoWhere, r"targets are \('c',\); expected \"a\", \"b\" or both"),
         (Failing, "phase 'generator' fails: KeyError: 's_a'"),
         (OwnGenerator, "sample_style is not determined by its generator"),
@@ -599,13 +601,15 @@ def test_a_method_that_only_this_process_knows_cannot_run_in_two() -> None:
 
 BATCHY = '''
 from i2ikit.packages.templates.translators import MyPlugin
+from i2ikit.translator import Result
 
 class Batchy(MyPlugin):
     """Divides by what the whole batch has: two processes do otherwise than one."""
 
-    def generator_losses(self, batch, draws, handed):
-        losses, handed = super().generator_losses(batch, draws, handed)
-        return {name: loss / batch["a"].std() for name, loss in losses.items()}, handed
+    def generator_losses(self, given):
+        result = super().generator_losses(given)
+        losses = {name: loss / given.images["a"].std() for name, loss in result.losses.items()}
+        return Result(losses, result.handed)
 '''
 
 

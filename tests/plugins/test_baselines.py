@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from i2ikit.checkpoints import save_weights
-from i2ikit.draws import normal_draws
 from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
 from i2ikit.recipe import Recipe, load_recipe
 from i2ikit.run import RESOLVED, Run
+from i2ikit.testing import phase_input
 from i2ikit.training import new_translator
 from i2ikit.translation import translate_files
 from i2ikit.translator import ImageSpec, StyleEncoding, Translator, other
@@ -35,10 +35,10 @@ def on_folders(name: str, folders: Path) -> Recipe:
 def losses_of(translator: Translator) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
     batch = {d: torch.rand(2, IMAGES.channels[d], 64, 64) * 2 - 1 for d in "ab"}
     phase = translator.phases()[0]
-    draws = normal_draws(0, 0, phase.name, phase.draws, range(2))
-    losses, handed = phase.losses(batch, draws, {})
-    assert {k: v.shape for k, v in handed.items()} == {d: batch[d].shape for d in "ab"}
-    return batch, draws, dict(losses)
+    given = phase_input(translator, phase, batch)
+    result = phase.losses(given)
+    assert {k: v.shape for k, v in result.handed.items()} == {d: batch[d].shape for d in "ab"}
+    return batch, dict(given.draws), dict(result.losses)
 
 
 def test_unit_encodes_adds_noise_and_decodes_in_either_domain(folders: Path) -> None:

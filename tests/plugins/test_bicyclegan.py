@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2ikit.draws import normal_draws
 from i2ikit.errors import RecipeError
 from i2ikit.recipe import load_recipe
 from i2ikit.registry import Spec
-from i2ikit.translator import Handed, ImageSpec, Losses
+from i2ikit.testing import phase_input
+from i2ikit.translator import ImageSpec, Result, Tensors
 from i2ikit_bicyclegan import DEFAULT_WEIGHTS, BicycleGAN, kl_divergence
 from tests.tiny import NARROW
 
@@ -29,10 +29,14 @@ def tiny(size: int = 64, weights: dict[str, float] | None = None, **options: obj
     )
 
 
-def generator_step(translator: BicycleGAN, count: int) -> tuple[Losses, Handed]:
+def generator_step(translator: BicycleGAN, count: int) -> Result:
     phase = translator.phases()[0]
-    batch = images(count)
-    return phase.losses(batch, normal_draws(0, 0, phase.name, phase.draws, range(count)), {})
+    return phase.losses(phase_input(translator, phase, images(count)))
+
+
+def judged(translator: BicycleGAN, count: int, handed: Tensors) -> Tensors:
+    phase = translator.phases()[1]
+    return phase.losses(phase_input(translator, phase, images(count), handed)).losses
 
 
 def images(count: int, size: int = 64) -> dict[str, torch.Tensor]:
@@ -46,18 +50,19 @@ def test_the_first_half_is_encoded_and_a_single_pair_is_both(
 ) -> None:
     translator = tiny()
     batch = images(count)
-    losses, handed = generator_step(translator, count)
-    assert all(loss.isfinite() for loss in losses.values())
+    result = generator_step(translator, count)
+    handed = result.handed
+    assert all(loss.isfinite() for loss in result.losses.values())
     assert len(handed["encoded"]) == len(handed["random"]) == len(encoded)
-    judged, _ = translator.discriminator_losses(batch, {}, handed)
+    found = judged(translator, count, handed)
     for branch, places in (("encoded", encoded), ("random", random)):
         judge = translator.discriminators[branch]
         expected = translator.adversarial_loss.discriminator(judge(handed[branch]), judge(batch["b"][places]))
-        assert judged[f"adversarial_{branch}"].item() == pytest.approx(expected.item())
+        assert found[f"adversarial_{branch}"].item() == pytest.approx(expected.item())
 
 
 def gradients(translator: BicycleGAN, role: str, latent_recon: float) -> torch.Tensor:
-    losses, _ = generator_step(translator, 4)
+    losses = generator_step(translator, 4).losses
     weights = {**DEFAULT_WEIGHTS["generator"], "latent_recon": latent_recon}
     translator.zero_grad()
     torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()
@@ -86,11 +91,10 @@ def test_without_the_random_losses_it_is_a_cvae_gan() -> None:
         **translator.weights,
         "discriminator": {**DEFAULT_WEIGHTS["discriminator"], "adversarial_random": 0.0},
     }
-    losses, handed = generator_step(translator, 2)
-    assert set(losses) == {"adversarial_encoded", "image_recon", "kl"}
-    assert set(handed) == {"encoded"}
-    judged, _ = translator.discriminator_losses(images(2), {}, handed)
-    assert set(judged) == {"adversarial_encoded"}
+    result = generator_step(translator, 2)
+    assert set(result.losses) == {"adversarial_encoded", "image_recon", "kl"}
+    assert set(result.handed) == {"encoded"}
+    assert set(judged(translator, 2, result.handed)) == {"adversarial_encoded"}
 
 
 def test_a_shared_discriminator_is_one_network() -> None:
@@ -110,7 +114,7 @@ def test_the_other_direction() -> None:
         64,
         64,
     )
-    losses, _ = generator_step(translator, 2)
+    losses = generator_step(translator, 2).losses
     assert all(loss.isfinite() for loss in losses.values())
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2ikit.draws import normal_draws
 from i2ikit.errors import FetchError, RecipeError
 from i2ikit.pretrained import weights as pretrained
+from i2ikit.testing import phase_input
 from i2ikit.training import new_translator
 from i2ikit.translator import ImageSpec
 from i2ikit_munit import DEFAULT_WEIGHTS, Munit
@@ -29,10 +29,11 @@ def test_each_translation_is_compared_with_its_original(folders: Path, vgg_file:
     translator = new_translator(tiny_recipe(folders, *perceptual(vgg_file)), IMAGES)
     batch = {d: torch.rand(2, 3, 64, 64) * 2 - 1 for d in "ab"}
     (phase, _) = translator.phases()
-    losses, handed = phase.losses(batch, normal_draws(0, 0, phase.name, phase.draws, range(2)), {})
+    result = phase.losses(phase_input(translator, phase, batch))
+    losses, handed = result.losses, result.handed
     compare = translator.perceptual_loss.compare
-    assert losses["perceptual/a"].item() == pytest.approx(compare(handed["x_ba"], batch["b"]).item())
-    assert losses["perceptual/b"].item() == pytest.approx(compare(handed["x_ab"], batch["a"]).item())
+    assert losses["perceptual/a"].item() == pytest.approx(compare(handed["a"], batch["b"]).item())
+    assert losses["perceptual/b"].item() == pytest.approx(compare(handed["b"], batch["a"]).item())
     losses["perceptual/b"].backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in translator.decoders["b"].parameters())
 
@@ -46,7 +47,7 @@ def test_without_a_weight_its_network_is_not_loaded_nor_for_translation(
     translator = new_translator(tiny_recipe(folders), IMAGES)
     phase = translator.phases()[0]
     batch = {d: torch.rand(2, 3, 64, 64) for d in "ab"}
-    losses, _ = phase.losses(batch, normal_draws(0, 0, phase.name, phase.draws, range(2)), {})
+    losses = phase.losses(phase_input(translator, phase, batch)).losses
     assert not any(name.startswith("perceptual") for name in losses)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from i2ikit.recipe import OptimizerOptions
 from i2ikit.registry import Spec
 from i2ikit.state import TrainingState
-from i2ikit.training import Draw, MicroBatch, build, train_step
+from i2ikit.training import DrawFunction, MicroBatch, build, train_step
 from i2ikit.translator import ImageSpec
 from i2ikit_bicyclegan import BicycleGAN
 from tests.reference.formulas import fill, image, noise
@@ -169,7 +169,7 @@ def test_every_loss_and_weight_equals_the_official_one(golden: dict[str, Any], c
     translator = state.translator
     batch = {"a": image(count, config["input_nc"], SIDE, 0), "b": image(count, config["output_nc"], SIDE, 1)}
     draws = noise(pairs, config["nz"])
-    draw: Draw = lambda phase, places: {name: next(draws) for name in phase.draws}  # noqa: E731
+    draw: DrawFunction = lambda phase, places: {name: next(draws) for name in phase.draws}  # noqa: E731
     if "E.mu" in figures:
         with torch.no_grad():
             mean, log_variance = translator.encoder(batch["b"][: len(figures["E.mu"]) // config["nz"]])

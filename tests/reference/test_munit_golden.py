@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from i2ikit.recipe import OptimizerOptions
 from i2ikit.registry import Spec
 from i2ikit.state import TrainingState
-from i2ikit.training import Draw, MicroBatch, build, train_step
+from i2ikit.training import DrawFunction, MicroBatch, build, train_step
 from i2ikit.translator import ImageSpec
 from i2ikit_munit import Munit
 from tests.reference.formulas import fill, image, noise
@@ -164,7 +164,7 @@ def test_every_loss_of_every_update_equals_the_official_one(golden: dict[str, An
     channels = golden["config"]["input_dim_a"], golden["config"]["input_dim_b"]
     batch = {d: image(count, channels[n], side, n) for n, d in enumerate("ab")}
     draws = noise(count, golden["config"]["gen"]["style_dim"])
-    draw: Draw = lambda phase, places: {name: next(draws) for name in phase.draws}  # noqa: E731
+    draw: DrawFunction = lambda phase, places: {name: next(draws) for name in phase.draws}  # noqa: E731
     with torch.no_grad():
         content = state.translator.content_encoders["a"](batch["a"])
         assert content.norm().item() == pytest.approx(figures["c_a"]["l2"], abs=1e-8)

@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from i2ikit.components.discriminators import DiscriminatorSpec
-from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, judged
+from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, discriminator_losses
+from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Spec
-from i2ikit.translator import Batch, Draws, Handed, ImageSpec, Losses, Phase, Translator, other
+from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, draws_of, other
 
 __all__ = ["MyPlugin"]
 
@@ -53,7 +54,7 @@ class MyPlugin(Translator):
             "generators": nn.ModuleDict(generators),
             "discriminators": nn.ModuleDict(discriminators),
         }
-        super().__init__(networks, weights)
+        super().__init__(images, networks, weights)
         self.style_dim = style_dim
         self.generators = generators
         self.discriminators = discriminators
@@ -62,29 +63,33 @@ class MyPlugin(Translator):
 
     def phases(self) -> tuple[Phase, ...]:
         """Train the generators, then the discriminators on the translations just made."""
-        styles = {name: (self.style_dim,) for name in ("a", "b", "cycle_a", "cycle_b")}
+        styles = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), Draw((self.style_dim,)))
+        # The random numbers of discriminators that need some, such as those with augmentation.
+        fake = draws_of(self.images.size, self.discriminators, "fake")
+        judging = draws_of(self.images.size, self.discriminators, "fake", "real")
         return (
-            Phase("generator", self.generator_losses, (self.networks["generators"],), styles),
-            Phase("discriminator", self.discriminator_losses, (self.networks["discriminators"],)),
+            Phase("generator", self.generator_losses, ("generators",), styles | fake),
+            Phase("discriminator", self.discriminator_losses, ("discriminators",), judging),
         )
 
-    def generator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def generator_losses(self, given: Given) -> Result:
         """The losses of the generators; passes the translations to the next phase."""
-        wanted = self.weights["generator"]
+        x, styles, weights = given.images, given.draws, given.weights
         losses: dict[str, Tensor] = {}
-        translated = {d: self.translate(batch[other(d)], draws[d], d) for d in "ab"}
+        translated = {d: self.translate(x[other(d)], styles[d], d) for d in "ab"}
         for d in "ab":
-            if wanted["adversarial"]:
-                scores = self.discriminators[d](translated[d])
+            if weights[f"adversarial/{d}"]:
+                scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
                 losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
-            if wanted["cycle_recon"]:
-                cycled = self.translate(translated[other(d)], draws[f"cycle_{d}"], d)
-                losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, batch[d])
-        return losses, {d: x.detach() for d, x in translated.items()}
+            if weights[f"cycle_recon/{d}"]:
+                cycled = self.translate(translated[other(d)], styles[f"cycle_{d}"], d)
+                losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, x[d])
+        return Result(losses, {d: y.detach() for d, y in translated.items()})
 
-    def discriminator_losses(self, batch: Batch, draws: Draws, handed: Handed) -> tuple[Losses, Handed]:
+    def discriminator_losses(self, given: Given) -> Result:
         """The losses of the discriminators."""
-        return judged(self.discriminators, self.adversarial_loss, handed, batch), {}
+        fake = given.handed
+        return Result(discriminator_losses(given, self.discriminators, self.adversarial_loss, fake))
 
     def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
         """Translate x (N, C, H, W) with style (N, style_dim) into domain `to`: (N, C of `to`, H, W)."""
