@@ -21,8 +21,8 @@ from i2ikit.evaluation import evaluate
 from i2ikit.metrics.subject import Subject
 from i2ikit.run import Run, load
 from i2ikit.runlog import METRICS
-from i2ikit.sampling import distinct_test_indices, sheet
-from i2ikit.translator import direction, other
+from i2ikit.sampling import distinct_test_indices, pictures, sheet
+from i2ikit.translator import Direction
 
 __all__ = ["Column", "Comparison", "check_page", "compare", "write_page"]
 
@@ -83,6 +83,7 @@ def compare(
     runs: Sequence[Run | str | Path],
     *,
     to: str | None = None,
+    source: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
@@ -90,12 +91,13 @@ def compare(
 
     Args:
         runs: two or more runs, or their folders.
-        to: the domain to translate into; the default one of the first run's translator if None.
+        to, source: the domain to translate into, and that of the inputs; if one or both are None, the first
+            direction of the first run's translator that fits.
         seed: seed for choosing inputs, styles and pairs.
         progress: called with a message when the measurement of a run starts.
 
     Raises:
-        RunError: a run cannot be loaded, does not translate into `to`, or is given twice.
+        RunError: a run cannot be loaded, does not translate in this direction, or is given twice.
     """
     if isinstance(runs, str | Path):
         raise RunError("only one run was given; two or more can be compared")
@@ -103,18 +105,18 @@ def compare(
     if len({run.folder.resolve() for run in opened}) < len(opened):
         raise RunError("a run is given twice")
     names = _names([run.folder for run in opened])
-    target = opened[0].target(to)
+    direction = opened[0].direction(source, to)
     for run in opened:
-        run.target(target)
+        run.direction(*direction)
     facts = [_facts(run) for run in opened]
     rows, notes = [], []
     for name, run, known in zip(names, opened, facts, strict=True):
         progress(f"measuring {run.folder}")
-        cells, found = _measured(run, target, seed)
+        cells, found = _measured(run, direction, seed)
         rows.append([name, *cells, *known])
         notes += found
     notes = [
-        f"Direction {direction(target)}, seed {seed}; ± is the standard error over inputs.",
+        f"Direction {direction}, seed {seed}; ± is the standard error over inputs.",
         *dict.fromkeys(notes),
     ]
     if len({run.step * run.recipe.training.batch_size for run in opened}) > 1:
@@ -124,7 +126,7 @@ def compare(
         notes.append(
             "These runs have different held-out images: do not compare their numbers; the picture is omitted."
         )
-    picture = _picture(names, opened, target, seed) if same else None
+    picture = _picture(names, opened, direction, seed) if same else None
     headings = ["run", *(c.heading for c in COLUMNS), "parameters", "step time", "steps", "data"]
     return Comparison(headings, rows, notes, picture)
 
@@ -157,9 +159,12 @@ def _step_time(log: Path) -> str:
     return f"{1000 / statistics.median(speeds):.0f} ms" if speeds else "-"
 
 
-def _measured(run: Run, to: str, seed: int) -> tuple[list[str], list[str]]:
+def _measured(run: Run, direction: Direction, seed: int) -> tuple[list[str], list[str]]:
     """The cells of one run, and the notes on them."""
-    findings = evaluate(run, MEASURED, to=to, seed=seed, overrides=OPTIONS, strict=False, reuse=True)
+    source, to = direction
+    findings = evaluate(
+        run, MEASURED, to=to, source=source, seed=seed, overrides=OPTIONS, strict=False, reuse=True
+    )
     reports = {finding.metric: finding.found for finding in findings}
     cells, notes = [], []
     for column in COLUMNS:
@@ -176,27 +181,30 @@ def _measured(run: Run, to: str, seed: int) -> tuple[list[str], list[str]]:
 
 
 def _held_out(data: Dataset) -> str:
-    """A checksum of the held-out images of both domains."""
+    """A checksum of the held-out images of all domains."""
     pixels = hashlib.sha256()
-    for domain in "ab":
+    for domain in data.images.channels:
         for index in range(min(CHECKED, data.count("test", domain))):
             pixels.update(data.image("test", domain, index).numpy().tobytes())
         pixels.update(str(data.count("test", domain)).encode())
     return pixels.hexdigest()
 
 
-def _picture(names: Sequence[str], runs: Sequence[Run], to: str, seed: int) -> Image.Image:
+def _picture(names: Sequence[str], runs: Sequence[Run], direction: Direction, seed: int) -> Image.Image:
     """Inputs in rows; columns: the input, its real target if there is one, and samples of each run."""
-    data = runs[0].dataset()
-    indices = distinct_test_indices(data, other(to), ROWS, seed)
+    data, (source, to) = runs[0].dataset(), direction
+    indices = distinct_test_indices(data, source, ROWS, seed)
     samples = max(2, min(SAMPLES, PIXELS_WIDE // (data.images.size * len(runs))))
-    columns = [("input", torch.stack([data.image("test", other(to), index) for index in indices]))]
+    inputs = torch.stack([data.image("test", source, index) for index in indices])
+    columns = [("input", pictures(data, inputs, source))]
     if data.aligned:
-        columns.append(("target", torch.stack([data.image("test", to, index) for index in indices])))
+        targets = torch.stack([data.image("test", to, index) for index in indices])
+        columns.append(("target", pictures(data, targets, to)))
     for name, run in zip(names, runs, strict=True):
-        subject = Subject(run.translator, run.dataset(), to, seed)
-        made = torch.stack([subject.case(index, samples).outputs for index in indices], dim=1)
-        columns += [(name, outputs) for outputs in made]
+        subject = Subject(run.translator, run.dataset(), direction, seed)
+        each = 1 if run.translator.is_deterministic(to) else samples
+        made = torch.stack([subject.case(index, each).outputs for index in indices], dim=1)
+        columns += [(name, pictures(data, outputs, to)) for outputs in made]
     return sheet(columns)
 
 

@@ -25,7 +25,7 @@ from i2ikit.processes import processes
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Setting, Spec
 from i2ikit.run import Run, load
-from i2ikit.translator import direction
+from i2ikit.translator import Direction
 
 __all__ = ["USUAL", "Finding", "evaluate"]
 
@@ -38,7 +38,7 @@ class Finding:
     """The result of one metric for a run.
 
     Args:
-        direction: "a2b" or "b2a".
+        direction: the direction of translation, such as "a2b".
         found: the measured values, or a sentence that says why there are none.
         path: path of the report; None if there is none.
     """
@@ -55,6 +55,7 @@ def evaluate(
     names: str | Sequence[str] | None = None,
     *,
     to: str | None = None,
+    source: str | None = None,
     seed: int = 0,
     overrides: str | Sequence[str] = (),
     strict: bool = True,
@@ -68,7 +69,8 @@ def evaluate(
     Args:
         run: a run, or its folder.
         names: one or several metrics, as listed by `i2ikit list metrics`; None: the default ones, not strict.
-        to: the domain to translate into; the translator's default one if None.
+        to, source: the domain to translate into, and that of the inputs; if one or both are None, the
+            translator's first direction that fits.
         seed: seed for choosing inputs, styles and pairs.
         overrides: one or several `metric.option=VALUE`.
         strict: raise if a metric cannot measure this run; otherwise its finding states the reason.
@@ -79,7 +81,7 @@ def evaluate(
 
     Raises:
         RecipeError: an unknown metric or option.
-        RunError: the run cannot be loaded, or does not translate into `to`.
+        RunError: the run cannot be loaded, or does not translate in this direction.
         DataError, WeightsError: a metric cannot measure this run (if strict).
     """
     run = load(run)
@@ -87,12 +89,12 @@ def evaluate(
     overrides = [overrides] if isinstance(overrides, str) else overrides
     strict = strict and names is not None
     with processes() as group:
-        to = run.target(to)
+        direction = run.direction(source, to)
         translator = run.translator.to(run.chosen_device or group.device)
         # Default metrics may not suit the images; measuring then reports it.
         size = run.images.size if strict else None
         given, specs = _check_metrics(USUAL if names is None else names, overrides, size)
-        stems = {name: _stem(name, to, seed, given[name]) for name in specs}
+        stems = {name: _stem(name, direction, seed, given[name]) for name in specs}
         paths = {name: run.folder / "eval" / f"{stem}.json" for name, stem in stems.items()}
         trained = {"step": run.step, "sha256": run.sha256}
         data = run.data
@@ -108,7 +110,7 @@ def evaluate(
             _raise_first(built)
         with group.first_on_each_machine():  # may render images
             dataset = run.dataset()
-        subject = Subject(translator, dataset, to, seed, group)
+        subject = Subject(translator, dataset, direction, seed, group)
         for name, metric in built.items():
             found = _measure(metric, dataclasses.replace(subject, title=name))
             if strict:
@@ -116,11 +118,11 @@ def evaluate(
             if not group.is_main:
                 continue
             if isinstance(found, I2IKitError):
-                yield Finding(name, direction(to), f"not measured: {found}")
+                yield Finding(name, str(direction), f"not measured: {found}")
             else:
                 if found is not metric:
                     _keep(paths[name], name, specs[name], data, subject, found, trained)
-                yield Finding(name, direction(to), found, paths[name])
+                yield Finding(name, str(direction), found, paths[name])
 
 
 def _raise_first(results: Mapping[str, object]) -> None:
@@ -148,10 +150,10 @@ def _measure(metric: Metric | Measured | I2IKitError, subject: Subject) -> Measu
         return error
 
 
-def _stem(name: str, to: str, seed: int, given: Mapping[str, Any]) -> str:
+def _stem(name: str, direction: Direction, seed: int, given: Mapping[str, Any]) -> str:
     """`lpips-diversity-a2b-seed0-protocol=bicyclegan`; a path is shortened to its last part."""
     options = [f"{key}={str(value).rpartition('/')[2]}" for key, value in sorted(given.items())]
-    text = "-".join([name, direction(to), f"seed{seed}", *options])
+    text = "-".join([name, str(direction), f"seed{seed}", *options])
     return re.sub(r"[^\w.=+-]+", "_", text)[:200]
 
 
@@ -183,7 +185,7 @@ def _keep(
 ) -> None:
     report = {
         "metric": name,
-        "direction": direction(subject.to),
+        "direction": str(subject.direction),
         "trained": trained,
         "values": {k: v if math.isfinite(v) else None for k, v in found.values.items()},  # JSON has no NaN
         "notes": list(found.notes),

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -223,8 +223,8 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
     problems += found
     translator, found = _section(table, "translator", TRANSLATOR_SLOT, setting)
     problems += found
-    if setting is not None and setting.size is not None:
-        problems += image_problems(data, translator, setting.size)
+    if setting is not None:
+        problems += image_problems(data, translator, setting.size, setting.channels)
     translator_class = _translator_class(translator)
     optimizers, found, notes = _check_optimizers(text, translator.name, translator_class)
     problems += found
@@ -250,30 +250,49 @@ def _batch_setting(training: TrainingOptions | None, processes: int) -> Setting:
     """The batch, for checks of other options; if [training] is invalid, a batch of 2, which suits all."""
     if training is None:
         return Setting(None, 2)
-    return Setting(None, training.batch_size, None, processes, training.accumulation)
+    return Setting(None, training.batch_size, None, processes, training.accumulation, steps=training.steps)
 
 
 def _image_setting(data: Spec, setting: Setting) -> tuple[Setting, list[Problem]]:
-    """Size and pairing of the images before the dataset is built, from its class or its options."""
+    """Facts about the images before the dataset is built, from its class or its options."""
     component = datasets.load(data.name)
-    size = data.options.get("size")
+    size, channels = data.options.get("size"), {}
     paired = data.options.get("paired", getattr(component, "paired", None))
     problems = []
     if isinstance(component, Foretelling):
         try:
-            size = component.image_spec(data.options).size
+            images = component.image_spec(data.options)
+            size, channels = images.size, dict(images.channels)
         except Exception as error:
             message = str(error) if isinstance(error, DataError) else in_one_line(error)
-            problems.append(Problem("data", f"failed to determine the image size: {message}"))
+            problems.append(Problem("data", f"failed to describe its images: {message}"))
     size = size if isinstance(size, int) and not problems else None
     paired = paired if isinstance(paired, bool) else None
-    return dataclasses.replace(setting, size=size, paired=paired), problems
+    return dataclasses.replace(setting, size=size, paired=paired, channels=channels), problems
 
 
-def image_problems(data: Spec, translator: Spec, size: int) -> list[Problem]:
-    """One problem for each component of the translator that does not accept square images of `size` px."""
-    what = f"data.size = {size}" if data.options.get("size") == size else f"the image size of {size} px"
-    return size_problems(translator, "translator", size, what)
+def image_problems(data: Spec, translator: Spec, size: int | None, domains: Collection[str]) -> list[Problem]:
+    """What the translator does not accept: the number of domains, or square images of `size` px.
+
+    Args:
+        size: None if it is not known yet; so is the number of domains if `domains` is empty.
+    """
+    problems = []
+    translator_class = _translator_class(translator)
+    needed = translator_class.num_domains if translator_class else None
+    if domains and needed not in (None, len(domains)):
+        choose = "; choose them with data.domains" if "domains" in data.options else ""
+        problems.append(
+            Problem(
+                "translator.name",
+                f"'{translator.name}' translates between {needed} domains, but the data has {len(domains)} "
+                f"({', '.join(domains)}){choose}",
+            )
+        )
+    if size is not None:
+        what = f"data.size = {size}" if data.options.get("size") == size else f"the image size of {size} px"
+        problems += size_problems(translator, "translator", size, what)
+    return problems
 
 
 def _check_machine(

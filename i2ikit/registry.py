@@ -62,6 +62,8 @@ class Setting:
         paired: whether training images come in pairs; None if not known.
         processes: number of processes that each micro-batch is split over.
         accumulation: micro-batches per step.
+        channels: number of image channels by domain; empty if not known.
+        steps: number of training steps; None if not known.
     """
 
     size: int | None
@@ -69,6 +71,8 @@ class Setting:
     paired: bool | None = None
     processes: int = 1
     accumulation: int = 1
+    channels: Mapping[str, int] = field(default_factory=dict)
+    steps: int | None = None
 
     @property
     def images_at_once(self) -> int:

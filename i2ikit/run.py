@@ -32,13 +32,13 @@ from torch import Tensor
 from i2ikit.checkpoints import WEIGHTS_FILE
 from i2ikit.data.dataset import Dataset
 from i2ikit.data.images import Picture, as_floats, floats_from, loaded, made_like
-from i2ikit.errors import RunError, did_you_mean
+from i2ikit.errors import I2IKitError, RunError, did_you_mean
 from i2ikit.recipe import Recipe, check_section, finished_recipe
 from i2ikit.recipe_text import read_toml
-from i2ikit.registry import Spec
-from i2ikit.sampling import random_styles
+from i2ikit.registry import Spec, registries
+from i2ikit.sampling import pictures, random_styles
 from i2ikit.state import load_networks
-from i2ikit.translator import ImageSpec, StyleEncoding, Translator, chosen_target, other
+from i2ikit.translator import Direction, ImageSpec, StyleEncoding, Translator, chosen_direction
 
 __all__ = ["RESOLVED", "Run", "create_run", "find_run", "is_run", "load"]
 
@@ -161,6 +161,14 @@ class Run:
         """
         return self._dataset
 
+    def pictures(self, images: Tensor, domain: str) -> Tensor:
+        """Images (N, C, H, W) of a domain as pictures (N, 1 or 3, H, W), as its dataset shows them."""
+        try:
+            dataset = registries["datasets"].load(self.data.name)
+        except I2IKitError:  # it is not installed here
+            dataset = None
+        return pictures(dataset, images, domain)
+
     @torch.no_grad()
     def translate(
         self,
@@ -178,24 +186,25 @@ class Run:
             image: a path, a PIL image, or an array (H, W, C) with uint8 or floats in [0, 1], whose shorter
                 side is resized to the training size; or a tensor (C, H, W) with uint8 or floats in [-1, 1],
                 which keeps its size.
-            to: the domain to translate into; the translator's default one if not given.
-            source: the domain of the image; with two domains, the other one than `to`.
+            to, source: the domain to translate into, and that of the image; if one or both are not given, the
+                translator's first direction that fits.
             styles: number of random styles; or style codes, (N, style_dim), as from `encode_style`.
             exemplars: one or several images of domain `to`, whose styles are used instead.
             seed: seed for the random styles.
 
         Returns:
-            One translation for each style: a list of PIL images, an array (N, H, W, C), or a tensor
-            (N, C, H, W).
+            One translation for each style, or a single one if the translator is deterministic: a list of
+            PIL images, an array (N, H, W, C), or a tensor (N, C, H, W).
 
         Raises:
             RunError: the run cannot translate into `to`, from `source`, or with these styles.
             DataError: an image cannot be read, or an argument is not an image.
         """
-        to = self.target(to, source)
-        x = loaded(image, self.images.channels[other(to)], self.images.size).to(self.device)
+        source, to = self.direction(source, to)
+        x = loaded(image, self.images.channels[source], self.images.size).to(self.device)
         codes = self.codes(styles, exemplars, to, seed)
-        return made_like(torch.cat([self.translator.translate(x, code[None], to) for code in codes]), image)
+        made = [self.translator.translate(x, code[None], source=source, to=to) for code in codes]
+        return made_like(torch.cat(made), image)
 
     @torch.no_grad()
     def encode_style(self, image: Picture, domain: str | None = None) -> Tensor:
@@ -209,22 +218,19 @@ class Run:
             RunError: the translator has no style encoder, or none for this domain.
             DataError: the image cannot be read.
         """
-        domain = self.target(domain)
+        domain = self.direction(None, domain).to
         if not isinstance(self.translator, StyleEncoding):
             raise RunError(f"{self.folder}: its translator has no style encoder and cannot follow exemplars")
         x = loaded(image, self.images.channels[domain], self.images.size)
         return self.translator.encode_style(x.to(self.device), domain)
 
-    def target(self, to: str | None = None, source: str | None = None) -> str:
-        """The domain to translate into: `to`, or the translator's default one.
+    def direction(self, source: str | None = None, to: str | None = None) -> Direction:
+        """The translator's first direction with this source and target, if they are given.
 
         Raises:
-            RunError: the translator does not translate into `to`, or from `source`.
+            RunError: there is none.
         """
-        to = chosen_target(self.translator, to if source is None or to else other(source))
-        if source not in (None, other(to)):
-            raise RunError(f"this run translates into domain {to} from domain {other(to)}, not from {source}")
-        return to
+        return chosen_direction(self.translator, source, to)
 
     def codes(
         self,
@@ -233,18 +239,20 @@ class Run:
         to: str,
         seed: int,
     ) -> Tensor:
-        """Style codes, (N, style_dim): encoded from exemplars, as given, or random.
+        """Style codes, (N, style_dim): encoded from exemplars, as given, or random; (1, 0) if deterministic.
 
         Raises:
             RunError: there are none, or they have the wrong length.
         """
         if several := _several(exemplars):
             return torch.cat([self.encode_style(exemplar, to) for exemplar in several])
+        length = self.translator.sample_style(1, to, torch.Generator()).shape[1]
+        if not length:
+            return torch.empty(1, 0, device=self.device)
         if isinstance(styles, int | np.integer) and not isinstance(styles, bool):
             if styles < 1:
                 raise RunError(f"styles = {styles}; 1 or more are needed")
-            return random_styles(self.translator, int(styles), seed).to(self.device)
-        length = self.translator.sample_style(1, torch.Generator()).shape[1]
+            return random_styles(self.translator, int(styles), to, seed).to(self.device)
         if not isinstance(styles, Tensor | np.ndarray):
             raise RunError(f"styles should be a number, or codes (N, {length}), got {styles!r}")
         codes = as_floats(styles) if isinstance(styles, Tensor) else floats_from(styles)

@@ -12,12 +12,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from i2ikit.data.dataset import Dataset
-from i2ikit.data.images import to_picture
+from i2ikit.data.dataset import Dataset, Picturing
+from i2ikit.data.images import bands_shown, to_picture
 from i2ikit.draws import counted_generator
-from i2ikit.translator import Reconstructing, StyleEncoding, Translator, other
+from i2ikit.translator import Direction, Reconstructing, StyleEncoding, Translator, one_per_target
 
-__all__ = ["distinct_test_indices", "random_styles", "sample_grid", "save_samples", "sheet"]
+__all__ = ["distinct_test_indices", "pictures", "random_styles", "sample_grid", "save_samples", "sheet"]
 
 MOST_ROWS = 8
 STYLES = 6
@@ -28,53 +28,71 @@ MARGIN = 36  # for row headings
 
 
 def save_samples(translator: Translator, data: Dataset, seed: int, step: int, folder: Path) -> None:
-    """Write samples/step-N.png (a to b) and samples/step-N-b2a.png, for the translator's directions."""
+    """Write samples/step-N.png, and samples/step-N-b2a.png and the like for the other target domains."""
     samples = folder / "samples"
     samples.mkdir(exist_ok=True)
-    for to in translator.targets:
-        path = samples / f"step-{step:06d}{'' if to == 'b' else '-b2a'}.png"
+    for direction in one_per_target(translator):
+        first = direction == Direction(*translator.domains[:2])
+        path = samples / f"step-{step:06d}{'' if first else f'-{direction}'}.png"
         staged = path.with_suffix(".tmp")
-        sample_grid(translator, data, seed, to).save(staged, "png")
+        sample_grid(translator, data, seed, direction).save(staged, "png")
         os.replace(staged, path)
 
 
 @torch.no_grad()
-def sample_grid(translator: Translator, data: Dataset, seed: int, to: str) -> Image.Image:
+def sample_grid(translator: Translator, data: Dataset, seed: int, direction: Direction) -> Image.Image:
     """Held-out inputs in rows; columns: input, six random styles (the same in each row), an
     exemplar and the input in its style, and the exemplar's reconstruction.
 
-    Exemplar columns need a translator with `encode_style`; with paired data, the real target and the
-    input in its style follow. Inputs, styles and exemplars depend only on the seed. The translator must
-    be in eval mode.
+    A deterministic translator has one column of translations. Exemplar columns need a translator with
+    `encode_style`; with paired data, the real target and the input in its style follow. Inputs, styles and
+    exemplars depend only on the seed. The translator must be in eval mode.
     """
+    source, to = direction
     device = next(translator.parameters()).device
     most = max(2, min(MOST_ROWS, HEIGHT // data.images.size))
-    rows = distinct_test_indices(data, other(to), most, seed)
+    rows = distinct_test_indices(data, source, most, seed)
     exemplars = distinct_test_indices(data, to, most, seed + 1)
-    x = torch.stack([data.image("test", other(to), index) for index in rows]).to(device)
+    x = torch.stack([data.image("test", source, index) for index in rows]).to(device)
     y = torch.stack([data.image("test", to, index) for index in exemplars]).to(device)
     count = min(len(x), len(y))
     x, y = x[:count], y[:count]
-    styles = random_styles(translator, STYLES, seed).to(device)
-    columns = [("input", x)]
-    columns += [
-        (f"style {n}", translator.translate(x, s.expand(count, -1), to)) for n, s in enumerate(styles, 1)
-    ]
+    answers = torch.stack([data.image("test", to, n) for n in rows[:count]]) if data.paired else None
+
+    def translated(styles: Tensor) -> Tensor:
+        return translator.translate(x, styles, source=source, to=to)
+
+    columns: list[tuple[str, Tensor]] = []
+    if translator.is_deterministic(to):
+        columns.append(("translation", translated(x.new_empty(count, 0))))
+        columns += [("target", answers.to(device))] if answers is not None else []
+    else:
+        styles = random_styles(translator, STYLES, to, seed).to(device)
+        columns += [(f"style {n}", translated(s.expand(count, -1))) for n, s in enumerate(styles, 1)]
     if isinstance(translator, StyleEncoding):
-        columns += [("exemplar", y), ("guided", translator.translate(x, translator.encode_style(y, to), to))]
-        if data.paired:
-            answers = torch.stack([data.image("test", to, index) for index in rows[:count]]).to(device)
-            own = translator.encode_style(answers, to)
-            columns += [("target", answers), ("its style", translator.translate(x, own, to))]
+        columns += [("exemplar", y), ("guided", translated(translator.encode_style(y, to)))]
+        if answers is not None:
+            own = translator.encode_style(answers.to(device), to)
+            columns += [("target", answers.to(device)), ("its style", translated(own))]
     if isinstance(translator, Reconstructing):
         columns.append(("recon", translator.reconstruct(y, to)))
-    return sheet(columns)
+    shown = [(heading, pictures(data, images, to)) for heading, images in columns]
+    return sheet([("input", pictures(data, x, source)), *shown])
 
 
-def random_styles(translator: Translator, n: int, seed: int) -> Tensor:
-    """n style codes from the prior, (n, style_dim); they depend only on the seed."""
+def pictures(data: object, images: Tensor, domain: str) -> Tensor:
+    """Images (N, C, H, W) of a domain as pictures (N, 1 or 3, H, W).
+
+    Args:
+        data: the dataset, or its class; it may say how its images are shown (`Picturing`).
+    """
+    return data.picture(images, domain) if isinstance(data, Picturing) else bands_shown(images)
+
+
+def random_styles(translator: Translator, n: int, to: str, seed: int) -> Tensor:
+    """n style codes from the prior for domain `to`, (n, style_dim); they depend only on the seed."""
     generator = torch.Generator().manual_seed(int(counted_generator(seed, "styles").integers(2**62)))
-    return translator.sample_style(n, generator)
+    return translator.sample_style(n, to, generator)
 
 
 def distinct_test_indices(data: Dataset, domain: str, most: int, seed: int) -> list[int]:
@@ -98,7 +116,8 @@ def sheet(
     """A picture of images in columns, with a heading over each column and optionally left of each row.
 
     Args:
-        columns: heading and images (N, C, H, W) in [-1, 1]; adjacent columns with one heading share it.
+        columns: heading and pictures (N, 1 or 3, H, W) in [-1, 1]; adjacent columns with one heading
+            share it.
         rows: a heading for the row labels, and N row labels.
     """
     height, width = columns[0][1].shape[2:]

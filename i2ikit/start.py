@@ -76,11 +76,12 @@ def _open(recipe: Recipe, group: Processes) -> Dataset:
     """Open the dataset, on each machine first in one process, because it may render images.
 
     Raises:
-        RecipeError: a network does not accept the image size, which may be known only now.
+        RecipeError: the translator does not accept the images, whose size may be known only now.
     """
     with group.first_on_each_machine():
         dataset: Dataset = recipe.data()
-    if problems := image_problems(recipe.data, recipe.translator, dataset.images.size):
+    images = dataset.images
+    if problems := image_problems(recipe.data, recipe.translator, images.size, images.channels):
         raise RecipeError(str(recipe.source), problems)
     return dataset
 
@@ -98,7 +99,9 @@ def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes, con
     """Print a summary of the run, and where to find its samples."""
     for note in recipe.notes:
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
-    counts = ", ".join(f"{data.count('train', d)} + {data.count('test', d)} held out ({d})" for d in "ab")
+    counts = ", ".join(
+        f"{data.count('train', d)} + {data.count('test', d)} held out ({d})" for d in data.images.channels
+    )
     options = recipe.training
     cut = f", in {options.accumulation} micro-batches" if options.accumulation > 1 else ""
     console.print(

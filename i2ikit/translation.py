@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
-from i2ikit.data.images import load_image, to_picture
+from i2ikit.data.images import load_image, write_image
 from i2ikit.run import Run
 from i2ikit.sampling import sheet
-from i2ikit.translator import other
 
 __all__ = ["translate_files"]
 
@@ -20,6 +17,7 @@ def translate_files(
     files: Sequence[Path],
     num_styles: int,
     exemplars: Sequence[Path],
+    source: str | None,
     to: str | None,
     seed: int,
     out: Path,
@@ -29,31 +27,37 @@ def translate_files(
     The shorter side of an image is resized to the training size; the aspect ratio is kept.
 
     Args:
-        num_styles: number of random styles from `seed`, the same for each file; not used with exemplars.
+        num_styles: number of random styles from `seed`, the same for each file; not used with exemplars, nor
+            by a deterministic translator, which makes one translation of each file.
         exemplars: images of domain `to` whose styles are used instead.
-        to: the domain to translate into; the translator's default one if None.
-        out: folder for NAME-style-1.png, ... (or NAME-as-EXEMPLAR.png) and NAME-sheet.png.
+        source, to: domains of the direction; if one or both are None, the translator's first that fits.
+        out: folder for NAME-style-1.png, ... (or NAME-as-EXEMPLAR.png, or NAME-translated.png), and
+            NAME-sheet.png. Images with other numbers of channels than 1 and 3 are written as .npy, as they
+            are read: arrays (H, W, C) in [0, 1].
 
     Returns:
         The sheets, one for each file.
 
     Raises:
-        RunError: the run cannot be loaded, does not translate into `to`, or cannot follow exemplars.
+        RunError: the run cannot be loaded, translate in this direction, or follow exemplars.
         DataError: an image cannot be read.
     """
-    to = run.target(to)
+    source, to = run.direction(source, to)
     codes = run.codes(num_styles, exemplars, to, seed)
     labels = [f"as-{name}" for name in _distinct_names(exemplars)] if exemplars else []
     labels = labels or [f"style-{n}" for n in range(1, num_styles + 1)]
+    if run.translator.is_deterministic(to):
+        labels = ["translated"]
     # Read all files first, so that a wrong name fails before anything is translated.
-    sources = [load_image(path, run.images.channels[other(to)], run.images.size) for path in files]
+    inputs = [load_image(path, run.images.channels[source], run.images.size) for path in files]
     out.mkdir(parents=True, exist_ok=True)
     sheets = []
-    for name, source in zip(_distinct_names(files), sources, strict=True):
-        columns: list[tuple[str, Tensor]] = [("input", source[None])]
-        for label, y in zip(labels, run.translate(source, to=to, styles=codes), strict=True):
-            to_picture(y).save(out / f"{name}-{label}.png")
-            columns.append((label, y[None]))
+    for name, x in zip(_distinct_names(files), inputs, strict=True):
+        columns = [("input", run.pictures(x[None], source))]
+        translated = run.translate(x, source=source, to=to, styles=codes)
+        for label, y in zip(labels, translated, strict=True):
+            write_image(out / f"{name}-{label}", y)
+            columns.append((label, run.pictures(y[None], to)))
         sheets.append(out / f"{name}-sheet.png")
         sheet(columns).save(sheets[-1])
     return sheets

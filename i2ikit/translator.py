@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 import operator
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +24,14 @@ from torch.nn import functional as F
 
 from i2ikit.checking import own_requirement
 from i2ikit.draws import Draw
-from i2ikit.errors import RunError
+from i2ikit.errors import DataError, RunError
 from i2ikit.loss_weights import Weight, Weights, weights_at
 from i2ikit.registry import Slot, built_from
 from i2ikit.sizes import SizeRequirement
 
 __all__ = [
     "TRANSLATOR_SLOT",
+    "Direction",
     "Drawing",
     "Given",
     "ImageSpec",
@@ -41,11 +44,10 @@ __all__ = [
     "Tensors",
     "Translator",
     "at_any_size",
-    "chosen_target",
-    "direction",
+    "chosen_direction",
     "draws_of",
     "frozen",
-    "other",
+    "one_per_target",
     "padded",
 ]
 
@@ -55,15 +57,43 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Channels and size of the images of a run.
+    """The domains of a run, and the channels and size of their images.
 
     Args:
-        channels: 1 or 3, by domain.
+        channels: number of channels by domain, in the order in which domains are shown; names consist of
+            letters, digits, `-` and `_`.
         size: side length in pixels of the training images.
+
+    Raises:
+        DataError: fewer than two domains, a name that cannot be used, or a number of channels below 1.
     """
 
     channels: Mapping[str, int]
     size: int
+
+    def __post_init__(self) -> None:
+        if len(self.channels) < 2:
+            raise DataError(f"two or more domains are needed, got {', '.join(self.channels) or 'none'}")
+        for domain, number in self.channels.items():
+            # Networks are often stored by domain in an nn.ModuleDict, which refuses its own attributes.
+            if not re.fullmatch(r"[\w-]+", domain, re.ASCII) or hasattr(nn.ModuleDict, domain):
+                raise DataError(
+                    f"'{domain}' cannot name a domain; use letters, digits, - and _, and no name that "
+                    "torch reserves, such as 'train' or 'keys'"
+                )
+            if number < 1:
+                raise DataError(f"domain {domain} has {number} channels; 1 or more are needed")
+
+
+class Direction(NamedTuple):
+    """A direction of translation, from one domain into another."""
+
+    source: str
+    to: str
+
+    def __str__(self) -> str:
+        short = len(self.source) == len(self.to) == 1
+        return f"{self.source}2{self.to}" if short else f"{self.source}-to-{self.to}"
 
 
 @dataclass(frozen=True)
@@ -225,8 +255,11 @@ class Translator(nn.Module, ABC):
     """Number of consecutive parts of a batch that are used differently; each process's share then
     takes equally from every part."""
 
-    targets: tuple[str, ...] = ("b", "a")
-    """Target domains, the default first; a translator of one direction overrides this."""
+    num_domains: ClassVar[int | None] = 2
+    """Number of domains that the translator needs; None for any number from two."""
+
+    directions: tuple[Direction, ...]
+    """Directions of translation, the default one first; all pairs of domains, unless a subclass sets it."""
 
     def __init__(
         self,
@@ -236,6 +269,8 @@ class Translator(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.images = images
+        self.domains = tuple(images.channels)
+        self.directions = tuple(Direction(*pair) for pair in itertools.permutations(self.domains, 2))
         if set(networks) != {*self.generative, *self.adversarial}:
             raise TypeError(
                 f"{type(self).__name__}: got networks {sorted(networks)}, but the class declares "
@@ -250,16 +285,23 @@ class Translator(nn.Module, ABC):
         """The phases of one training step, in order."""
 
     @abstractmethod
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        """Translate images of the other domain into domain `to`.
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
+        """Translate images of domain `source` into domain `to`, one of its `directions`.
 
-        Shapes: x (N, C, H, W) of any side, style (N, style_dim) -> (N, C of `to`, H, W)
+        Shapes: x (N, C of `source`, H, W) of any side, style (N, style_dim) -> (N, C of `to`, H, W)
         Values: [-1, 1] in and out.
         """
 
-    @abstractmethod
-    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n random codes, (n, style_dim), on the CPU; translations of one image differ only by them."""
+    def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
+        """n random codes for translations into `to`, (n, style_dim), on the CPU.
+
+        Translations of one image differ only by them. Here style_dim is 0: the translator is deterministic.
+        """
+        return torch.empty(n, 0)
+
+    def is_deterministic(self, to: str) -> bool:
+        """Whether an image has only one translation into `to`, because style codes have length 0."""
+        return self.sample_style(1, to, torch.Generator()).shape[1] == 0
 
     def weights_at(self, phase: str, step: int) -> Weights:
         """The weights of a phase at this step; its own are `given.weights`."""
@@ -323,25 +365,26 @@ def at_any_size(network: Callable[[Tensor], Tensor], x: Tensor, sides: SizeRequi
     return network(padded(x, sides))[:, :, : x.shape[2], : x.shape[3]]
 
 
-def chosen_target(translator: Translator, to: str | None) -> str:
-    """The domain to translate into: `to`, or the translator's default one.
+def chosen_direction(translator: Translator, source: str | None, to: str | None) -> Direction:
+    """The first direction of a translator with this source and target; None leaves them open.
 
     Raises:
-        RunError: the translator does not translate into `to`.
+        RunError: there is none; the message lists the directions.
     """
-    if to is not None and to not in translator.targets:
-        raise RunError(f"this run translates into domain {' and '.join(translator.targets)} only, not {to}")
-    return to or translator.targets[0]
+    for direction in translator.directions:
+        if source in (None, direction.source) and to in (None, direction.to):
+            return direction
+    wanted = " ".join(f"{word} {domain}" for word, domain in (("from", source), ("to", to)) if domain)
+    known = ", ".join(f"{d.source} to {d.to}" for d in translator.directions)
+    raise RunError(f"this run does not translate {wanted}; it translates {known}")
 
 
-def other(domain: str) -> str:
-    """The other one of the two domains."""
-    return "a" if domain == "b" else "b"
-
-
-def direction(to: str) -> str:
-    """Name of the direction of translation into domain `to`: a2b or b2a."""
-    return f"{other(to)}2{to}"
+def one_per_target(translator: Translator) -> list[Direction]:
+    """The first direction into each target domain, the default one first."""
+    found: dict[str, Direction] = {}
+    for direction in translator.directions:
+        found.setdefault(direction.to, direction)
+    return list(found.values())
 
 
 @contextlib.contextmanager

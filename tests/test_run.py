@@ -200,8 +200,12 @@ def truncated() -> Image.Image:
         (torch.zeros(3, 64, 64), {"styles": torch.zeros(0, 4)}, r"should be \(N, 4\), got \(0, 4\)"),
         (torch.zeros(3, 64, 64), {"styles": True}, r"a number, or codes \(N, 4\), got True"),
         (torch.zeros(3, 64, 64), {"styles": 2.0}, r"a number, or codes \(N, 4\), got 2.0"),
-        (torch.zeros(3, 64, 64), {"to": "c"}, "into domain b and a only, not c"),
-        (torch.zeros(3, 64, 64), {"to": "b", "source": "b"}, "into domain b from domain a, not from b"),
+        (torch.zeros(3, 64, 64), {"to": "c"}, "does not translate to c; it translates a to b, b to a"),
+        (
+            torch.zeros(3, 64, 64),
+            {"to": "b", "source": "b"},
+            "does not translate from b to b; it translates a to b, b to a",
+        ),
     ],
 )
 def test_what_cannot_be_translated_is_said(
@@ -272,7 +276,7 @@ def test_a_method_of_one_direction_and_one_without_styles_say_so(tmp_path: Path)
         images = recipe.data().images
         save_weights(new_translator(recipe, images).eval(), images, 1, create_run(tmp_path / name, recipe))
     x = torch.zeros(3, 64, 64)
-    with pytest.raises(RunError, match="translates into domain b only, not a"):
+    with pytest.raises(RunError, match="does not translate from b; it translates a to b"):
         i2ikit.load(tmp_path / "bicyclegan").translate(x, source="b")
     with pytest.raises(RunError, match="has no style encoder"):
         i2ikit.load(tmp_path / "cyclegan-noise").translate(x, exemplars=[x])

@@ -10,8 +10,10 @@ import torch
 from i2ikit.checking import check
 from i2ikit.data.folders import Folders
 from i2ikit.sampling import sample_grid, sheet
-from i2ikit.translator import TRANSLATOR_SLOT
+from i2ikit.translator import TRANSLATOR_SLOT, Direction
 from tests.metrics.conftest import Painter, outline_folders
+
+A2B = Direction("a", "b")
 
 
 def test_a_sheet_has_a_column_for_each_heading_and_a_row_for_each_image() -> None:
@@ -32,7 +34,7 @@ def test_headings_of_rows_stand_in_a_margin_of_their_own() -> None:
 
 def test_the_grid_is_the_same_for_the_same_seed(tmp_path) -> None:
     outlines = outline_folders(tmp_path, 16)
-    grids = [sample_grid(Painter().eval(), outlines, seed, "b").tobytes() for seed in (0, 0, 1)]
+    grids = [sample_grid(Painter().eval(), outlines, seed, A2B).tobytes() for seed in (0, 0, 1)]
     assert grids[0] == grids[1] != grids[2]
 
 
@@ -50,7 +52,7 @@ def test_the_grid_shows_what_the_method_can(folders: Path) -> None:
     def columns(name: str, paired: bool) -> int:
         spec, _ = check(name, "translator", TRANSLATOR_SLOT)
         data = Folders(root=str(folders), size=64, paired=paired)
-        return (sample_grid(spec(data.images).eval(), data, 0, "b").width - 2) // 66
+        return (sample_grid(spec(data.images).eval(), data, 0, A2B).width - 2) // 66
 
     assert columns("munit", False) == 7 + 3
     assert columns("bicyclegan", True) == 7 + 4

@@ -153,9 +153,9 @@ def test_training_needs_what_all_roles_need_and_inference_what_the_generative_on
     assert translator.size_required_by() == SizeRequirement(16, 4)
     assert translator.size_required_by("discriminators") == SizeRequirement(1, 48)
     assert translator.size_required_by("style_encoders") == SizeRequirement(16)
-    x, style = torch.rand(1, 3, 52, 60), translator.sample_style(1)
+    x, style = torch.rand(1, 3, 52, 60), translator.sample_style(1, "b")
     own_result = translator.decoders["b"](translator.content_encoders["a"](x), style)
-    assert torch.equal(translator.translate(x, style, "b"), own_result)
+    assert torch.equal(translator.translate(x, style, source="a", to="b"), own_result)
 
 
 @pytest.mark.parametrize("name", ["munit", "bicyclegan", "unit", "cyclegan"])
@@ -164,10 +164,10 @@ def test_images_of_any_size_are_translated(name: str, folders: Path) -> None:
     own = ("data.name=folders", f'data.root="{folders}"', "data.size=64", "data.paired=true")
     recipe = load_recipe("cyclegan-noise" if name == "cyclegan" else name, [*own, *NARROW[name]])
     translator = new_translator(recipe, recipe.data().images).eval()
-    style = translator.sample_style(1)
+    style = translator.sample_style(1, "b")
     for height, width in ((1, 1), (2, 5), (3, 70), (65, 64)):
         x = torch.rand(1, 3, height, width)
-        assert translator.translate(x, style, "b").shape == x.shape
+        assert translator.translate(x, style, source="a", to="b").shape == x.shape
         if isinstance(translator, i2ikit.translator.StyleEncoding):
             assert translator.encode_style(x, "b").shape == style.shape
         if isinstance(translator, i2ikit.translator.Reconstructing):

@@ -599,7 +599,7 @@ def test_weights_translate_without_the_data(folders: Path, tmp_path: Path) -> No
     for file in list(folders.rglob("*.png")):
         file.unlink()
     translator = Run(folder).translator
-    y = translator.translate(torch.rand(1, 3, 30, 21), translator.sample_style(1), "b")
+    y = translator.translate(torch.rand(1, 3, 30, 21), translator.sample_style(1, "b"), source="a", to="b")
     assert y.shape == (1, 3, 30, 21)
 
 

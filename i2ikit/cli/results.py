@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from i2ikit.cli.options import DeviceOption, RunOption, ToOption, console
+from i2ikit.cli.options import DeviceOption, FromOption, RunOption, ToOption, console
 from i2ikit.errors import RunError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def translate(
         list[Path] | None,
         typer.Option(metavar="EXEMPLAR", help="Use this image's style instead of random styles; repeatable."),
     ] = None,
+    from_: FromOption = None,
     to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for the random styles.")] = 0,
     device: DeviceOption = None,
@@ -44,7 +45,7 @@ def translate(
     if not files:
         raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
     target = out or run.folder / "translations"
-    sheets = translate_files(run, files, styles, style_from or [], to, seed, target)
+    sheets = translate_files(run, files, styles, style_from or [], from_, to, seed, target)
     console.print(f"Translated with {escape(str(run.folder))}:", highlight=False, soft_wrap=True)
     for sheet in sheets:
         console.print(f"  {escape(str(sheet))}", highlight=False, soft_wrap=True)
@@ -56,6 +57,7 @@ def eval_(
         list[str] | None,
         typer.Option(help="Metric (see `i2ikit list metrics`); repeatable (default: the standard metrics)."),
     ] = None,
+    from_: FromOption = None,
     to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for choosing inputs, styles and pairs.")] = 0,
     device: DeviceOption = None,
@@ -72,7 +74,9 @@ def eval_(
     from i2ikit.evaluation import evaluate
     from i2ikit.run import load
 
-    findings = evaluate(load(run, device), metric or None, to=to, seed=seed, overrides=set_ or [])
+    findings = evaluate(
+        load(run, device), metric or None, to=to, source=from_, seed=seed, overrides=set_ or []
+    )
     for finding in findings:
         console.print(
             f"[bold]{escape(finding.metric)}[/]  ({finding.direction}, seed {seed})", highlight=False
@@ -107,6 +111,7 @@ def _print_found(found: Measured | str) -> None:
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN", help="Two or more run folders.")],
+    from_: FromOption = None,
     to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for choosing inputs, styles and pairs.")] = 0,
     device: DeviceOption = None,
@@ -127,6 +132,7 @@ def compare(
     comparison = compare_runs(
         [load(run, device) for run in runs],
         to=to,
+        source=from_,
         seed=seed,
         progress=lambda text: console.print(escape(text), highlight=False),
     )

@@ -36,7 +36,7 @@ class _Positions(TorchDataset[dict[str, Tensor]]):
         self.seed = seed
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
-        return {domain: self._image(domain, position) for domain in "ab"}
+        return {domain: self._image(domain, position) for domain in self.dataset.images.channels}
 
     def _image(self, domain: str, position: int) -> Tensor:
         # Unpaired domains are shuffled independently, so that an outline does not meet its own drawing.
@@ -110,7 +110,7 @@ def training_batches(
         )
         parts = _plainly(loader)  # each batch has one part from each worker, in turn
         for step_parts in zip(*[parts] * max(1, num_workers), strict=True):
-            yield {d: torch.cat([part[d] for part in step_parts]) for d in "ab"}
+            yield {d: torch.cat([part[d] for part in step_parts]) for d in step_parts[0]}
         return
     steps = ([t * batch_size + place for place in places] for t in range(first_step, last_step))
     loader = DataLoader(
@@ -150,7 +150,7 @@ class _Streams(IterableDataset[dict[str, Tensor]]):
         streams = [self.dataset.stream(self.seed, place, self.batch_size, self.first) for place in mine]
         for _ in range(self.first, self.last):
             images = [next(stream) for stream in streams]
-            yield {d: torch.stack([both[d] for both in images]) for d in "ab"}
+            yield {d: torch.stack([each[d] for each in images]) for d in images[0]}
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:

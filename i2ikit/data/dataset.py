@@ -1,4 +1,4 @@
-"""The interface of datasets: images of two domains in two splits."""
+"""The interface of datasets: images of two or more domains in two splits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from i2ikit.registry import Slot
 from i2ikit.translator import ImageSpec
 
-__all__ = ["DATASET_SLOT", "SPLITS", "Dataset", "Foretelling", "Split", "Streamed"]
+__all__ = ["DATASET_SLOT", "SPLITS", "Dataset", "Foretelling", "Picturing", "Split", "Streamed"]
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -19,12 +19,12 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Images of two domains, "a" and "b", in two splits.
+    """Images of two or more domains, the keys of `images.channels`, in two splits.
 
-    `aligned`: index i of "a" and of "b" show the same thing, so that a translation has a target.
+    `aligned`: index i shows the same thing in all domains, so that a translation has a target.
     `paired`: training uses these pairs; augmentation must then depend only on the random generator, so
-    that both images are augmented identically. It is an option or a class attribute. Aligned data need
-    not be paired: then only metrics use the pairs.
+    that the images of all domains are augmented identically. It is an option or a class attribute. Aligned
+    data need not be paired: then only metrics use the pairs.
     """
 
     images: ImageSpec
@@ -46,7 +46,7 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Foretelling(Protocol):
-    """A dataset that reads the size of its images from its files, instead of an option `size`."""
+    """A dataset that knows its domains, their channels and the size of the images before it is built."""
 
     @staticmethod
     def image_spec(options: Mapping[str, Any]) -> ImageSpec:
@@ -71,4 +71,14 @@ class Streamed(Protocol):
 
         `{"a": (C, size, size), "b": ...}`, values in [-1, 1]; depends only on the arguments.
         """
+        ...
+
+
+@runtime_checkable
+class Picturing(Protocol):
+    """A dataset that says how its images are shown, such as which of many bands are red, green and blue."""
+
+    @staticmethod
+    def picture(x: Tensor, domain: str) -> Tensor:
+        """Pictures (N, 1 or 3, H, W) of images (N, C, H, W) of a domain; values in [-1, 1]."""
         ...

@@ -1,21 +1,22 @@
-"""Datasets of image files: two folders per split, or files with both images side by side."""
+"""Datasets of image files: a folder for each split and domain, or files with both images side by side."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
 from i2ikit.data.dataset import SPLITS, Split
 from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, cropped_to_square, read_image, too_large_a_crop
-from i2ikit.errors import DataError
+from i2ikit.errors import DataError, did_you_mean
 from i2ikit.registry import Setting
-from i2ikit.translator import ImageSpec, other
+from i2ikit.translator import ImageSpec
 
 __all__ = ["Folders", "SideBySide"]
 
@@ -24,20 +25,26 @@ ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are swapped
 
 
 class Folders:
-    """Two folders of images for each split: trainA, trainB, testA, testB.
+    """Two folders of images for each split, or a folder for each of any number of domains.
+
+    The folders are trainA, trainB, testA, testB, for the domains a and b; or train/NAME and test/NAME for
+    domains with names of their own (val/ is used if there is no test/).
 
     Training: shorter side resized to `load_size`, a random crop of size x size, a random flip.
     Test: shorter side resized to `size`, centre crop. Transparent images are blended with white; EXIF
     rotation is applied. Values: 8-bit channels to [-1, 1].
 
     Args:
-        root: the folder that contains the four; relative to the working directory.
+        root: the folder that contains these; relative to the working directory.
+        domains: which domains to use, in this order; by default all, sorted by name. The first direction of
+            translation is from the first domain into the second.
         paired: files of the same name (without ending) show the same thing and share their crop
-            and flip; otherwise both folders are shuffled independently.
+            and flip; otherwise the domains are shuffled independently.
         size: side in pixels of the images that the networks get.
         load_size: shorter side before the random crop; `size` when not given.
         flip: mirror training images with probability 0.5.
-        channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
+        channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma), for the domains a and b.
+        channels: the same for domains of any name; 3 for those that are not named.
 
     Raises:
         DataError: a folder is missing or contains no image; an image cannot be read; in paired data, an
@@ -48,39 +55,54 @@ class Folders:
         self,
         *,
         root: str,
+        domains: Annotated[list[str], Field(min_length=2)] | None = None,
         paired: bool = False,
         size: Side = 256,
         load_size: LoadSide | None = None,
         flip: bool = True,
         channels_a: Literal[1, 3] = 3,
         channels_b: Literal[1, 3] = 3,
+        channels: Mapping[str, Literal[1, 3]] | None = None,
     ) -> None:
-        self.images = ImageSpec({"a": channels_a, "b": channels_b}, size)
+        names = _domains(Path(root), domains)
+        given = {"a": channels_a, "b": channels_b, **(channels or {})}
+        self.images = ImageSpec({name: given.get(name, 3) for name in names}, size)
         self.aligned = self.paired = paired
         self.load_size = load_size or size
         self.flip = flip
         self._files: dict[tuple[Split, str], list[Path]] = {}
-        for split in SPLITS:
-            for domain in "ab":
-                folder = Path(root) / f"{split}{domain.upper()}"
-                self._files[split, domain] = files = image_files(folder)
-                if not files:
-                    raise DataError(_empty(folder))
-            if paired and (unmatched := _unmatched(self._files[split, "a"], self._files[split, "b"])):
+        for (split, domain), folder in _folders(Path(root), names).items():
+            self._files[split, domain] = files = image_files(folder)
+            if not files:
+                raise DataError(_empty(folder))
+            if paired and (unmatched := _unmatched(self._files[split, names[0]], files)):
                 raise DataError(unmatched)
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
         """Report missing or empty folders, files without a partner and crops larger than the image."""
         root = Path(options["root"])
-        missing = _missing(root, [f"{split}{d}" for split in SPLITS for d in "AB"])
+        names = _domains(root, options["domains"])
+        folders = _folders(root, names)
+        missing = _missing(root, folders.values())
         yield from missing
         yield from too_large_a_crop(options)
+        for name in options["channels"] or ():
+            if name not in names:
+                known = ", ".join(names)
+                yield f"channels names '{name}', which is not a domain{did_you_mean(name, names)} ({known})"
         if options["paired"] and not missing:
-            for split in SPLITS:
-                a, b = (image_files(root / f"{split}{d}") for d in "AB")
-                if unmatched := _unmatched(a, b):
+            for (split, _), folder in folders.items():
+                first = folders[split, names[0]]
+                if unmatched := _unmatched(image_files(first), image_files(folder)):
                     yield unmatched
+
+    @staticmethod
+    def image_spec(options: Mapping[str, Any]) -> ImageSpec:
+        """Domains, channels and size of the images."""
+        given = {"a": options["channels_a"], "b": options["channels_b"], **(options["channels"] or {})}
+        names = _domains(Path(options["root"]), options["domains"])
+        return ImageSpec({name: given.get(name, 3) for name in names}, options["size"])
 
     def count(self, split: Split, domain: str) -> int:
         """Number of files."""
@@ -94,7 +116,8 @@ class Folders:
         """(C, size, size) in [-1, 1]; random crop and flip with `rng`, centre crop without it."""
         path = self._files[split, domain][index]
         if self.paired:
-            _check_shapes(path, self._files[split, other(domain)][index])
+            first, second, *_ = self.images.channels
+            _check_shapes(path, self._files[split, second if domain == first else first][index])
         picture = read_image(path, self.images.channels[domain])
         return cropped_to_square(picture, self.images.size, self.load_size, self.flip, rng)
 
@@ -145,8 +168,13 @@ class SideBySide:
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
         """Report missing or empty folders and crops larger than the image."""
         root = Path(options["root"])
-        yield from _missing(root, _split_folders(root).values())
+        yield from _missing(root, [root / name for name in _split_folders(root).values()])
         yield from too_large_a_crop(options)
+
+    @staticmethod
+    def image_spec(options: Mapping[str, Any]) -> ImageSpec:
+        """Channels and size of the images."""
+        return ImageSpec({"a": options["channels_a"], "b": options["channels_b"]}, options["size"])
 
     def count(self, split: Split, domain: str) -> int:
         """Number of files."""
@@ -174,14 +202,31 @@ def _split_folders(root: Path) -> dict[Split, str]:
     return {"train": "train", "test": "val" if only_val else "test"}
 
 
-def _missing(root: Path, folders: Iterable[str]) -> list[str]:
-    """Problems with the folders below a root."""
+def _domains(root: Path, wanted: Sequence[str] | None) -> list[str]:
+    """The domains to use: those wanted, or a and b, or the names of the folders in train/."""
+    if wanted:
+        return list(wanted)
+    named = (root / "train").is_dir() and not any((root / f"train{letter}").is_dir() for letter in "AB")
+    if not named:
+        return ["a", "b"]
+    return sorted(path.name for path in (root / "train").iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+def _folders(root: Path, domains: Sequence[str]) -> dict[tuple[Split, str], Path]:
+    """The folder of each split of each domain."""
+    if {*domains} <= {"a", "b"} and not (root / "train").is_dir():
+        return {(split, d): root / f"{split}{d.upper()}" for split in SPLITS for d in domains}
+    return {(split, d): root / name / d for split, name in _split_folders(root).items() for d in domains}
+
+
+def _missing(root: Path, folders: Iterable[Path]) -> list[str]:
+    """Problems with folders below a root."""
     if not root.is_dir():
         return [f"root = '{root}' is not a folder (working directory: {Path.cwd()})"]
     found = []
-    for folder in (root / name for name in folders):
+    for folder in folders:
         if not folder.is_dir():
-            found.append(f"root = '{root}' contains no folder {folder.name}/")
+            found.append(f"root = '{root}' contains no folder {folder.relative_to(root)}/")
         elif not image_files(folder):
             found.append(_empty(folder))
     return found

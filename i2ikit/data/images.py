@@ -22,6 +22,7 @@ __all__ = [
     "Picture",
     "Side",
     "as_floats",
+    "bands_shown",
     "cropped_to_square",
     "floats_from",
     "load_image",
@@ -31,11 +32,16 @@ __all__ = [
     "to_picture",
     "to_tensor",
     "too_large_a_crop",
+    "write_image",
 ]
 
 Side = Annotated[int, Field(ge=8, le=4096)]
 LoadSide = Annotated[int, Field(ge=8, le=8192)]
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ARRAY_ENDING = ".npy"
+COLOURS = (1, 3)
+"""Numbers of channels that image files have for us: grey and RGB."""
+
 MOST_PIXELS = 64_000_000
 LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601
 
@@ -72,9 +78,11 @@ def read_image(file: Path | BinaryIO, channels: int, name: str | None = None) ->
         name: name of the file in error messages; the path if not given.
 
     Raises:
-        DataError: no such file, not an image, or more than 64 megapixels; names the file.
+        DataError: no such file, not an image, more than 64 megapixels, or a number of channels that image
+            files do not have; names the file.
     """
     name = name or str(file)
+    _check_colours(channels, name)
     try:
         with Image.open(file) as opened:
             if opened.width * opened.height > MOST_PIXELS:
@@ -131,9 +139,15 @@ def to_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
 
 
+def bands_shown(images: Tensor) -> Tensor:
+    """The channels of images (N, C, H, W) to show: grey, RGB, or else bands 1 to 3 (of two, the first)."""
+    count = images.shape[1]
+    return images if count in COLOURS else images[:, : 3 if count > 3 else 1]
+
+
 def to_picture(image: Tensor) -> Image.Image:
     """An 8-bit PIL image from (C, H, W) in [-1, 1]; values outside are clipped."""
-    array = _to_bytes(image.detach().cpu()).permute(1, 2, 0).numpy()
+    array = _to_bytes(bands_shown(image[None])[0].detach().cpu()).permute(1, 2, 0).numpy()
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
@@ -148,7 +162,8 @@ def loaded(image: Picture, channels: int, size: int) -> Tensor:
         image: a path, a PIL image, or an array (H, W) or (H, W, C), uint8 or floats in [0, 1], whose
             shorter side is resized to `size` (the aspect ratio is kept). Or a tensor (C, H, W), uint8 or
             floats in [-1, 1], which is not resized.
-        channels: 3, or 1 for grey; images and arrays are converted, tensors must have this number.
+        channels: images and arrays are converted to grey (1) or RGB (3); with other numbers, arrays and
+            tensors must have them, and a path must be that of an array (.npy).
 
     Raises:
         DataError: unsupported type, shape or values.
@@ -157,6 +172,7 @@ def loaded(image: Picture, channels: int, size: int) -> Tensor:
         case str() | Path():
             return load_image(Path(image), channels, size)[None]
         case Image.Image():
+            _check_colours(channels, "the PIL image")
             return to_tensor(resize_shorter(_converted(image, channels, "the PIL image"), size))[None]
         case np.ndarray():
             return _from_array(image, channels, size)
@@ -188,17 +204,22 @@ def made_like(images: Tensor, given: Picture) -> Any:
 
 def _from_array(array: NDArray[Any], channels: int, size: int) -> Tensor:
     shape = f"{array.dtype} {array.shape}"
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
-        raise DataError(f"expected an array (H, W) or (H, W, C) with 1, 3 or 4 channels, got {shape}")
+    accepted = (1, 3, 4) if channels in COLOURS else (channels,)
+    found = array.shape[2] if array.ndim == 3 else int(array.ndim == 2)
+    if found not in accepted or not array.size:
+        numbers = ", ".join(map(str, accepted[:-1])) + " or " * (len(accepted) > 1) + str(accepted[-1])
+        raise DataError(f"expected an array (H, W) or (H, W, C) with {numbers} channels, got {shape}")
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if array.dtype == np.uint8:
-        return loaded(Image.fromarray(array), channels, size)
+        if channels in COLOURS:
+            return loaded(Image.fromarray(array), channels, size)
+        array = array / np.float32(255)
     if not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"expected an array of uint8, or of floats in [0, 1], got {shape}")
     _check_range(array.min(), array.max(), 0, "array")
     x = floats_from(array)
     x = x[None] if x.ndim == 2 else x.permute(2, 0, 1)
-    if len(x) == 4:
+    if len(x) == 4 and channels in COLOURS:
         x = x[:3] * x[3] + 1 - x[3]  # blend with white
     if len(x) != channels:
         x = x.expand(3, -1, -1) if channels == 3 else (x * LUMA[:, None, None]).sum(0, keepdim=True)
@@ -254,5 +275,40 @@ def _to_bytes(images: Tensor) -> Tensor:
 
 
 def load_image(path: Path, channels: int, size: int) -> Tensor:
-    """(C, H, W) in [-1, 1] from a file; the shorter side is resized to `size`, the aspect ratio kept."""
-    return to_tensor(resize_shorter(read_image(path, channels), size))
+    """(C, H, W) in [-1, 1] from a file; the shorter side is resized to `size`, the aspect ratio kept.
+
+    The file is an image, or an array (.npy) as `loaded` takes it.
+    """
+    if path.suffix.lower() != ARRAY_ENDING:
+        return to_tensor(resize_shorter(read_image(path, channels), size))
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a readable array ({type(error).__name__}: {error})") from error
+    try:
+        return _from_array(array, channels, size)[0]
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def write_image(stem: Path, image: Tensor) -> Path:
+    """Write (C, H, W) in [-1, 1] as a PNG, or as an array (H, W, C) in [0, 1] if a PNG cannot hold it.
+
+    Args:
+        stem: the path without its ending.
+    """
+    if len(image) in COLOURS:
+        path = stem.with_name(f"{stem.name}.png")
+        to_picture(image).save(path)
+    else:
+        path = stem.with_name(f"{stem.name}{ARRAY_ENDING}")
+        np.save(path, ((image.detach().float().cpu().permute(1, 2, 0) + 1) / 2).clamp(0, 1).numpy())
+    return path
+
+
+def _check_colours(channels: int, name: str) -> None:
+    if channels not in COLOURS:
+        raise DataError(
+            f"{name}: an image file is grey or RGB, but {channels} channels are needed; use an array "
+            f"(H, W, {channels}) with values in [0, 1], in Python or as a {ARRAY_ENDING} file"
+        )

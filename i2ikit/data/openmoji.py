@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -75,6 +75,11 @@ class OpenMoji:
         self._folder = _rendered(size)
         index = json.loads((self._folder / "index.json").read_text())
         self._names: Mapping[Split, list[str]] = {"train": index["train"], "test": index["test"]}
+
+    @staticmethod
+    def image_spec(options: Mapping[str, Any]) -> ImageSpec:
+        """Channels and size of the images."""
+        return ImageSpec({"a": options["channels_a"], "b": options["channels_b"]}, options["size"])
 
     def count(self, split: Split, domain: str) -> int:
         """Number of images."""

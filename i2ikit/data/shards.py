@@ -95,6 +95,11 @@ class Shards:
             except DataError as error:
                 yield str(error)
 
+    @staticmethod
+    def image_spec(options: Mapping[str, Any]) -> ImageSpec:
+        """Channels and size of the images."""
+        return ImageSpec({"a": options["channels_a"], "b": options["channels_b"]}, options["size"])
+
     def count(self, split: Split, domain: str) -> int:
         """Number of samples."""
         tars = self._tars[split, domain]

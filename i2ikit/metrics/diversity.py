@@ -23,7 +23,6 @@ from i2ikit.pretrained.weights import load_weights
 from i2ikit.registry import Setting
 from i2ikit.sampling import sheet
 from i2ikit.sizes import SizeRequirement
-from i2ikit.translator import other
 
 __all__ = ["LPIPSDiversity"]
 
@@ -170,7 +169,7 @@ def _per_input(
     """Name and diversity of each input, the most diverse first."""
     rows = [
         {
-            "input": subject.data.name("test", other(subject.to), index),
+            "input": subject.data.name("test", subject.source, index),
             **{f"v{v}": round(n, 6) for v, n in zip(versions, numbers.tolist(), strict=True)},
         }
         for index, numbers in zip(inputs, found, strict=True)

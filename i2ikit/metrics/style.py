@@ -16,7 +16,7 @@ from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
 from i2ikit.metrics.pixels import difference, pairwise_difference
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counts_note
-from i2ikit.translator import Reconstructing, StyleEncoding, Translator, direction, other
+from i2ikit.translator import Reconstructing, StyleEncoding, Translator, one_per_target
 
 __all__ = ["DiversityProbe", "StyleHealth"]
 
@@ -50,6 +50,7 @@ class StyleHealth:
         translator, to = subject.translator, subject.to
         if not isinstance(translator, StyleEncoding):
             raise DataError("this translator has no style encoder, which this metric needs")
+        subject.check_styles()
         real = torch.stack([subject.target(index) for index in subject.several_targets(2 * self.num_inputs)])
         codes = translator.encode_style(real, to)
 
@@ -102,7 +103,7 @@ class DiversityProbe:
     def __init__(self, data: Dataset, seed: int) -> None:
         self.data = data
         self.seed = seed
-        self.has_effect = {"a": True, "b": True}
+        self.has_effect = dict.fromkeys(data.images.channels, True)
 
     @torch.no_grad()
     def __call__(self, translator: Translator) -> tuple[Mapping[str, float], Sequence[str]]:
@@ -112,20 +113,21 @@ class DiversityProbe:
             translator: in eval mode.
         """
         values, remarks = {}, []
-        for to in translator.targets:
-            subject = Subject(translator, self.data, to, self.seed)
+        for direction in one_per_target(translator):
+            source, to = direction
+            if translator.is_deterministic(to):
+                continue
+            subject = Subject(translator, self.data, direction, self.seed)
             inputs = subject.inputs(self.NUM_INPUTS)
             cases = [subject.case(index, self.NUM_STYLES) for index in inputs]
             mean = torch.stack([pairwise_difference(case.outputs) for case in cases]).mean().item()
-            values[f"diversity/{direction(to)}"] = mean
+            values[f"diversity/{direction}"] = mean
             had_effect, self.has_effect[to] = self.has_effect[to], mean >= self.LEAST
             if had_effect and not self.has_effect[to]:
                 remarks.append(
-                    f"the style has no effect on translations {other(to)} to {to}: they differ by "
+                    f"the style has no effect on translations {source} to {to}: they differ by "
                     f"{mean:.5f} in {self.NUM_STYLES} random styles (0..1 scale), less than one grey level"
                 )
             elif self.has_effect[to] and not had_effect:
-                remarks.append(
-                    f"the style has an effect on translations {other(to)} to {to} again: {mean:.4f}"
-                )
+                remarks.append(f"the style has an effect on translations {source} to {to} again: {mean:.4f}")
         return values, remarks

@@ -22,7 +22,7 @@ from i2ikit.pretrained.cache import progress_over
 from i2ikit.processes import ALONE, Processes
 from i2ikit.registry import Slot
 from i2ikit.sampling import distinct_test_indices, random_styles
-from i2ikit.translator import Translator, other
+from i2ikit.translator import Direction, Translator
 
 __all__ = [
     "METRIC_SLOT",
@@ -79,7 +79,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a metric measures: a translator in eval mode, on held-out data, into domain `to`.
+    """What a metric measures: a translator in eval mode, on held-out data, in one direction.
 
     Args:
         seed: inputs, styles and pairs depend only on it.
@@ -88,10 +88,20 @@ class Subject:
 
     translator: Translator
     data: Dataset
-    to: str
+    direction: Direction
     seed: int
     group: Processes = ALONE
     title: str = ""
+
+    @property
+    def source(self) -> str:
+        """The domain of the inputs."""
+        return self.direction.source
+
+    @property
+    def to(self) -> str:
+        """The target domain."""
+        return self.direction.to
 
     @property
     def device(self) -> torch.device:
@@ -100,11 +110,11 @@ class Subject:
 
     def inputs(self, most: int) -> list[int]:
         """Indices of up to `most` distinct held-out inputs, in an order that depends on the seed."""
-        return distinct_test_indices(self.data, other(self.to), most, self.seed)
+        return distinct_test_indices(self.data, self.source, most, self.seed)
 
     def input(self, index: int) -> Tensor:
         """A held-out image of the source domain, (C, H, W) in [-1, 1]."""
-        return self.data.image("test", other(self.to), index).to(self.device)
+        return self.data.image("test", self.source, index).to(self.device)
 
     def targets(self, most: int) -> list[int]:
         """Indices of up to `most` distinct held-out images of the target domain."""
@@ -137,12 +147,36 @@ class Subject:
     def styles(self, num_styles: int, index: int) -> Tensor:
         """Independent random style codes for one input, (num_styles, style_dim)."""
         seed = int(counted_generator(self.seed, "metric", index).integers(2**62))
-        return random_styles(self.translator, num_styles, seed).to(self.device)
+        return random_styles(self.translator, num_styles, self.to, seed).to(self.device)
 
     def translate(self, x: Tensor, styles: Tensor) -> Tensor:
         """Translate x (C, H, W) in each style (K, style_dim): (K, C, H, W)."""
-        parts = torch.split(styles, CHUNK)
-        return torch.cat([self.translator.translate(x.expand(len(s), -1, -1, -1), s, self.to) for s in parts])
+        source, to = self.direction
+        parts = [(x.expand(len(part), -1, -1, -1), part) for part in torch.split(styles, CHUNK)]
+        return torch.cat([self.translator.translate(*part, source=source, to=to) for part in parts])
+
+    def check_styles(self) -> None:
+        """Check that translations differ by their styles.
+
+        Raises:
+            DataError: the translator is deterministic.
+        """
+        if self.translator.is_deterministic(self.to):
+            raise DataError("this translator is deterministic: it has one translation for each input")
+
+    def check_channels(self, *channels: int) -> None:
+        """Check the number of channels of both domains.
+
+        Raises:
+            DataError: it is not one of these.
+        """
+        for domain in self.direction:
+            number = self.data.images.channels[domain]
+            if number not in channels:
+                raise DataError(
+                    f"images of domain {domain} have {number} channels, and this metric needs "
+                    f"{' or '.join(map(str, channels))}"
+                )
 
     def case(self, index: int, num_styles: int) -> Case:
         """An input and its translations in random styles, which depend on the input."""

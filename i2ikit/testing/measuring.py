@@ -17,7 +17,7 @@ from i2ikit.data.dataset import SPLITS, Dataset, Streamed
 from i2ikit.draws import counted_generator
 from i2ikit.metrics.subject import Measured, Metric, Subject
 from i2ikit.testing.networks import require
-from i2ikit.translator import ImageSpec, Phase, Translator
+from i2ikit.translator import Direction, ImageSpec, Phase, Translator
 
 __all__ = ["Drawings", "Tinting", "check_dataset", "check_metric"]
 
@@ -69,7 +69,7 @@ class Tinting(Translator):
         """There are no phases."""
         return ()
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
         """Translate x (N, 3, H, W) with style (N, 3)."""
         colour = torch.tanh(style)[:, :, None, None]
         return torch.where(x > 0, 0.5 * x + 0.5 * colour, x)
@@ -82,7 +82,7 @@ class Tinting(Translator):
         """Return x, scaled by 0.9."""
         return 0.9 * x
 
-    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         """Draw n style codes (n, 3)."""
         return torch.randn(n, 3, generator=generator)
 
@@ -100,7 +100,7 @@ def check_dataset(make: Callable[[], Dataset]) -> None:
     require(isinstance(data.aligned, bool), f"aligned: expected a bool, got {data.aligned!r}")
     require(data.aligned or not data.paired, "paired, but not aligned: paired data must be aligned")
     splits = ("test",) if isinstance(data, Streamed) else SPLITS
-    for split, domain in itertools.product(splits, "ab"):
+    for split, domain in itertools.product(splits, spec.channels):
         where = f"{split}, domain {domain}"
         count = operator.index(data.count(split, domain))
         require(count >= 1, f"{where}: count() is {count}; expected at least 1")
@@ -108,8 +108,9 @@ def check_dataset(make: Callable[[], Dataset]) -> None:
             _check_image(data, split, domain, index, spec)
         require(data.name(split, domain, 0), f"{where}: name() is empty for image 0")
     if data.aligned:
-        counts = [data.count("test", domain) for domain in "ab"]
-        require(counts[0] == counts[1], f"aligned, but with {counts[0]} and {counts[1]} held-out images")
+        counts = [data.count("test", domain) for domain in spec.channels]
+        numbers = " and ".join(map(str, counts))
+        require(len(set(counts)) == 1, f"aligned, but with {numbers} held-out images")
     if isinstance(data, Streamed):
         _check_stream(data, spec)
 
@@ -134,10 +135,10 @@ def _check_values(x: Tensor, domain: str, spec: ImageSpec, where: str) -> None:
 
 def _check_stream(data: Streamed, spec: ImageSpec) -> None:
     first = list(itertools.islice(data.stream(0, 0, 2, 0), 3))
-    for domain in "ab":
+    for domain in spec.channels:
         _check_values(first[0][domain], domain, spec, f"stream, domain {domain}")
     later = next(iter(data.stream(0, 0, 2, 2)))
-    same = all(torch.equal(first[2][domain], later[domain]) for domain in "ab")
+    same = all(torch.equal(first[2][domain], later[domain]) for domain in spec.channels)
     require(same, "stream: image 2 differs when the stream starts there, so runs cannot resume")
 
 
@@ -149,7 +150,7 @@ def check_metric(make: Callable[[], Metric], size: int = 64) -> None:
     """
     torch.manual_seed(0)
     metric = make()
-    subject = Subject(Tinting().eval(), Drawings(size), "b", seed=0)
+    subject = Subject(Tinting().eval(), Drawings(size), Direction("a", "b"), seed=0)
     with torch.no_grad():
         found, again = metric.measure(subject), metric.measure(subject)
     require(isinstance(found, Measured), f"measure(): expected a Measured, got {type(found).__name__}")

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from i2ikit.checking import check
 from i2ikit.data.batches import shares
+from i2ikit.data.dataset import Dataset, Foretelling
 from i2ikit.processes import processes
-from i2ikit.recipe import OptimizerOptions, Precision, load_recipe
+from i2ikit.recipe import OptimizerOptions, Precision, Recipe, load_recipe
 from i2ikit.registry import Setting, Spec, registries
 from i2ikit.state import TrainingState
 from i2ikit.testing.networks import require
@@ -33,6 +34,7 @@ from i2ikit.training import (
 )
 from i2ikit.translator import (
     TRANSLATOR_SLOT,
+    Direction,
     ImageSpec,
     Reconstructing,
     StyleEncoding,
@@ -75,15 +77,17 @@ def check_translator(
         AssertionError: the translator breaks its contract.
     """
     spec = _spec(name, options or {}, size, batch_size)
-    translator = _built(spec, size)
+    images, grey = _images(spec, size, 3), _images(spec, size, 1)
+    translator = _built(spec, images)
     _check_declarations(translator, name)
-    for channels in ((3, 3), (1, 3)):
-        check_phases(_built(spec, size, channels), name, _batch(size, batch_size, channels))
-        _check_translations(_built(spec, size, channels).eval(), name, channels)
-    check_pure(_built(spec, size), name, _batch(size, batch_size))
-    check_zero_weights(spec, lambda spec: _built(spec, size), name, _batch(size, batch_size))
-    trained = train_two_steps(translator, _batch(size, batch_size), "bf16").translator
-    _check_saving(trained.eval(), _built(spec, size, seed=2).eval(), name, _batch(size, 1)["a"])
+    for each in (images, grey):
+        check_phases(_built(spec, each), name, _batch(each, batch_size))
+        _check_translations(_built(spec, each).eval(), name)
+    batch = _batch(images, batch_size)
+    check_pure(_built(spec, images), name, batch)
+    check_zero_weights(spec, lambda spec: _built(spec, images), name, batch)
+    trained = train_two_steps(translator, batch, "bf16").translator
+    _check_saving(trained.eval(), _built(spec, images, seed=2).eval(), name, _batch(images, 1))
     if two_processes:
         _check_two_processes(spec, name, size, batch_size)
 
@@ -96,11 +100,24 @@ def check_recipe(source: str | Path, *overrides: str) -> None:
         AssertionError: a loss or a gradient is not finite.
     """
     recipe = load_recipe(source, overrides)
-    options = recipe.data.options
-    channels = options.get("channels_a", 3), options.get("channels_b", 3)
-    training, size = recipe.training, options.get("size", 64)
-    batch = _batch(size, training.batch_size, channels)
-    train_two_steps(_built(recipe.translator, size, channels), batch, training.precision, recipe.optimizers)
+    images, training = _images_of(recipe), recipe.training
+    batch = _batch(images, training.batch_size)
+    train_two_steps(_built(recipe.translator, images), batch, training.precision, recipe.optimizers)
+
+
+def _images_of(recipe: Recipe) -> ImageSpec:
+    """The images of a recipe, without opening its dataset if that is not needed."""
+    component = registries["datasets"].load(recipe.data.name)
+    if isinstance(component, Foretelling):
+        return component.image_spec(recipe.data.options)
+    data: Dataset = recipe.data()
+    return data.images
+
+
+def _images(spec: Spec, size: int, first: int) -> ImageSpec:
+    """As many domains as the translator takes (3 if it takes any number), the first with `first` channels."""
+    count = registries["translators"].load(spec.name).num_domains or 3
+    return ImageSpec({domain: 3 if n else first for n, domain in enumerate("abcdefgh"[:count])}, size)
 
 
 def _spec(name: str, options: Mapping[str, Any], size: int, batch_size: int) -> Spec:
@@ -111,9 +128,9 @@ def _spec(name: str, options: Mapping[str, Any], size: int, batch_size: int) -> 
     return spec
 
 
-def _built(spec: Spec, size: int, channels: tuple[int, int] = (3, 3), seed: int = 0) -> Translator:
+def _built(spec: Spec, images: ImageSpec, seed: int = 0) -> Translator:
     torch.manual_seed(seed)
-    translator: Translator = spec(ImageSpec(dict(zip("ab", channels, strict=True)), size))
+    translator: Translator = spec(images)
     return translator
 
 
@@ -138,51 +155,57 @@ def _check_declarations(translator: Translator, name: str) -> None:
         inside = {id(tensor) for tensor in declared}
         strays = [key for key, tensor in own if id(tensor) not in inside]
         require(not strays, f"{name}: these {word} are not in `networks`: {', '.join(strays)}")
-    valid = translator.targets and {*translator.targets} <= {"a", "b"}
-    require(valid, f'{name}: targets are {translator.targets}; expected "a", "b" or both')
+    directions = translator.directions
+    valid = directions and all(d.source != d.to and {*d} <= {*translator.domains} for d in directions)
+    pairs = ", ".join(map(str, directions)) or "none"
+    known = ", ".join(translator.domains)
+    require(valid, f"{name}: its directions are {pairs}; expected pairs of the domains {known}")
     for phase in phases:
         unknown = [role for role in phase.trains if role not in translator.networks]
-        known = ", ".join(translator.networks)
+        networks = ", ".join(translator.networks)
         where = f"{name}, phase '{phase.name}'"
-        require(not unknown, f"{where}: it trains {', '.join(unknown)}; the networks are {known}")
+        require(not unknown, f"{where}: it trains {', '.join(unknown)}; the networks are {networks}")
 
 
-def _batch(
-    size: int, count: int, channels: tuple[int, int] = (3, 3), dtype: torch.dtype = torch.float32
-) -> Tensors:
+def _batch(spec: ImageSpec, count: int, dtype: torch.dtype = torch.float32) -> Tensors:
     generator = torch.Generator().manual_seed(1)
     batch = {}
-    for domain, number in zip("ab", channels, strict=True):
-        images = torch.rand((count, number, size, size), generator=generator, dtype=torch.float64)
+    for domain, channels in spec.channels.items():
+        shape = (count, channels, spec.size, spec.size)
+        images = torch.rand(shape, generator=generator, dtype=torch.float64)
         batch[domain] = (images * 2 - 1).to(dtype)
     return batch
 
 
-def _check_translations(translator: Translator, name: str, channels: tuple[int, int]) -> None:
-    by_domain = dict(zip("ab", channels, strict=True))
-    for to in translator.targets:
-        source = "a" if to == "b" else "b"
+def _check_translations(translator: Translator, name: str) -> None:
+    for direction in translator.directions:
         for height, width in SIDES:
-            x = torch.rand(2, by_domain[source], height, width) * 2 - 1
-            styles = translator.sample_style(2)
-            _check_translation(translator, x, styles, to, (2, by_domain[to], height, width), name)
-    _check_styles(translator, name, by_domain)
+            _check_translation(translator, direction, height, width, name)
+    for to in {direction.to for direction in translator.directions}:
+        _check_styles(translator, name, to)
 
 
 def _check_translation(
-    translator: Translator, x: Tensor, styles: Tensor, to: str, expected: tuple[int, ...], name: str
+    translator: Translator, direction: Direction, height: int, width: int, name: str
 ) -> None:
-    where = f"{name}: {x.shape[1]} x {x.shape[2]} x {x.shape[3]} translated into {to}"
+    (source, to), channels = direction, translator.images.channels
+    x = torch.rand(2, channels[source], height, width) * 2 - 1
+    expected = (2, channels[to], height, width)
+    styles = translator.sample_style(2, to)
+    where = f"{name}: {' x '.join(map(str, x.shape[1:]))} translated from {source} into {to}"
+
+    def translated(x: Tensor, styles: Tensor) -> Tensor:
+        return translator.translate(x, styles, source=source, to=to)
+
     with torch.no_grad():
-        y = translator.translate(x, styles, to)
+        y = translated(x, styles)
         require(tuple(y.shape) == expected, f"{where}: expected shape {expected}, got {tuple(y.shape)}")
         require(y.isfinite().all(), f"{where} is not finite")
         require(y.abs().max() <= 1, f"{where} has values up to {y.abs().max():.3g}; expected [-1, 1]")
-        require(torch.equal(y, translator.translate(x, styles, to)), f"{where} differs from call to call")
-        alone = torch.cat([translator.translate(x[n : n + 1], styles[n : n + 1], to) for n in range(2)])
+        require(torch.equal(y, translated(x, styles)), f"{where} differs from call to call")
+        alone = torch.cat([translated(x[n : n + 1], styles[n : n + 1]) for n in range(2)])
         require(torch.allclose(y, alone, atol=1e-3), f"{where} depends on the rest of the batch")
-        swapped = translator.translate(x.flip(0), styles, to)
-        require(not torch.equal(y, swapped), f"{where} does not depend on the image")
+        require(not torch.equal(y, translated(x.flip(0), styles)), f"{where} does not depend on the image")
         real = torch.rand(expected) * 2 - 1
         if isinstance(translator, Reconstructing):
             again = translator.reconstruct(real, to)
@@ -196,26 +219,30 @@ def _check_translation(
             require(own, f"{name}: encode_style is not deterministic, or depends on the batch")
 
 
-def _check_styles(translator: Translator, name: str, channels: Mapping[str, int]) -> None:
-    to = translator.targets[0]
-    seeds = [translator.sample_style(2, torch.Generator().manual_seed(n)) for n in (1, 1, 2)]
-    require(seeds[0].ndim == 2, f"{name}: sample_style(2): expected (2, n), got {tuple(seeds[0].shape)}")
+def _check_styles(translator: Translator, name: str, to: str) -> None:
+    """Check the styles of one target; a deterministic translator has none."""
+    seeds = [translator.sample_style(2, to, torch.Generator().manual_seed(n)) for n in (1, 1, 2)]
+    valid = seeds[0].ndim == 2 and len(seeds[0]) == 2
+    require(valid, f"{name}: sample_style(2): expected (2, n), got {tuple(seeds[0].shape)}")
     require(torch.equal(seeds[0], seeds[1]), f"{name}: sample_style is not determined by its generator")
+    if translator.is_deterministic(to):
+        return
     require(not torch.equal(seeds[0], seeds[2]), f"{name}: sample_style ignores its generator")
-    x = (torch.rand(1, channels["a" if to == "b" else "b"], 64, 64) * 2 - 1).expand(2, -1, -1, -1)
+    source = next(direction.source for direction in translator.directions if direction.to == to)
+    x = torch.rand(1, translator.images.channels[source], 64, 64) * 2 - 1
     with torch.no_grad():
-        one, two = translator.translate(x, seeds[0], to)
+        one, two = translator.translate(x.expand(2, -1, -1, -1), seeds[0], source=source, to=to)
     require(not torch.equal(one, two), f"{name}: the style has no effect on a translation")
 
 
-def _check_saving(trained: Translator, fresh: Translator, name: str, x: Tensor) -> None:
-    to = trained.targets[0]
+def _check_saving(trained: Translator, fresh: Translator, name: str, batch: Tensors) -> None:
+    source, to = trained.directions[0]
     device = next(trained.parameters()).device
-    fresh, x, style = fresh.to(device), x.to(device), trained.sample_style(1).to(device)
+    fresh, x, style = fresh.to(device), batch[source].to(device), trained.sample_style(1, to).to(device)
     with torch.no_grad():
-        before = trained.translate(x, style, to)
+        before = trained.translate(x, style, source=source, to=to)
         fresh.load_state_dict(trained.state_dict())
-        same = torch.equal(before, fresh.translate(x, style, to))
+        same = torch.equal(before, fresh.translate(x, style, source=source, to=to))
     require(same, f"{name}: after training, saving and loading, its translations differ")
 
 
@@ -289,14 +316,16 @@ def _check_two_processes(spec: Spec, name: str, size: int, batch_size: int) -> N
 def one_step(spec: Spec, size: int, batch_size: int) -> dict[str, Tensor]:
     """Gradients and losses of a step in float64, averaged over all processes of this command."""
     with processes() as group, tempfile.TemporaryDirectory() as folder:
-        translator = _built(spec, size).double()
+        spec_of_images = _images(spec, size, 3)
+        translator = _built(spec, spec_of_images).double()
         options = {role: OptimizerOptions() for role in translator.networks}
         (share,) = shares(batch_size, translator.batch_parts, 1, group.count)
         places = share[group.rank]
         accelerator = new_accelerator("fp32", Path(folder))
         state = build(translator, options, accelerator, 1, places, batch_size)
         device = accelerator.device
-        images = {d: x[places].to(device) for d, x in _batch(size, batch_size, dtype=torch.float64).items()}
+        batch = _batch(spec_of_images, batch_size, torch.float64)
+        images = {d: x[places].to(device) for d, x in batch.items()}
         micro_batches = cut_batch(images, [places], batch_size, group.count)
         losses = train_step(state, 0, micro_batches, counted_draw(0, 0, device, torch.float64))
         found = {f"the gradient of '{role}'": g.cpu() for role, g in gradients(state).items()}

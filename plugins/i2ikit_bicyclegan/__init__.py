@@ -25,6 +25,7 @@ from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
 from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Setting, Spec
 from i2ikit.translator import (
+    Direction,
     Given,
     ImageSpec,
     Phase,
@@ -33,7 +34,6 @@ from i2ikit.translator import (
     at_any_size,
     draws_of,
     frozen,
-    other,
     padded,
 )
 
@@ -68,7 +68,7 @@ class BicycleGAN(Translator):
 
     Args:
         images: channels of both domains; the size is only used in checks of the components.
-        direction: "a2b" or "b2a".
+        direction: "a2b" is from the first domain into the second, "b2a" the reverse.
         latent_dim: length of a latent code; 8 in the paper.
         shared_discriminator: use one discriminator for encoded and random translations; the paper's
             default is one for each.
@@ -93,8 +93,9 @@ class BicycleGAN(Translator):
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
         weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
-        to = direction[-1]
-        source, target = images.channels[other(to)], images.channels[to]
+        domains = tuple(images.channels)
+        way = Direction(*(domains if direction == "a2b" else domains[::-1]))
+        source, target = images.channels[way.source], images.channels[way.to]
         judges = ["shared"] if shared_discriminator else list(BRANCHES)
         networks = {
             "generator": generator(source, target, latent_dim),
@@ -104,8 +105,7 @@ class BicycleGAN(Translator):
         super().__init__(images, networks, weights)
         for network in networks.values():
             initialise_xavier(network, 0.02)
-        self.domain = to
-        self.targets = (to,)
+        self.directions = (way,)
         self.latent_dim = latent_dim
         by_name = networks["discriminators"]
         self.discriminators = {
@@ -154,8 +154,9 @@ class BicycleGAN(Translator):
         over samples; the official code sums over samples as well, which is equal for its batch of one
         pair for each half. Passes on the translations `encoded` and `random`, detached.
         """
-        weights, part = given.weights, _halves(len(given.images[self.domain]))["encoded"]
-        real, x = given.images[self.domain][part], given.images[other(self.domain)][part]
+        ((source, to),), weights = self.directions, given.weights
+        part = _halves(len(given.images[to]))["encoded"]
+        real, x = given.images[to][part], given.images[source][part]
         losses: dict[str, Tensor] = {}
         made: dict[str, Tensor] = {}
         if self._needs("encoded", given):
@@ -182,16 +183,17 @@ class BicycleGAN(Translator):
 
     def discriminator_losses(self, given: Given) -> Result:
         """Losses of the discriminators; each one sees different real images."""
-        halves, losses = _halves(len(given.images[self.domain])), {}
+        images = given.images[self.directions[0].to]
+        halves, losses = _halves(len(images)), {}
         for branch, judge in self.discriminators.items():
             if given.weights[f"adversarial_{branch}"]:
-                fake, real = given.handed[branch], given.images[self.domain][halves[branch]]
+                fake, real = given.handed[branch], images[halves[branch]]
                 on_fake = given.drawing(f"{branch}/fake", judge, halves["encoded"])(fake)
                 on_real = given.drawing(f"{branch}/real", judge, halves[branch])(real)
                 losses[f"adversarial_{branch}"] = self.adversarial_loss.discriminator(on_fake, on_real)
         return Result(losses)
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
         """Translate x with latent code `style`: (N, C, H, W), (N, latent_dim) -> (N, C of the target, H, W).
 
         Sizes that the U-Net does not accept are padded by repeating edges, then cropped.
@@ -205,7 +207,7 @@ class BicycleGAN(Translator):
         mean, _ = self.encoder(padded(x, self.size_required_by("encoder")))
         return mean
 
-    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         """n latent codes from the prior N(0, I): (n, latent_dim)."""
         return torch.randn(n, self.latent_dim, generator=generator)
 

@@ -23,7 +23,7 @@ from i2ikit.components.image_pool import POOL_DRAW, pool_keeps, pooled
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, discriminator_losses
 from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Spec
-from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, at_any_size, draws_of, other
+from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, at_any_size, draws_of
 
 __all__ = ["CycleGAN"]
 
@@ -59,11 +59,11 @@ class CycleGAN(Translator):
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
         weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
-        channels = images.channels
-        generators = {d: generator(channels[other(d)], channels[d], noise_dim) for d in "ab"}
+        channels, (a, b) = images.channels, images.channels
+        generators = {d: generator(channels[other], channels[d], noise_dim) for d, other in ((a, b), (b, a))}
         networks = {
             "generators": nn.ModuleDict(generators),
-            "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in "ab"}),
+            "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in channels}),
         }
         super().__init__(images, networks, weights)
         for network in networks.values():
@@ -71,19 +71,19 @@ class CycleGAN(Translator):
         self.noise_dim = noise_dim
         self.pool_size = pool_size
         self.generators = generators
-        self.discriminators = {d: networks["discriminators"][d] for d in "ab"}
+        self.discriminators = {d: networks["discriminators"][d] for d in self.domains}
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
 
     def phases(self) -> tuple[Phase, ...]:
         """Generators, then the discriminators on the translations of the same step or of earlier ones."""
         size, noise = self.images.size, Draw((self.noise_dim,))
-        draws = dict.fromkeys(("a", "b", "cycle_a", "cycle_b", "identity_a", "identity_b"), noise)
+        draws = {f"{call}{d}": noise for call in ("", "cycle_", "identity_") for d in self.domains}
         draws |= draws_of(size, self.generators, "translated", "cycle", "identity")
         draws |= draws_of(size, self.discriminators, "fake")
         judging = draws_of(size, self.discriminators, "fake", "real")
         keeps = {}
-        for d in "ab" if self.pool_size else "":
+        for d in self.domains if self.pool_size else ():
             keeps[f"pool_{d}"], keeps[f"filled_{d}"] = pool_keeps(
                 self.pool_size, self.images.channels[d], size
             )
@@ -95,20 +95,20 @@ class CycleGAN(Translator):
 
     def generator_losses(self, given: Given) -> Result:
         """Losses of the generators (paper, section 3, eq. 1 to 3, and 5.2). Passes on the translations."""
-        x, draws, weights = given.images, given.draws, given.weights
+        x, draws, weights, other = given.images, given.draws, given.weights, dict(self.directions)
         losses: dict[str, Tensor] = {}
 
         def generated(d: str, call: str, source: Tensor, noise: Tensor) -> Tensor:
             made: Tensor = given.drawing(f"{d}/{call}", self.generators[d])(source, noise)
             return made
 
-        translated = {d: generated(d, "translated", x[other(d)], draws[d]) for d in "ab"}
-        for d in "ab":
+        translated = {d: generated(d, "translated", x[other[d]], draws[d]) for d in self.domains}
+        for d in self.domains:
             if weights[f"adversarial/{d}"]:
                 scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
                 losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
             if weights[f"cycle_recon/{d}"]:
-                cycled = generated(d, "cycle", translated[other(d)], draws[f"cycle_{d}"])
+                cycled = generated(d, "cycle", translated[other[d]], draws[f"cycle_{d}"])
                 losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, x[d])
             if weights[f"identity/{d}"]:
                 same = generated(d, "identity", x[d], draws[f"identity_{d}"])
@@ -118,16 +118,16 @@ class CycleGAN(Translator):
     def discriminator_losses(self, given: Given) -> Result:
         """Losses of the discriminators."""
         fake, kept = dict(given.handed), {}
-        for d in "ab" if self.pool_size else "":
+        for d in self.domains if self.pool_size else ():
             pool = given.kept[f"pool_{d}"], given.kept[f"filled_{d}"], given.draws[f"pool_{d}"]
             fake[d], kept[f"pool_{d}"], kept[f"filled_{d}"] = pooled(fake[d], *pool)
         losses = discriminator_losses(given, self.discriminators, self.adversarial_loss, fake)
         return Result(losses, kept=kept)
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
         """Translate x with the noise `style`: (N, C, H, W), (N, noise_dim) -> (N, C of `to`, H, W)."""
         return at_any_size(lambda padded: self.generators[to](padded, style), x, self.size_required_by())
 
-    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         """n noise vectors: (n, noise_dim)."""
         return torch.randn(n, self.noise_dim, generator=generator)

@@ -41,7 +41,6 @@ from i2ikit.translator import (
     Translator,
     at_any_size,
     draws_of,
-    other,
     padded,
 )
 
@@ -93,17 +92,17 @@ class Munit(Translator):
         weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         channels = images.channels
-        content = {d: content_encoder(channels[d]) for d in "ab"}
-        style = {d: style_encoder(channels[d], style_dim) for d in "ab"}
+        content = {d: content_encoder(channels[d]) for d in channels}
+        style = {d: style_encoder(channels[d], style_dim) for d in channels}
         decoders = {
             d: decoder(content[d].out_channels, channels[d], style_dim, content[d].num_downsample)
-            for d in "ab"
+            for d in channels
         }
         networks = {
             "content_encoders": nn.ModuleDict(content),
             "style_encoders": nn.ModuleDict(style),
             "decoders": nn.ModuleDict(decoders),
-            "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in "ab"}),
+            "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in channels}),
         }
         super().__init__(images, networks, weights)
         for role in self.generative:
@@ -112,12 +111,12 @@ class Munit(Translator):
         self.style_dim = style_dim
         self.order = order
         # A content encoder may omit the size requirement that follows from num_downsample.
-        halvings = max(content[d].num_downsample for d in "ab")
+        halvings = max(encoder.num_downsample for encoder in content.values())
         self.sides = self.size_required_by() & SizeRequirement(multiple_of=2**halvings)
         self.content_encoders = content
         self.style_encoders = style
         self.decoders = decoders
-        self.discriminators = {d: networks["discriminators"][d] for d in "ab"}
+        self.discriminators = {d: networks["discriminators"][d] for d in self.domains}
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
         self.perceptual_spec = perceptual_loss
@@ -145,7 +144,7 @@ class Munit(Translator):
 
     def phases(self) -> tuple[Phase, ...]:
         """Generator and discriminator, in the recipe's order."""
-        styles = {f"s_{d}": Draw((self.style_dim,)) for d in "ab"}
+        styles = {f"s_{d}": Draw((self.style_dim,)) for d in self.domains}
         judging = draws_of(self.images.size, self.discriminators, "fake", "real")
         draws = styles | draws_of(self.images.size, self.discriminators, "fake")
         generator = Phase("generator", self.generator_losses, self.generative, draws)
@@ -160,13 +159,13 @@ class Munit(Translator):
         Passes on the translations into each domain, detached. The target of the content loss is not
         detached, as in the official code.
         """
-        x, weights = given.images, given.weights
+        x, weights, other = given.images, given.weights, dict(self.directions)
         losses: dict[str, Tensor] = {}
-        content = {d: self.content_encoders[d](x[d]) for d in "ab"}
-        needed = [d for d in "ab" if weights[f"image_recon/{d}"] or weights[f"cycle_recon/{d}"]]
+        content = {d: self.content_encoders[d](x[d]) for d in self.domains}
+        needed = [d for d in self.domains if weights[f"image_recon/{d}"] or weights[f"cycle_recon/{d}"]]
         own_style = {d: self.style_encoders[d](x[d]) for d in needed}
-        translated = {d: self.decoders[d](content[other(d)], given.draws[f"s_{d}"]) for d in "ab"}
-        for d, source in (("a", "b"), ("b", "a")):
+        translated = {d: self.decoders[d](content[other[d]], given.draws[f"s_{d}"]) for d in self.domains}
+        for d, source in other.items():
             if weights[f"adversarial/{d}"]:
                 scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
                 losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
@@ -193,17 +192,18 @@ class Munit(Translator):
 
     def fresh_discriminator_losses(self, given: Given) -> Result:
         """Losses of the discriminators, on new translations with their own style codes."""
+        other = dict(self.directions)
         with torch.no_grad():
-            content = {d: self.content_encoders[d](given.images[d]) for d in "ab"}
-            fake = {d: self.decoders[d](content[other(d)], given.draws[f"s_{d}"]) for d in "ab"}
+            content = {d: self.content_encoders[d](given.images[d]) for d in self.domains}
+            fake = {d: self.decoders[d](content[other[d]], given.draws[f"s_{d}"]) for d in self.domains}
         return Result(discriminator_losses(given, self.discriminators, self.adversarial_loss, fake))
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
         """Decode the content of x with `style`: (N, C, H, W), (N, style_dim) -> (N, C of `to`, H, W).
 
         Sizes that the encoder does not accept are padded by repeating edges, then cropped.
         """
-        encoder, decoder = self.content_encoders[other(to)], self.decoders[to]
+        encoder, decoder = self.content_encoders[source], self.decoders[to]
         return at_any_size(lambda padded: decoder(encoder(padded), style), x, self.sides)
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
@@ -216,6 +216,6 @@ class Munit(Translator):
         encoder, decoder = self.content_encoders[domain], self.decoders[domain]
         return at_any_size(lambda padded: decoder(encoder(padded), style), x, self.sides)
 
-    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         """n style codes from the prior N(0, I): (n, style_dim)."""
         return torch.randn(n, self.style_dim, generator=generator)

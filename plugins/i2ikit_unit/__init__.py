@@ -24,7 +24,7 @@ from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
 from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Spec
 from i2ikit.sizes import SizeRequirement
-from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, at_any_size, draws_of, other
+from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, at_any_size, draws_of
 
 __all__ = ["UNIT"]
 
@@ -61,13 +61,14 @@ class UNIT(Translator):
         weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         channels = images.channels
-        encoders = {d: encoder(channels[d]) for d in "ab"}
-        width, halvings = encoders["a"].out_channels, encoders["a"].num_downsample
-        decoders = {d: decoder(width, channels[d], 1, halvings) for d in "ab"}
+        encoders = {d: encoder(channels[d]) for d in channels}
+        first = next(iter(encoders.values()))
+        width, halvings = first.out_channels, first.num_downsample
+        decoders = {d: decoder(width, channels[d], 1, halvings) for d in channels}
         networks = {
             "encoders": nn.ModuleDict(encoders),
             "decoders": nn.ModuleDict(decoders),
-            "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in "ab"}),
+            "discriminators": nn.ModuleDict({d: discriminator(channels[d]) for d in channels}),
         }
         super().__init__(images, networks, weights)
         for role in self.generative:
@@ -79,13 +80,13 @@ class UNIT(Translator):
         self.noise_shape = (width, side, side)
         self.encoders = encoders
         self.decoders = decoders
-        self.discriminators = {d: networks["discriminators"][d] for d in "ab"}
+        self.discriminators = {d: networks["discriminators"][d] for d in self.domains}
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
 
     def phases(self) -> tuple[Phase, ...]:
         """Encoders and decoders, then the discriminators on the translations of the same step."""
-        noise = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), Draw(self.noise_shape))
+        noise = {f"{call}{d}": Draw(self.noise_shape) for call in ("", "cycle_") for d in self.domains}
         draws = noise | draws_of(self.images.size, self.discriminators, "fake")
         judging = draws_of(self.images.size, self.discriminators, "fake", "real")
         return (
@@ -95,13 +96,13 @@ class UNIT(Translator):
 
     def generator_losses(self, given: Given) -> Result:
         """Losses of encoders and decoders (paper, section 3, eq. 1 to 8). Passes on the translations."""
-        x, draws, weights = given.images, given.draws, given.weights
+        x, draws, weights, other = given.images, given.draws, given.weights, dict(self.directions)
         losses: dict[str, Tensor] = {}
-        means = {d: self.encoders[d](x[d]) for d in "ab"}
-        codes = {d: means[d] + draws[d] for d in "ab"}
-        translated = {d: self._decode(codes[other(d)], d) for d in "ab"}
-        for d in "ab":
-            again = self.encoders[other(d)](translated[other(d)])
+        means = {d: self.encoders[d](x[d]) for d in self.domains}
+        codes = {d: means[d] + draws[d] for d in self.domains}
+        translated = {d: self._decode(codes[other[d]], d) for d in self.domains}
+        for d in self.domains:
+            again = self.encoders[other[d]](translated[other[d]])
             if weights[f"adversarial/{d}"]:
                 scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
                 losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
@@ -118,14 +119,14 @@ class UNIT(Translator):
         """Losses of the discriminators."""
         return Result(discriminator_losses(given, self.discriminators, self.adversarial_loss, given.handed))
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        """Decode x in the other domain: (N, C, H, W), noise (N, style_dim) -> (N, C of `to`, H, W).
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
+        """Decode x in domain `to`: (N, C, H, W), noise (N, style_dim) -> (N, C of `to`, H, W).
 
         The noise maps have the training size and are interpolated to that of x.
         """
 
         def translated(padded: Tensor) -> Tensor:
-            mean = self.encoders[other(to)](padded)
+            mean = self.encoders[source](padded)
             noise = F.interpolate(style.view(-1, *self.noise_shape), mean.shape[2:])
             return self._decode(mean + noise, to)
 
@@ -135,7 +136,7 @@ class UNIT(Translator):
         """Decode x from its means: (N, C, H, W) -> same."""
         return at_any_size(lambda padded: self._decode(self.encoders[domain](padded), domain), x, self.sides)
 
-    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         """Flattened noise for n images: (n, style_dim)."""
         channels, height, width = self.noise_shape
         return torch.randn(n, channels * height * width, generator=generator)

@@ -39,10 +39,10 @@ def test_a_step_of_the_default_recipe(benchmark: BenchmarkFixture, tmp_path: Pat
 def test_translating_one_image_of_the_default_recipe(benchmark: BenchmarkFixture) -> None:
     """Eight styles of one 64 px input."""
     translator = load_recipe("munit").translator(ImageSpec({"a": 3, "b": 3}, 64)).eval()
-    x, styles = torch.rand(1, 3, 64, 64), translator.sample_style(8)
+    x, styles = torch.rand(1, 3, 64, 64), translator.sample_style(8, "b")
 
     @torch.no_grad()
     def translate() -> torch.Tensor:
-        return translator.translate(x.expand(8, -1, -1, -1), styles, "b")
+        return translator.translate(x.expand(8, -1, -1, -1), styles, source="a", to="b")
 
     assert benchmark(translate).shape == (8, 3, 64, 64)

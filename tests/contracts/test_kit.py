@@ -35,7 +35,7 @@ from i2ikit.testing import (
     check_translator,
 )
 from i2ikit.testing.translators import _check_declarations
-from i2ikit.translator import Given, ImageSpec, Phase, Result
+from i2ikit.translator import Direction, Given, ImageSpec, Phase, Result
 from tests.fake_packages import put
 
 Made = Callable[[Tensor], Tensor]
@@ -458,9 +458,8 @@ class Attached(Flawed):
 
     def generator_losses(self, given: Given) -> Result:
         result = super().generator_losses(given)
-        return Result(
-            result.losses, {d: self.translate(given.images["a"], given.draws["a"], d) for d in "ab"}
-        )
+        made = self.translate(given.images["b"], given.draws["a"], source="b", to="a")
+        return Result(result.losses, dict.fromkeys("ab", made))
 
 
 class Untrained(Flawed):
@@ -474,28 +473,30 @@ class Untrained(Flawed):
 class Deaf(Flawed):
     """Does not hear the style."""
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        return super().translate(x, 0 * style, to)
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
+        return super().translate(x, 0 * style, source=source, to=to)
 
 
 class Wide(Flawed):
     """Leaves [-1, 1]."""
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        return 9 * super().translate(x, style, to)
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
+        return 9 * super().translate(x, style, source=source, to=to)
 
 
 class Cropping(Flawed):
     """Returns sides that are multiples of 4."""
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        return super().translate(x, style, to)[:, :, : x.shape[2] // 4 * 4, : x.shape[3] // 4 * 4]
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
+        return super().translate(x, style, source=source, to=to)[
+            :, :, : x.shape[2] // 4 * 4, : x.shape[3] // 4 * 4
+        ]
 
 
 class OwnGenerator(Flawed):
     """Draws styles from torch's own generator."""
 
-    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(n, self.style_dim)
 
 
@@ -511,8 +512,8 @@ class DetachedLoss(Flawed):
 class Unseeing(Flawed):
     """Ignores its input."""
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        return super().translate(x * 0, style, to)
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
+        return super().translate(x * 0, style, source=source, to=to)
 
 
 class Stray(Flawed):
@@ -539,14 +540,16 @@ class Forgetting(Flawed):
         self.seen += 1
         return super().generator_losses(given)
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        return super().translate(x, style, to) / (1 + self.seen)
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
+        return super().translate(x, style, source=source, to=to) / (1 + self.seen)
 
 
 class NoWhere(Flawed):
     """Translates into a domain that there is not."""
 
-    targets = ("c",)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.directions = (Direction("a", "c"),)
 
 
 class Failing(Flawed):
@@ -575,7 +578,7 @@ TINY = {"width": 4, "discriminator": {"width": 4}}
         (Unseeing, "does not depend on the image"),
         (Moody, "encode_style is not deterministic, or depends on the batch"),
         (Forgetting, "it depends on something, or changes something, that checkpoints do not save"),
-        (NoWhere, r"targets are \('c',\); expected \"a\", \"b\" or both"),
+        (NoWhere, "its directions are a2c; expected pairs of the domains a, b"),
         (Failing, "phase 'generator' fails: KeyError: 's_a'"),
         (OwnGenerator, "sample_style is not determined by its generator"),
     ],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from i2ikit.data.folders import Folders
 from i2ikit.metrics.subject import Subject
-from i2ikit.translator import Phase, Translator
+from i2ikit.translator import Direction, ImageSpec, Phase, Translator
 
 
 class Painter(Translator):
@@ -24,13 +24,13 @@ class Painter(Translator):
     adversarial = ()
 
     def __init__(self, deaf: bool = False) -> None:
-        super().__init__({"painter": nn.Linear(1, 1)}, {})
+        super().__init__(ImageSpec({"a": 3, "b": 3}, 64), {"painter": nn.Linear(1, 1)}, {})
         self.deaf = deaf
 
     def phases(self) -> tuple[Phase, ...]:
         return ()
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
         grey = torch.zeros_like(style) if self.deaf else torch.tanh(style)
         return torch.where(x > 0, grey[:, :, None, None].expand_as(x), x)
 
@@ -40,7 +40,7 @@ class Painter(Translator):
     def reconstruct(self, x: Tensor, domain: str) -> Tensor:
         return x + 0.1
 
-    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(n, 1, generator=generator)
 
 
@@ -74,6 +74,6 @@ def subject() -> Callable[..., Subject]:
     """`subject(data, **options of the painter)`: into domain b, seed 0."""
 
     def make(data: Folders, seed: int = 0, **options: Any) -> Subject:
-        return Subject(Painter(**options).eval(), data, "b", seed)
+        return Subject(Painter(**options).eval(), data, Direction("a", "b"), seed)
 
     return make

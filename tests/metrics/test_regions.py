@@ -14,7 +14,10 @@ from i2ikit.data.folders import Folders
 from i2ikit.errors import DataError
 from i2ikit.metrics.regions import RegionColour, regions_of
 from i2ikit.metrics.subject import Subject
+from i2ikit.translator import Direction
 from tests.metrics.conftest import Painter
+
+A2B = Direction("a", "b")
 
 SIDE = 32
 LEFT, RIGHT = (slice(6, 18), slice(5, 13)), (slice(6, 18), slice(14, 26))  # within the lines of two boxes
@@ -50,7 +53,7 @@ def boxes(tmp_path: Path) -> Folders:
 class Colourist(Painter):
     """Gives the real answer, but for a stain outside and a blotch in each box."""
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
         shift = int((x[0, 0] < 0).any(1).nonzero()[0]) - 5
         y = torch.from_numpy(coloured()).permute(2, 0, 1) / 127.5 - 1
         y[0, 0, :] = 0  # red of the first row: 0.5 below white
@@ -75,7 +78,7 @@ def test_a_diagonal_line_encloses_and_a_gap_does_not() -> None:
 
 
 def test_numbers_of_known_pictures(boxes) -> None:
-    found = RegionColour(num_styles=2).measure(Subject(Colourist().eval(), boxes, "b", 0))
+    found = RegionColour(num_styles=2).measure(Subject(Colourist().eval(), boxes, A2B, 0))
     values = found.values
     outside = SIDE**2 - 14 * 23
     assert values["halo/real"] == pytest.approx(0, abs=1e-6)
@@ -92,17 +95,17 @@ def test_numbers_of_known_pictures(boxes) -> None:
 
 def test_grey_translations_of_coloured_outlines_are_measured_too(boxes) -> None:
     class Grey(Colourist):
-        def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-            return super().translate(x, style, to)[:, 1:2]
+        def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
+            return super().translate(x, style, source=source, to=to)[:, 1:2]
 
-    values = RegionColour().measure(Subject(Grey().eval(), boxes, "b", 0)).values
+    values = RegionColour().measure(Subject(Grey().eval(), boxes, A2B, 0)).values
     assert values["halo/translations"] == pytest.approx(0, abs=1e-6)
     assert values["variety/translations"] > 0.1
 
 
 def test_without_pairs_nothing_is_said_of_real_targets(boxes, tmp_path) -> None:
     data = Folders(root=str(tmp_path), size=SIDE)
-    values = RegionColour().measure(Subject(Painter().eval(), data, "b", 0)).values
+    values = RegionColour().measure(Subject(Painter().eval(), data, A2B, 0)).values
     names = ("halo", "blotches", "fill", "variety")
     assert set(values) == {f"{name}/translations{end}" for name in names for end in ("", "_se")}
 

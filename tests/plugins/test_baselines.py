@@ -17,11 +17,12 @@ from i2ikit.run import RESOLVED, Run
 from i2ikit.testing import phase_input
 from i2ikit.training import new_translator
 from i2ikit.translation import translate_files
-from i2ikit.translator import ImageSpec, StyleEncoding, Translator, other
+from i2ikit.translator import ImageSpec, StyleEncoding, Translator
 from i2ikit_cyclegan import CycleGAN
 from i2ikit_unit import UNIT
 from tests.tiny import NARROW
 
+OTHER = {"a": "b", "b": "a"}
 IMAGES = ImageSpec({"a": 1, "b": 3}, 64)
 
 
@@ -49,8 +50,8 @@ def test_unit_encodes_adds_noise_and_decodes_in_either_domain(folders: Path) -> 
     one = torch.ones(2, 1)
     for d in "ab":
         mean = encode[d](batch[d])
-        across = decode[other(d)](mean + draws[d], one)
-        again = encode[other(d)](across)
+        across = decode[OTHER[d]](mean + draws[d], one)
+        again = encode[OTHER[d]](across)
         expected = {
             "image_recon": (decode[d](mean + draws[d], one) - batch[d]).abs().mean(),
             "cycle_recon": (decode[d](again + draws[f"cycle_{d}"], one) - batch[d]).abs().mean(),
@@ -66,8 +67,8 @@ def test_units_noise_is_all_that_differs_at_any_size(folders: Path) -> None:
     with torch.no_grad():
         for shape in ((64, 64), (50, 90)):
             x = torch.rand(1, 3, *shape)
-            one, two = translator.sample_style(2).split(1)
-            first, second = (translator.translate(x, noise, "a") for noise in (one, two))
+            one, two = translator.sample_style(2, "a").split(1)
+            first, second = (translator.translate(x, noise, source="b", to="a") for noise in (one, two))
             assert first.shape == (1, 1, *shape)
             assert not torch.equal(first, second)
             none = torch.zeros_like(one)
@@ -75,7 +76,7 @@ def test_units_noise_is_all_that_differs_at_any_size(folders: Path) -> None:
                 torch.nn.functional.pad(x, (0, -shape[1] % 4, 0, -shape[0] % 4), "replicate")
             )
             plain = translator.decoders["a"](mean, torch.ones(1, 1))[:, :, : shape[0], : shape[1]]
-            torch.testing.assert_close(translator.translate(x, none, "a"), plain)
+            torch.testing.assert_close(translator.translate(x, none, source="b", to="a"), plain)
 
 
 def test_cyclegan_goes_there_and_back_with_noise_at_both_inputs(folders: Path) -> None:
@@ -84,14 +85,14 @@ def test_cyclegan_goes_there_and_back_with_noise_at_both_inputs(folders: Path) -
     batch, draws, losses = losses_of(translator)
     made = translator.generators
     for d in "ab":
-        there = made[other(d)](batch[d], draws[other(d)])
+        there = made[OTHER[d]](batch[d], draws[OTHER[d]])
         back = made[d](there, draws[f"cycle_{d}"])
         assert losses[f"cycle_recon/{d}"].item() == pytest.approx(
             (back - batch[d]).abs().mean().item(), rel=1e-5
         )
-        scores = translator.discriminators[other(d)](there)
+        scores = translator.discriminators[OTHER[d]](there)
         expected = translator.adversarial_loss.generator(scores).item()
-        assert losses[f"adversarial/{other(d)}"].item() == pytest.approx(expected, rel=1e-5)
+        assert losses[f"adversarial/{OTHER[d]}"].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.fixture
@@ -113,9 +114,9 @@ def test_no_exemplar_without_a_style_encoder(untrained: dict[str, Path], tmp_pat
     Image.new("RGB", (64, 64), "red").save(picture)
     out = tmp_path / "out"
     with pytest.raises(RunError, match="no style encoder and cannot follow exemplars"):
-        translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [picture], None, 0, out)
+        translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [picture], None, None, 0, out)
     assert not out.exists()
-    assert translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [], None, 0, out)
+    assert translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [], None, None, 0, out)
     (found,) = evaluate(Run(untrained["cyclegan-noise"]), ["style-health"], to=None, seed=0, strict=False)
     assert found.found == "not measured: this translator has no style encoder, which this metric needs"
 
@@ -123,9 +124,9 @@ def test_no_exemplar_without_a_style_encoder(untrained: dict[str, Path], tmp_pat
 def test_a_direction_that_the_method_cannot_do_is_named(untrained: dict[str, Path], tmp_path: Path) -> None:
     picture = tmp_path / "x.png"
     Image.new("RGB", (64, 64), "red").save(picture)
-    message = "translates into domain b only, not a"
+    message = "this run does not translate to a; it translates a to b"
     with pytest.raises(RunError, match=message):
-        translate_files(Run(untrained["bicyclegan"]), [picture], 2, [], "a", 0, tmp_path / "out")
+        translate_files(Run(untrained["bicyclegan"]), [picture], 2, [], None, "a", 0, tmp_path / "out")
     with pytest.raises(RunError, match=message):
         list(evaluate(Run(untrained["bicyclegan"]), ["l1-diversity"], to="a", seed=0))
     (found,) = evaluate(Run(untrained["bicyclegan"]), ["style-health"], to=None, seed=0)

@@ -43,7 +43,9 @@ def test_without_a_weight_its_network_is_not_loaded_nor_for_translation(
 ) -> None:
     trained_with_it = tiny_recipe(folders, *perceptual(vgg_file))
     monkeypatch.setattr("i2ikit.components.trunks._layers", None)
-    new_translator(trained_with_it, IMAGES).translate(torch.zeros(1, 3, 64, 64), torch.zeros(1, 4), "b")
+    new_translator(trained_with_it, IMAGES).translate(
+        torch.zeros(1, 3, 64, 64), torch.zeros(1, 4), source="a", to="b"
+    )
     translator = new_translator(tiny_recipe(folders), IMAGES)
     phase = translator.phases()[0]
     batch = {d: torch.rand(2, 3, 64, 64) for d in "ab"}

@@ -13,7 +13,7 @@ from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, discriminator_losses
 from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Spec
-from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, draws_of, other
+from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, draws_of
 
 __all__ = ["MyPlugin"]
 
@@ -47,9 +47,12 @@ class MyPlugin(Translator):
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
         weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
-        channels = images.channels
-        generators = {d: _generator(channels[other(d)] + style_dim, channels[d], width) for d in "ab"}
-        discriminators = {d: discriminator(channels[d]) for d in "ab"}
+        channels, (a, b) = images.channels, images.channels
+        generators = {
+            to: _generator(channels[source] + style_dim, channels[to], width)
+            for source, to in ((b, a), (a, b))
+        }
+        discriminators = {d: discriminator(channels[d]) for d in channels}
         networks = {
             "generators": nn.ModuleDict(generators),
             "discriminators": nn.ModuleDict(discriminators),
@@ -63,7 +66,7 @@ class MyPlugin(Translator):
 
     def phases(self) -> tuple[Phase, ...]:
         """Train the generators, then the discriminators on the translations just made."""
-        styles = dict.fromkeys(("a", "b", "cycle_a", "cycle_b"), Draw((self.style_dim,)))
+        styles = {f"{call}{d}": Draw((self.style_dim,)) for call in ("", "cycle_") for d in self.domains}
         # The random numbers of discriminators that need some, such as those with augmentation.
         fake = draws_of(self.images.size, self.discriminators, "fake")
         judging = draws_of(self.images.size, self.discriminators, "fake", "real")
@@ -76,13 +79,15 @@ class MyPlugin(Translator):
         """The losses of the generators; passes the translations to the next phase."""
         x, styles, weights = given.images, given.draws, given.weights
         losses: dict[str, Tensor] = {}
-        translated = {d: self.translate(x[other(d)], styles[d], d) for d in "ab"}
-        for d in "ab":
+        other = dict(self.directions)
+        translated = {d: self.translate(x[other[d]], styles[d], source=other[d], to=d) for d in self.domains}
+        for d in self.domains:
             if weights[f"adversarial/{d}"]:
                 scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
                 losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
             if weights[f"cycle_recon/{d}"]:
-                cycled = self.translate(translated[other(d)], styles[f"cycle_{d}"], d)
+                back = translated[other[d]]
+                cycled = self.translate(back, styles[f"cycle_{d}"], source=other[d], to=d)
                 losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, x[d])
         return Result(losses, {d: y.detach() for d, y in translated.items()})
 
@@ -91,12 +96,12 @@ class MyPlugin(Translator):
         fake = given.handed
         return Result(discriminator_losses(given, self.discriminators, self.adversarial_loss, fake))
 
-    def translate(self, x: Tensor, style: Tensor, to: str) -> Tensor:
-        """Translate x (N, C, H, W) with style (N, style_dim) into domain `to`: (N, C of `to`, H, W)."""
+    def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
+        """Translate x (N, C of `source`, H, W) with style (N, style_dim): (N, C of `to`, H, W)."""
         maps = style[:, :, None, None].expand(-1, -1, *x.shape[2:])
         return torch.tanh(self.generators[to](torch.cat([x, maps], dim=1)))
 
-    def sample_style(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         """Draw n style codes (n, style_dim) from N(0, I)."""
         return torch.randn(n, self.style_dim, generator=generator)
 
