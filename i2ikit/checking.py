@@ -50,7 +50,13 @@ class Checked(Protocol):
         ...
 
 
-def check(given: object, path: str, slot: Slot, setting: Setting | None = None) -> tuple[Spec, list[Problem]]:
+def check(
+    given: object,
+    path: str,
+    slot: Slot,
+    setting: Setting | None = None,
+    also_known: Iterable[str] = (),
+) -> tuple[Spec, list[Problem]]:
     """Turn a recipe's entry into a `Spec` with every default filled in.
 
     Args:
@@ -58,6 +64,7 @@ def check(given: object, path: str, slot: Slot, setting: Setting | None = None) 
         path: its location in the recipe.
         slot: the kind of component that is needed there.
         setting: if given, also run the checks of each `Checked` component.
+        also_known: keys of this table that are handled elsewhere, for the nearest spelling.
 
     Returns:
         The spec (as far as it could be read) and every problem with it, including nested ones.
@@ -78,7 +85,7 @@ def check(given: object, path: str, slot: Slot, setting: Setting | None = None) 
         return Spec(slot.kind, name), [Problem(f"{path}.name", str(error))]
     if message := _misfit(component, f"{registry.word} '{name}'", slot):
         return Spec(slot.kind, name), [Problem(f"{path}.name", message)]
-    return _check_options(component, slot.kind, table, path, setting)
+    return _check_options(component, slot.kind, table, path, setting, also_known)
 
 
 def _misfit(component: type, owner: str, slot: Slot) -> str:
@@ -110,13 +117,19 @@ def lacking(component: type, contract: type) -> str:
 
 
 def _check_options(
-    component: Any, kind: str, table: Mapping[str, Any], path: str, setting: Setting | None
+    component: Any,
+    kind: str,
+    table: Mapping[str, Any],
+    path: str,
+    setting: Setting | None,
+    also_known: Iterable[str],
 ) -> tuple[Spec, list[Problem]]:
     schema, name = schema_of(component), table["name"]
     given = {key: value for key, value in table.items() if key != "name"}
     owner = f"{KINDS[kind]} '{name}'"
     plain = {key: value for key, value in given.items() if key not in schema.slots}
-    options, problems = validated(schema.model_for(plain), plain, path, owner, ("name", *schema.slots))
+    known = ("name", *schema.slots, *also_known)
+    options, problems = validated(schema.model_for(plain), plain, path, owner, known)
     for key, held in schema.slots.items():
         if key not in given and key not in schema.defaults:
             problems.append(Problem(f"{path}.{key}", f"is missing; {owner} needs it"))

@@ -27,14 +27,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from i2ikit.checking import check, size_problems, validated, without_default
 from i2ikit.data.dataset import DATASET_SLOT, Foretelling
-from i2ikit.errors import ComponentError, DataError, Problem, RecipeError, did_you_mean, in_one_line
+from i2ikit.errors import ComponentError, DataError, Problem, RecipeError, in_one_line
+from i2ikit.optimizer_options import OptimizerOptions, check_optimizers
 from i2ikit.packages.recipes import find_recipe
 from i2ikit.recipe_text import RecipeText, overriding, read_recipe
 from i2ikit.registry import Setting, Slot, Spec, datasets, registries, translators
 from i2ikit.translator import TRANSLATOR_SLOT, Translator
 
 __all__ = [
-    "OptimizerOptions",
     "Precision",
     "Recipe",
     "TopLevel",
@@ -47,33 +47,6 @@ __all__ = [
 
 Steps = Annotated[int, Field(gt=0)]
 Precision = Literal["fp32", "bf16", "fp16"]
-
-
-class OptimizerOptions(BaseModel):
-    """Adam and its learning rate schedule.
-
-    `[optimizer]` applies to every network, `[optimizer.<role>]` overrides it for one.
-
-    Args:
-        lr: learning rate.
-        betas: decay rates of the two moments, per step.
-        eps: added to the root of the second moment.
-        weight_decay: L2 penalty, added to the gradient (as in Adam, not AdamW).
-        decay: "none"; "step": multiplied by decay_factor after every decay_steps updates; "linear":
-            constant for decay_steps updates, then linear to 0 at the last.
-        decay_steps: updates; see `decay`.
-        decay_factor: see `decay`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    lr: Annotated[float, Field(gt=0)] = 1e-4
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
-    eps: Annotated[float, Field(gt=0)] = 1e-8
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    decay: Literal["none", "step", "linear"] = "none"
-    decay_steps: Steps = 100_000
-    decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
 class TrainingOptions(BaseModel):
@@ -155,7 +128,7 @@ class Recipe:
             "seed": self.seed,
             "data": self.data.table(),
             "translator": self.translator.table(),
-            "optimizer": {role: _plain(options) for role, options in self.optimizers.items()},
+            "optimizer": {role: options.table() for role, options in self.optimizers.items()},
             "training": _plain(self.training),
             "versions": _versions(self),
         }
@@ -226,7 +199,12 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
     if setting is not None:
         problems += image_problems(data, translator, setting.size, setting.channels)
     translator_class = _translator_class(translator)
-    optimizers, found, notes = _check_optimizers(text, translator.name, translator_class)
+    roles, found = _roles(translator.name, translator_class)
+    problems += found
+    defaults = translator_class.optimizer_defaults if translator_class else {}
+    optimizers, found, notes = check_optimizers(
+        table.get("optimizer", {}), translator.name, roles, defaults, text.inherited, setting
+    )
     problems += found
     if training is not None and processes is not None:
         problems += _check_machine(training, translator.name, translator_class, processes)
@@ -325,46 +303,6 @@ def _section(
     return Spec(slot.kind, "?"), [Problem(key, message)]
 
 
-def _check_optimizers(
-    text: RecipeText, name: str, translator_class: type[Translator] | None
-) -> tuple[dict[str, OptimizerOptions], list[Problem], list[str]]:
-    """Optimizer options for each role: [optimizer], overridden by [optimizer.<role>].
-
-    Returns:
-        The options, every problem, and a note for each table ignored because the translator changed.
-    """
-    table = text.table.get("optimizer", {})
-    if not isinstance(table, Mapping):
-        return {}, [Problem("optimizer", "should be a table")], []
-    roles, problems = _roles(name, translator_class)
-    options = OptimizerOptions.model_fields
-    nested = {k: v for k, v in table.items() if isinstance(v, Mapping) and k not in options}
-    problems += [
-        Problem(f"optimizer.{key}", "should be a table")
-        for key in roles
-        if key in table and key not in nested
-    ]
-    shared = {key: value for key, value in table.items() if key not in nested and key not in roles}
-    problems += validated(OptimizerOptions, shared, "optimizer", "[optimizer]", roles)[1]
-    notes = []
-    for key in [key for key in nested if roles and key not in roles]:
-        message = f"translator '{name}' has no network '{key}'"
-        if key in text.inherited:
-            notes.append(f"[optimizer.{key}] is ignored: {message}")
-            continue
-        hint = did_you_mean(key, (*roles, *options))
-        problems.append(Problem(f"optimizer.{key}", f"{message}{hint} (networks: {', '.join(roles)})"))
-    optimizers = {}
-    for role in roles:
-        own = nested.get(role, {})
-        _, found = validated(OptimizerOptions, own, f"optimizer.{role}", f"[optimizer.{role}]")
-        if not found and not problems:
-            values, _ = validated(OptimizerOptions, {**shared, **own}, "optimizer", "[optimizer]")
-            optimizers[role] = OptimizerOptions(**values)
-        problems += found
-    return optimizers, problems, notes
-
-
 def _roles(name: str, translator_class: type[Translator] | None) -> tuple[tuple[str, ...], list[Problem]]:
     """The roles of all networks of a translator; empty if it is unknown, which is reported elsewhere."""
     if translator_class is None:
@@ -389,7 +327,8 @@ def _without_none(value: Any) -> Any:
 
 def _versions(recipe: Recipe) -> dict[str, str]:
     """Versions of every package that results may depend on."""
-    specs = [*recipe.data.all(), *recipe.translator.all()]
+    optimizers = [options.optimizer for options in recipe.optimizers.values()]
+    specs = [*recipe.data.all(), *recipe.translator.all(), *optimizers]
     origins = [registries[spec.kind].entry(spec.name) for spec in specs]
     packages = {entry.package: entry.version for entry in origins}
     named = {"python": platform.python_version()}

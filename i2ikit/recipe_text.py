@@ -16,6 +16,7 @@ from typing import Any
 
 from i2ikit.checking import Table, laid_over
 from i2ikit.errors import Problem, RecipeError
+from i2ikit.optimizer_options import optimizer_over
 from i2ikit.packages.recipes import find_recipe
 
 __all__ = ["RecipeText", "overriding", "read_recipe", "read_toml"]
@@ -41,6 +42,9 @@ class RecipeText:
     def under(self, table: Table) -> RecipeText:
         """This recipe with another table merged over it."""
         laid = laid_over(self.table, table)
+        below, above = self.table.get("optimizer"), table.get("optimizer")
+        if isinstance(below, dict) and isinstance(above, dict):
+            laid["optimizer"] = optimizer_over(below, above)  # keeps schedules and the tables of roles
         same = _translator(laid) == _translator(self.table)
         lower = self.inherited if same else _roles(self.table)
         return dataclasses.replace(self, table=laid, inherited=lower - _roles(table))

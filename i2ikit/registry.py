@@ -1,4 +1,4 @@
-"""Components by name: eight registries, and the schema given by a constructor's signature.
+"""Components by name: nine registries, and the schema given by a constructor's signature.
 
 A component is a class. Its constructor defines its schema:
 
@@ -46,6 +46,7 @@ __all__ = [
     "losses",
     "metrics",
     "norms",
+    "optimizers",
     "registries",
     "schema_of",
     "translators",
@@ -494,10 +495,12 @@ losses = Registry("losses")
 translators = Registry("translators")
 datasets = Registry("datasets")
 metrics = Registry("metrics")
+optimizers = Registry("optimizers")
 registries: dict[str, Registry] = {
     registry.kind: registry
     for registry in (
         encoders, decoders, norms, discriminators, losses, translators, datasets, metrics,
+        optimizers,
     )
 }  # fmt: skip
 """Every registry by its kind."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from i2ikit.errors import ComponentError
+from i2ikit.optimizer_options import ScheduleOptions
 from i2ikit.processes import Processes
-from i2ikit.recipe import OptimizerOptions
 from i2ikit.translator import Phase, Tensors, Translator
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class TrainingState:
     ema: Translator
     phases: tuple[Phase, ...]
     optimizers: Mapping[str, torch.optim.Optimizer]
-    schedules: Mapping[str, OptimizerOptions]
+    schedules: Mapping[str, ScheduleOptions]
     steps: int
     kept: dict[str, dict[str, Tensor]]
     places: Sequence[int] = ()
@@ -103,12 +104,19 @@ class TrainingState:
                 kept[name] = saved[list(self.places)].to(mine)
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
-        """Adam's moments and step counts, by the names of their parameters."""
+        """What optimizers keep, such as Adam's moments and step counts, by the names of their parameters."""
         tensors = {}
         for role, optimizer in self.optimizers.items():
             states = optimizer.state_dict()["state"]
             for index, (name, _) in enumerate(self.translator.networks[role].named_parameters()):
                 for key, value in states.get(index, {}).items():
+                    if value is None:  # SGD without momentum
+                        continue
+                    if not isinstance(value, Tensor | int | float):
+                        raise ComponentError(
+                            f"the optimizer of '{role}' keeps '{key}' of type {type(value).__name__}; "
+                            "checkpoints save only tensors and numbers by parameter"
+                        )
                     tensors[f"{role}.{name}:{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
         return tensors
 

@@ -20,11 +20,13 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, convert_to_fp32
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from i2ikit.draws import counted_draws, counted_seed
 from i2ikit.errors import ComponentError, TrainingError, did_you_mean
 from i2ikit.loss_weights import Weights
-from i2ikit.recipe import OptimizerOptions, Precision, Recipe
+from i2ikit.optimizer_options import OptimizerOptions, ScheduleOptions
+from i2ikit.recipe import Precision, Recipe
 from i2ikit.state import TrainingState
 from i2ikit.translator import Given, ImageSpec, Phase, Tensors, Translator, frozen
 
@@ -135,7 +137,7 @@ def build(
     places: Sequence[int] = (),
     batch_size: int = 0,
 ) -> TrainingState:
-    """Move a translator to its device; add an EMA copy, and an Adam optimizer for each trained network.
+    """Move a translator to its device; add an EMA copy, and an optimizer for each trained network.
 
     Args:
         places: place in the batch of each image of this process, in the order of its micro-batches; only
@@ -147,21 +149,15 @@ def build(
     """
     translator = translator.to(accelerator.device).train()
     ema = copy.deepcopy(translator).eval().requires_grad_(False)
-    adams = {
-        role: torch.optim.Adam(
-            network.parameters(),
-            lr=optimizers[role].lr,
-            betas=optimizers[role].betas,
-            eps=optimizers[role].eps,
-            weight_decay=optimizers[role].weight_decay,
-            fused=accelerator.device.type in ("cpu", "cuda"),
-        )
+    built = {
+        role: optimizers[role].optimizer().optimizer(list(network.parameters()))
         for role, network in translator.networks.items()
         if any(parameter.requires_grad for parameter in network.parameters())
     }
+    schedules = {role: options.schedule for role, options in optimizers.items()}
     phases = translator.phases()
     for phase in phases:
-        _check_roles(phase, translator, adams)
+        _check_roles(phase, translator, built)
     kept = {
         phase.name: {
             name: kept.at_start(len(places), batch_size, accelerator.device)
@@ -170,7 +166,7 @@ def build(
         for phase in phases
     }
     return TrainingState(
-        accelerator, translator, ema, phases, adams, optimizers, steps, kept, places, batch_size
+        accelerator, translator, ema, phases, built, schedules, steps, kept, places, batch_size
     )
 
 
@@ -316,7 +312,7 @@ def _checked(kept: Tensors, before: Tensors, phase: Phase) -> dict[str, Tensor]:
 
 def _update(
     state: TrainingState,
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, Optimizer],
     buffers: Tensors,
     kept: Tensors,
 ) -> bool:
@@ -342,9 +338,16 @@ def _update(
             if not found:  # a gradient of 0 is not the same: Adam moves such a parameter
                 parameter.grad = None
         finite = all(map(math.isfinite, figures[:2]))
-        for optimizer in optimizers.values() if finite else ():
+        for role, optimizer in optimizers.items() if finite else ():
+            _clip(optimizer, state.schedules[role].max_grad_norm)
             optimizer.step()
     return finite
+
+
+def _clip(optimizer: Optimizer, max_norm: float | None) -> None:
+    if max_norm is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
 def _highest(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
@@ -383,7 +386,7 @@ def _average_gradients(
 
 
 @contextlib.contextmanager
-def _unscaled(accelerator: Accelerator, optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[None]:
+def _unscaled(accelerator: Accelerator, optimizers: Sequence[Optimizer]) -> Iterator[None]:
     """With fp16, unscale the gradients of these optimizers only; update the loss scale on exit.
 
     Accelerate's own clipping would unscale every optimizer, including those of unfinished phases. All
@@ -398,18 +401,10 @@ def _unscaled(accelerator: Accelerator, optimizers: Sequence[torch.optim.Optimiz
         scaler.update()
 
 
-def set_learning_rate(
-    optimizer: torch.optim.Optimizer, options: OptimizerOptions, step: int, steps: int
-) -> None:
+def set_learning_rate(optimizer: Optimizer, schedule: ScheduleOptions, step: int, steps: int) -> None:
     """Set the learning rate of update `step` (from 0); it depends only on the step, so resuming keeps it."""
-    factor = 1.0
-    if options.decay == "step":
-        # The official MUNIT steps its scheduler before the update: update 99,999 uses half the rate.
-        factor = options.decay_factor ** ((step + 1) // options.decay_steps)
-    elif options.decay == "linear" and step >= options.decay_steps:
-        factor = (steps - step) / max(steps - options.decay_steps, 1)
     for group in optimizer.param_groups:
-        group["lr"] = options.lr * factor
+        group["lr"] = optimizer.defaults["lr"] * schedule.factor(step, steps)
 
 
 def _skip(state: TrainingState, step: int, phase: Phase, losses: Tensors, buffers: Tensors) -> None:

@@ -230,8 +230,8 @@ def test_overrides_reach_every_level_and_the_last_one_wins(tmp_path: Path) -> No
     }
     weights = recipe.translator.options["weights"]["generator"]
     assert (weights["cycle_recon"], weights["image_recon"]) == (10, 10)
-    assert recipe.optimizers["decoders"].lr == 1e-3
-    assert recipe.optimizers["discriminators"].lr == 5e-4
+    assert recipe.optimizers["decoders"].optimizer.options["lr"] == 1e-3
+    assert recipe.optimizers["discriminators"].optimizer.options["lr"] == 5e-4
 
 
 def test_the_order_of_overrides_does_not_matter(tmp_path: Path, folders: Path) -> None:
@@ -303,7 +303,7 @@ def test_options_for_networks_that_are_not_there_any_more_fall_away_with_a_note(
     assert recipe.notes == (
         "[optimizer.style_encoders] is ignored: translator 'unit' has no network 'style_encoders'",
     )
-    assert recipe.optimizers["discriminators"].lr == 0.5
+    assert recipe.optimizers["discriminators"].optimizer.options["lr"] == 0.5
     extended = extending(tmp_path, '[translator]\nname = "unit"', base)
     assert load_recipe(extended).notes == recipe.notes
     assert load_recipe(extended, ["training.steps=2"]).notes == recipe.notes

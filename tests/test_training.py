@@ -23,7 +23,8 @@ from i2ikit.errors import RunError, TrainingError
 from i2ikit.loop import train
 from i2ikit.loss_weights import Weights
 from i2ikit.metrics.style import DiversityProbe
-from i2ikit.recipe import OptimizerOptions, Recipe, load_recipe
+from i2ikit.optimizer_options import ScheduleOptions
+from i2ikit.recipe import Recipe, load_recipe
 from i2ikit.run import RESOLVED, Run
 from i2ikit.state import TrainingState
 from i2ikit.testing.translators import gradients
@@ -249,8 +250,8 @@ def test_ema_forgets_the_initial_weights_early(folders: Path) -> None:
     ],
 )
 def test_the_learning_rate_is_a_function_of_the_step(options: dict, step_number: int, factor: float) -> None:
-    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=1.0)
-    set_learning_rate(optimizer, OptimizerOptions(lr=2e-4, **options), step_number, steps=100)
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=2e-4)
+    set_learning_rate(optimizer, ScheduleOptions(**options), step_number, steps=100)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(2e-4 * factor)
 
 

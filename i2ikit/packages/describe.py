@@ -24,7 +24,7 @@ from i2ikit.registry import LossWeightsMark, Slot, Spec, registries, schema_of
 
 __all__ = ["Description", "Option", "describe", "describe_section", "without_arguments"]
 
-SECTIONS = {"translators": "translator", "datasets": "data"}
+SECTIONS = {"translators": "translator", "datasets": "data", "optimizers": "optimizer"}
 """Kinds that have their own section in a recipe."""
 
 BOUNDS = {

@@ -24,6 +24,7 @@ KINDS = {
     "translators": "translator",
     "datasets": "dataset",
     "metrics": "metric",
+    "optimizers": "optimizer",
 }
 """Each kind (the entry-point group is `i2ikit.<kind>`), with the word for one component of it."""
 

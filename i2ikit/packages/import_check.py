@@ -70,12 +70,15 @@ def _package_failures(entries: Sequence[Entry]) -> Failures:
 
 def failure(kind: str, package: str, name: str) -> str:
     """Why a component cannot be used; "" if it can be used."""
+    from i2ikit.components.optimizers import OPTIMIZER_SLOT
     from i2ikit.data.dataset import DATASET_SLOT
     from i2ikit.metrics.subject import METRIC_SLOT
     from i2ikit.translator import TRANSLATOR_SLOT
 
     entry = next(e for e in registries[kind].entries() if key(e) == (kind, package, name))
-    asked = {slot.kind: slot.like for slot in (DATASET_SLOT, METRIC_SLOT, TRANSLATOR_SLOT)}.get(kind)
+    asked = {
+        slot.kind: slot.like for slot in (DATASET_SLOT, METRIC_SLOT, OPTIMIZER_SLOT, TRANSLATOR_SLOT)
+    }.get(kind)
     try:
         component = registries[kind].load_entry(entry)
     except ComponentError as error:

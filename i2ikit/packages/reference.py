@@ -12,9 +12,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from i2ikit.optimizer_options import ScheduleOptions
 from i2ikit.packages.describe import Description, Option, describe, describe_section, without_arguments
 from i2ikit.packages.entry import CORE, KINDS
-from i2ikit.recipe import OptimizerOptions, TopLevel, TrainingOptions
+from i2ikit.recipe import TopLevel, TrainingOptions
 from i2ikit.registry import registries
 
 __all__ = ["main", "pages"]
@@ -35,7 +36,11 @@ def _recipe_page() -> str:
             [],
             "`name` is one of the [translators](translators.md); the other keys are its options.",
         ),
-        ("[optimizer]", describe_section(OptimizerOptions), inspect.getdoc(OptimizerOptions)),
+        (
+            "[optimizer]",
+            describe_section(ScheduleOptions),
+            f"`name` is one of the [optimizers](optimizers.md).\n\n{inspect.getdoc(ScheduleOptions)}",
+        ),
         ("[training]", describe_section(TrainingOptions), inspect.getdoc(TrainingOptions)),
     ]
     parts = [

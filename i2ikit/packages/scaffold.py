@@ -24,6 +24,7 @@ CHECKS = {
     "losses": "check_reconstruction_loss",
     "datasets": "check_dataset",
     "metrics": "check_metric",
+    "optimizers": "check_optimizer",
 }
 """The check in `i2ikit.testing` for the template of each kind."""
 

@@ -21,6 +21,7 @@ from i2ikit.testing.components import (
     check_image_loss,
     check_latent_encoder,
     check_norm,
+    check_optimizer,
     check_reconstruction_loss,
     check_style_encoder,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "check_latent_encoder",
     "check_metric",
     "check_norm",
+    "check_optimizer",
     "check_recipe",
     "check_reconstruction_loss",
     "check_style_encoder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from i2ikit.checking import SizeRequiring, check, fits, whole_requirement
 from i2ikit.components.decoders import Decoding, Generating
@@ -16,6 +19,7 @@ from i2ikit.components.discriminators import Discriminating
 from i2ikit.components.encoders import ContentEncoding, DistributionEncoding, VectorEncoding
 from i2ikit.components.losses import AdversarialLoss, ImageLoss, ReconstructionLoss
 from i2ikit.components.norms import AdaptiveNorm, Norm
+from i2ikit.components.optimizers import OPTIMIZER_SLOT, OptimizerFactory
 from i2ikit.packages.entry import KINDS
 from i2ikit.registry import Slot, Spec, registries, schema_of
 from i2ikit.sizes import SizeRequirement
@@ -40,6 +44,7 @@ __all__ = [
     "check_image_loss",
     "check_latent_encoder",
     "check_norm",
+    "check_optimizer",
     "check_reconstruction_loss",
     "check_style_encoder",
 ]
@@ -217,6 +222,38 @@ def check_image_loss(make: Callable[[], ImageLoss]) -> None:
     halves_agree(loss.compare, [x, y], what)
 
 
+def check_optimizer(make: Callable[[], OptimizerFactory]) -> None:
+    """Check an optimizer: it moves parameters, has a learning rate, and continues from what it has saved."""
+    what = _called(make)
+
+    def stepped(count: int, saved: dict[str, Any] | None = None) -> tuple[Parameter, Optimizer]:
+        parameter = Parameter(torch.linspace(-1, 1, 6))
+        optimizer = make().optimizer([parameter])
+        require("lr" in optimizer.defaults, f"{what}: the optimizer has no learning rate `lr`")
+        if saved is not None:
+            parameter.data.copy_(saved["parameter"])
+            optimizer.load_state_dict(saved["optimizer"])
+        for _ in range(count):
+            optimizer.zero_grad()
+            torch.autograd.backward(parameter.square().sum())
+            optimizer.step()
+        return parameter, optimizer
+
+    before, optimizer = stepped(2)
+    saved = {"parameter": before.detach().clone(), "optimizer": copy.deepcopy(optimizer.state_dict())}
+    start, _ = stepped(0)
+    require(not torch.equal(before, start), f"{what}: a step does not move the parameter")
+    kept = {key: value for state in optimizer.state.values() for key, value in state.items()}
+    strange = [key for key, value in kept.items() if not isinstance(value, Tensor | int | float | None)]
+    require(
+        not strange,
+        f"{what}: it keeps {', '.join(strange)}, which checkpoints cannot save, because it is not a tensor",
+    )
+    whole, _ = stepped(3)
+    resumed, _ = stepped(1, saved)
+    require(torch.equal(whole, resumed), f"{what}: after saving and loading, it continues differently")
+
+
 def _requirement(make: Any) -> SizeRequirement:
     """The image size that a class (with its defaults) or a spec requires."""
     if isinstance(make, Spec):
@@ -263,5 +300,6 @@ _CONTRACTS: tuple[tuple[Slot, Callable[[Any], None]], ...] = (
     (Slot("losses", (), like=ReconstructionLoss), check_reconstruction_loss),
     (Slot("datasets", ()), check_dataset),
     (Slot("metrics", ()), check_metric),
+    (OPTIMIZER_SLOT, check_optimizer),
 )
 """The slots of i2ikit's own translators, the stricter ones first, and their checks."""

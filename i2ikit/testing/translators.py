@@ -18,8 +18,9 @@ from torch import Tensor
 from i2ikit.checking import check
 from i2ikit.data.batches import shares
 from i2ikit.data.dataset import Dataset, Foretelling
+from i2ikit.optimizer_options import OptimizerOptions
 from i2ikit.processes import processes
-from i2ikit.recipe import OptimizerOptions, Precision, Recipe, load_recipe
+from i2ikit.recipe import Precision, Recipe, load_recipe
 from i2ikit.registry import Setting, Spec, registries
 from i2ikit.state import TrainingState
 from i2ikit.testing.networks import require

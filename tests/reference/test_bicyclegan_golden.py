@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from i2ikit.recipe import OptimizerOptions
+from i2ikit.optimizer_options import OptimizerOptions
 from i2ikit.registry import Spec
 from i2ikit.state import TrainingState
 from i2ikit.training import DrawFunction, MicroBatch, build, train_step
@@ -140,7 +140,9 @@ def assemble(config: dict[str, Any], pairs: int, shared: bool) -> TrainingState:
     fill(discriminator_keys(translator.discriminators["encoded"]), 1.0)
     if not shared:
         fill(discriminator_keys(translator.discriminators["random"]), 0.9)
-    adam = OptimizerOptions(lr=config["lr"], betas=(config["beta1"], 0.999))
+    adam = OptimizerOptions(
+        Spec("optimizers", "adam", {"lr": config["lr"], "betas": (config["beta1"], 0.999)})
+    )
     return build(translator, dict.fromkeys(translator.networks, adam), Accelerator(cpu=True), steps=3)
 
 

@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from i2ikit.recipe import OptimizerOptions
+from i2ikit.optimizer_options import OptimizerOptions, ScheduleOptions
 from i2ikit.registry import Spec
 from i2ikit.state import TrainingState
 from i2ikit.training import DrawFunction, MicroBatch, build, train_step
@@ -128,14 +128,10 @@ def assemble(config: dict[str, Any], size: int, cycle: float) -> TrainingState:
     for d, factor in (("a", 1.0), ("b", 0.9)):
         fill(generator_keys(translator, d), factor)
         fill(discriminator_keys(translator, d), factor)
-    adam = OptimizerOptions(
-        lr=config["lr"],
-        betas=(config["beta1"], config["beta2"]),
-        weight_decay=config["weight_decay"],
-        decay="step",
-        decay_steps=config["step_size"],
-        decay_factor=config["gamma"],
-    )
+    betas = (config["beta1"], config["beta2"])
+    options = {"lr": config["lr"], "betas": betas, "weight_decay": config["weight_decay"]}
+    schedule = ScheduleOptions(decay="step", decay_steps=config["step_size"], decay_factor=config["gamma"])
+    adam = OptimizerOptions(Spec("optimizers", "adam", options), schedule)
     return build(translator, dict.fromkeys(translator.networks, adam), Accelerator(cpu=True), steps=3)
 
 

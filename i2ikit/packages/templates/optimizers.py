@@ -1,0 +1,36 @@
+"""An optimizer for i2ikit: makes a torch optimizer for the parameters of one network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch.nn import Parameter
+
+__all__ = ["MyPlugin"]
+
+
+class MyPlugin:
+    """NAdam: Adam with Nesterov's momentum.
+
+    What an optimizer keeps must be tensors or numbers by parameter: checkpoints save it by their names.
+
+    Args:
+        lr: learning rate; the recipe's schedule multiplies it.
+        betas: decay rates of the two moments, per step.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: Annotated[float, Field(gt=0)] = 1e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+    ) -> None:
+        self.lr = lr
+        self.betas = betas
+
+    def optimizer(self, parameters: Sequence[Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of these parameters."""
+        return torch.optim.NAdam(parameters, lr=self.lr, betas=self.betas)
