@@ -45,7 +45,7 @@ from i2ikit.translator import (
 
 __all__ = ["check_recipe", "check_translator", "gradients"]
 
-SAME = 1e-6
+SAME = 1e-9
 """Largest allowed relative difference, in float64, between one process and two."""
 
 SIDES = ((64, 64), (61, 30), (17, 90))
