@@ -341,7 +341,7 @@ def test_the_documented_traffic_is_what_the_networks_hold() -> None:
             counts = {
                 role: sum(p.numel() for p in network.parameters() if p.requires_grad)
                 for role, network in translator.networks.items()
-                if any(network is trained for trained in phase.trains)
+                if role in phase.trains
             }
             networks = " · ".join(f"{role} {count:,}" for role, count in counts.items())
             total = sum(counts.values())

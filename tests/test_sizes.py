@@ -254,7 +254,7 @@ def test_a_dataset_may_say_its_size_before_it_is_built(registered: None) -> None
     with pytest.raises(RecipeError, match="the image size of 48 px does not suit discriminator"):
         on("foretold")
     on("foretold", "data.side=64")
-    with pytest.raises(RecipeError, match="data: failed to determine the image size: no file has 13 px"):
+    with pytest.raises(RecipeError, match="data: failed to describe its images: no file has 13 px"):
         on("foretold", "data.side=13")
-    with pytest.raises(RecipeError, match="data: failed to determine the image size: KeyError: 'side'"):
+    with pytest.raises(RecipeError, match="data: failed to describe its images: KeyError: 'side'"):
         on("foretold", "data.side=14")

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from i2ikit.errors import DataError
 
 __all__ = [
+    "COLOURS",
     "IMAGE_ENDINGS",
     "LoadSide",
     "Picture",

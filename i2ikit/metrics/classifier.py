@@ -53,6 +53,7 @@ class ConditionalInception:
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
+        subject.check_styles()
         self.classifier.to(subject.device)
 
         def probabilities(case: Case) -> Tensor:

@@ -95,6 +95,8 @@ class LPIPSDiversity:
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
+        subject.check_styles()
+        subject.check_colours(subject.to)
         lpips = [PerceptualDistance(self.trunk, v, self.weights, subject.device) for v in self.versions]
 
         def diversity(case: Case) -> Tensor:

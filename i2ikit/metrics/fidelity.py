@@ -196,9 +196,10 @@ class _Features:
         num_inputs: int,
         num_styles: int,
     ) -> None:
+        subject.check_colours(subject.to)
         inputs = subject.inputs(num_inputs)
         of_case = functools.partial(_features, network)
-        made = subject.over_inputs(inputs, num_styles, lambda case: of_case(case.outputs))
+        made = subject.over_inputs(inputs, subject.samples(num_styles), lambda case: of_case(case.outputs))
         self.made = made.flatten(0, 1)
         real = subject.several_targets(num_inputs)
         shown = progress_over(real, len(real), "real images") if subject.group.is_main else real

@@ -37,6 +37,7 @@ class L1Diversity:
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
+        subject.check_styles()
 
         def both(case: Case) -> Tensor:
             once, again = subject.translate(case.x, case.styles[:1].expand(2, -1))
@@ -76,16 +77,18 @@ class LineContrast:
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
+        subject.check_colours(*subject.direction)
+        samples = subject.samples(self.num_styles)
         inputs = [n for n in subject.inputs(self.num_inputs) if _has_lines(subject.input(n))]
         if not inputs:
             raise DataError("no held-out input has lines: pixels darker than 0.5 with lighter ones around")
-        on_line, on_ring = subject.over_inputs(inputs, self.num_styles, _luminances).unbind(1)
+        on_line, on_ring = subject.over_inputs(inputs, samples, _luminances).unbind(1)
         values = {
             "kept": (on_ring - on_line >= self.margin).float().mean().item(),
             "line_luminance": on_line.mean().item(),
             "ring_luminance": on_ring.mean().item(),
         }
-        return Measured(values, {"num_inputs": len(inputs)}, [counts_note(inputs, self.num_styles)])
+        return Measured(values, {"num_inputs": len(inputs)}, [counts_note(inputs, samples)])
 
 
 def difference(x: Tensor, y: Tensor) -> Tensor:

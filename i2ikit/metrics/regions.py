@@ -55,6 +55,8 @@ class RegionColour:
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
+        subject.check_colours(*subject.direction)
+        samples = subject.samples(self.num_styles)
         aligned = subject.data.aligned
 
         def both(case: Case) -> Tensor:
@@ -65,7 +67,7 @@ class RegionColour:
             return torch.stack(found)  # (1 or 2, 4)
 
         inputs = subject.inputs(self.num_inputs)
-        found = subject.over_inputs(inputs, self.num_styles, both)
+        found = subject.over_inputs(inputs, samples, both)
         values: dict[str, float] = {}
         for name, columns in zip(NAMES, found.unbind(2), strict=True):
             known = columns[~columns.isnan().any(1)]
@@ -82,7 +84,7 @@ class RegionColour:
             raise DataError(
                 "no held-out input has a region: lines (pixels darker than 0.5) that enclose lighter pixels"
             )
-        return Measured(values, {"num_inputs": len(inputs)}, [counts_note(inputs, self.num_styles)])
+        return Measured(values, {"num_inputs": len(inputs)}, [counts_note(inputs, samples)])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from i2ikit.data.dataset import Dataset
+from i2ikit.data.images import COLOURS
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError, I2IKitError, WeightsError
 from i2ikit.pretrained.cache import progress_over
@@ -144,6 +145,10 @@ class Subject:
         half = len(images) // 2
         return images[:half], images[half : 2 * half]
 
+    def samples(self, number: int) -> int:
+        """Number of translations of each input: 1 if the translator is deterministic, else `number`."""
+        return 1 if self.translator.is_deterministic(self.to) else number
+
     def styles(self, num_styles: int, index: int) -> Tensor:
         """Independent random style codes for one input, (num_styles, style_dim)."""
         seed = int(counted_generator(self.seed, "metric", index).integers(2**62))
@@ -156,26 +161,25 @@ class Subject:
         return torch.cat([self.translator.translate(*part, source=source, to=to) for part in parts])
 
     def check_styles(self) -> None:
-        """Check that translations differ by their styles.
+        """Check that an input has several translations.
 
         Raises:
             DataError: the translator is deterministic.
         """
         if self.translator.is_deterministic(self.to):
-            raise DataError("this translator is deterministic: it has one translation for each input")
+            raise DataError("this translator is deterministic: an input has only one translation")
 
-    def check_channels(self, *channels: int) -> None:
-        """Check the number of channels of both domains.
+    def check_colours(self, *domains: str) -> None:
+        """Check that images of these domains are grey or RGB.
 
         Raises:
-            DataError: it is not one of these.
+            DataError: they are not.
         """
-        for domain in self.direction:
+        for domain in domains:
             number = self.data.images.channels[domain]
-            if number not in channels:
+            if number not in COLOURS:
                 raise DataError(
-                    f"images of domain {domain} have {number} channels, and this metric needs "
-                    f"{' or '.join(map(str, channels))}"
+                    f"images of domain {domain} have {number} channels; this metric needs 1 (grey) or 3 (RGB)"
                 )
 
     def case(self, index: int, num_styles: int) -> Case:

@@ -30,7 +30,8 @@ class LPIPSToTarget:
 
     For each LPIPS version, averaged over inputs: `mean`, the mean distance of the translations, and
     `best_of_k`, the smallest one, each with its standard error. Lower is better; with many plausible
-    targets the best of k is more informative than the mean.
+    targets the best of k is more informative than the mean. If k is 1, or the translator is deterministic,
+    there is only the mean.
 
     Args:
         num_inputs: number of distinct held-out inputs (fewer if fewer exist).
@@ -67,6 +68,8 @@ class LPIPSToTarget:
         """See the class."""
         if not subject.data.aligned:
             raise DataError("the data has no pairs, so translations cannot be compared with a target")
+        subject.check_colours(subject.to)
+        samples = subject.samples(self.num_samples)
         lpips = [PerceptualDistance(self.trunk, v, self.weights, subject.device) for v in self.versions]
 
         def to_target(case: Case) -> Tensor:
@@ -75,23 +78,24 @@ class LPIPSToTarget:
             return torch.stack([torch.stack([d.mean(), d.min()]) for d in each])
 
         inputs = subject.inputs(self.num_inputs)
-        found = subject.over_inputs(inputs, self.num_samples, to_target)
+        found = subject.over_inputs(inputs, samples, to_target)
         values = {}
         for version, (mean, best) in zip(self.versions, found.permute(1, 2, 0), strict=True):
             values[f"LPIPS v{version}/mean"] = mean.mean().item()
             values[f"LPIPS v{version}/mean_se"] = standard_error(mean)
-            values[f"LPIPS v{version}/best_of_{self.num_samples}"] = best.mean().item()
-            values[f"LPIPS v{version}/best_of_{self.num_samples}_se"] = standard_error(best)
+            if samples > 1:
+                values[f"LPIPS v{version}/best_of_{samples}"] = best.mean().item()
+                values[f"LPIPS v{version}/best_of_{samples}_se"] = standard_error(best)
         facts = {
             "num_inputs": len(inputs),
-            "num_samples": self.num_samples,
+            "num_samples": samples,
             **origin(self.trunk, self.versions, self.weights),
         }
         return Measured(
             values,
             facts,
             [
-                counts_note(inputs, self.num_samples),
+                counts_note(inputs, samples),
                 *cautions(self.versions, self.trunk, subject.data.images.size),
             ],
         )

@@ -9,7 +9,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from i2ikit.recipe import load_recipe
-from i2ikit.training import MicroBatch, build, new_accelerator, train_step, update_ema
+from i2ikit.training import MicroBatch, build, counted_draw, new_accelerator, train_step, update_ema
 from i2ikit.translator import ImageSpec
 
 
@@ -27,10 +27,10 @@ def test_a_step_of_the_default_recipe(benchmark: BenchmarkFixture, tmp_path: Pat
     n = recipe.training.batch_size
     batch = MicroBatch({d: torch.rand(n, 3, 64, 64) * 2 - 1 for d in "ab"}, range(n))
 
+    draw = counted_draw(0, 0, torch.device("cpu"))
+
     def step() -> None:
-        train_step(
-            state, 0, [batch], lambda phase, _: {k: torch.randn(n, *s) for k, s in phase.draws.items()}
-        )
+        train_step(state, 0, [batch], draw)
         update_ema(state.ema, state.translator, 0.999, 100)
 
     benchmark.pedantic(step, rounds=5, warmup_rounds=1)

@@ -9,7 +9,8 @@ from i2ikit.components.blocks import initialise_kaiming, initialise_normal, init
 from i2ikit.components.decoders import AdaINDecoder, UNet
 from i2ikit.components.discriminators import MultiScaleDiscriminator, PatchGAN
 from i2ikit.components.encoders import ContentEncoder, LatentEncoder, StyleEncoder
-from i2ikit.errors import ShapeError
+from i2ikit.draws import counted_draws
+from i2ikit.errors import ComponentError, ShapeError
 from i2ikit.registry import Spec
 from i2ikit.sizes import SizeRequirement
 
@@ -137,11 +138,31 @@ def test_a_code_reaches_every_pixel_and_sides_are_kept(inject: str) -> None:
 
 def test_dropout_is_where_the_layers_are_widest_and_off_in_eval() -> None:
     unet = UNet(3, 3, 8, width=2, num_downsample=8, dropout=0.5)
-    assert unet.dropout == [0, 0, 0, 0, 0.5, 0.5, 0.5, 0]
-    x, code = torch.rand(1, 3, 256, 256), torch.randn(1, 8)
-    assert not torch.equal(unet(x, code), unet(x, code))
+    declared = unet.draws(256)
+    assert {name: draw.shape for name, draw in declared.items()} == {
+        "dropout_4": (16, 16, 16), "dropout_5": (16, 8, 8), "dropout_6": (16, 4, 4),
+    }  # fmt: skip
+    x, code = torch.rand(2, 3, 256, 256), torch.randn(2, 8)
+    one, two = (counted_draws(0, step, "phase", declared, range(2), x.dtype) for step in (0, 1))
+    assert torch.equal(unet(x, code, draws=one), unet(x, code, draws=one))
+    assert not torch.equal(unet(x, code, draws=one), unet(x, code, draws=two))
+    with pytest.raises(ComponentError, match="dropout needs random numbers"):
+        unet(x, code)
     unet.eval()
-    assert torch.equal(unet(x, code), unet(x, code))
+    assert torch.equal(unet(x, code), unet(x, code, draws=one))
+
+
+def test_dropout_keeps_the_mean_and_removes_the_share_that_was_asked_for() -> None:
+    """A level of ones: a quarter of them become 0, the others 4/3."""
+    unet = UNet(3, 3, 8, width=2, num_downsample=8, dropout=0.25)
+    seen: list[torch.Tensor] = []
+    unet.up_norms[4].register_forward_hook(lambda module, given, y: torch.ones_like(y))
+    unet.up[3].register_forward_pre_hook(lambda module, given: seen.append(given[0][:, :16]))
+    draws = counted_draws(0, 0, "phase", unet.draws(256), range(2), torch.float32)
+    unet(torch.rand(2, 3, 256, 256), torch.randn(2, 8), draws=draws)
+    (level,) = seen
+    assert level.detach().unique().tolist() == pytest.approx([0, 4 / 3])
+    assert level.mean().item() == pytest.approx(1, abs=0.03)
 
 
 def test_a_u_net_says_what_it_cannot_do() -> None:

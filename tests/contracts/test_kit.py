@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.backends import mkldnn
 from torch.nn import functional as F
 
+from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.metrics.subject import Measured, Subject
 from i2ikit.packages.survey import survey
 from i2ikit.packages.templates.datasets import MyPlugin as Circles
@@ -547,8 +548,8 @@ class Forgetting(Flawed):
 class NoWhere(Flawed):
     """Translates into a domain that there is not."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, images: ImageSpec, *, discriminator: DiscriminatorSpec, width: int) -> None:
+        super().__init__(images, discriminator=discriminator, width=width)
         self.directions = (Direction("a", "c"),)
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from i2ikit.checking import check
 from i2ikit.data.batches import training_batches
-from i2ikit.data.dataset import Dataset
-from i2ikit.data.folders import Folders, SideBySide, image_files
+from i2ikit.data.dataset import DATASET_SLOT, Dataset
+from i2ikit.data.folders import SideBySide, image_files
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
 from i2ikit.registry import Setting
@@ -124,9 +125,10 @@ def test_a_file_without_partner_is_named(tmp_path: Path) -> None:
     message = r"no partner in .*testB/ for '1' of .*testA/"
     with pytest.raises(DataError, match=message):
         folders_at(tmp_path, paired=True)
-    options = {"root": str(tmp_path), "paired": True, "size": 64, "load_size": None}
-    (problem,) = Folders.problems(options, Setting(None, 1))
-    assert "no partner" in problem
+    problems = check(
+        {"name": "folders", "root": str(tmp_path), "paired": True}, "data", DATASET_SLOT, Setting(None, 1)
+    )[1]
+    assert ["no partner" in problem.message for problem in problems] == [True]
     save(tmp_path / "trainA" / "0.bmp", Image.new("RGB", (90, 70)))
     with pytest.raises(DataError, match="several images named '0'"):
         folders_at(tmp_path, paired=True)

@@ -1,4 +1,4 @@
-"""Discs in any number of domains with any number of channels; each domain has its own bands."""
+"""Discs in any number of domains with any number of channels, and a metric for them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from i2ikit.draws import counted_generator
+from i2ikit.metrics.subject import Case, Measured, Subject
 from i2ikit.translator import ImageSpec
 
 
@@ -51,3 +52,21 @@ class Blobs:
         inside = (grid[:, None] - row).square() + (grid - column).square() < radius**2
         x = torch.where(inside, bands.float()[:, None, None], torch.tensor(0.8))
         return x.flip(2) if rng is not None and rng.random() < 0.5 else x
+
+
+class Distance:
+    """Mean absolute difference between translations and the targets of their inputs, for any channels.
+
+    Args:
+        num_inputs: number of held-out inputs.
+    """
+
+    def __init__(self, *, num_inputs: Annotated[int, Field(gt=0)] = 4) -> None:
+        self.num_inputs = num_inputs
+
+    def measure(self, subject: Subject) -> Measured:
+        def distance(case: Case) -> Tensor:
+            return (case.outputs - subject.target(case.index)).abs().mean()
+
+        found = subject.over_inputs(subject.inputs(self.num_inputs), 2, distance)
+        return Measured({"distance": found.mean().item()})

@@ -136,21 +136,19 @@ class Stars(Translator):
         return torch.cat(rows)
 
     def discriminator_losses(self, given: Given) -> Result:
-        fakes, reals, penalties = [], [], []
+        found: dict[str, list[Tensor]] = {}
         for d in self.domains:
-            x, to = self.wide(given.images[d]), given.draws[f"to/{d}"]
-            with torch.no_grad():
-                fake = self.generator(x, self.styles(given.draws[f"z/{d}"], to))
-            fakes.append(F.softplus(self.of_each(self.judges, fake, to)).mean())
-            x = x.detach().clone().requires_grad_()
+            x = self.wide(given.images[d]).clone().requires_grad_()
             scores = self.judges[d](x)
-            reals.append(F.softplus(-scores).mean())
+            if given.weights["adversarial"]:
+                to = given.draws[f"to/{d}"]
+                with torch.no_grad():
+                    fake = self.generator(x, self.styles(given.draws[f"z/{d}"], to))
+                on_fake = F.softplus(self.of_each(self.judges, fake, to)).mean()
+                found.setdefault("adversarial", []).extend([on_fake, F.softplus(-scores).mean()])
             if given.weights["r1"]:
-                penalties.append(self.r1(scores, x))
-        losses = {"adversarial": torch.stack(fakes + reals).mean()}
-        if penalties:
-            losses["r1"] = torch.stack(penalties).mean()
-        return Result(losses)
+                found.setdefault("r1", []).append(self.r1(scores, x))
+        return Result({name: torch.stack(terms).mean() for name, terms in found.items()})
 
     def r1(self, scores: Tensor, x: Tensor) -> Tensor:
         """Squared gradient of the score of a real image: SUM over pixels, mean over samples."""

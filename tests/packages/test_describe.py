@@ -14,9 +14,17 @@ from torch import nn
 
 from i2ikit.checking import check
 from i2ikit.components.norms import NormSpec
+from i2ikit.components.optimizers import OPTIMIZER_SLOT
 from i2ikit.data.dataset import DATASET_SLOT
 from i2ikit.metrics.subject import METRIC_SLOT
-from i2ikit.packages.describe import argument_notes, describe, toml_value, type_text, without_arguments
+from i2ikit.packages.describe import (
+    SECTIONS,
+    argument_notes,
+    describe,
+    toml_value,
+    type_text,
+    without_arguments,
+)
 from i2ikit.packages.reference import pages
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Slot, Spec, norms, registries, schema_of
@@ -61,8 +69,9 @@ def test_every_option_is_shown_with_type_and_meaning_and_the_snippet_can_be_past
         assert problems or spec == check(name, name, METRIC_SLOT)[0]
         return
     table = tomllib.loads(found.snippet)
-    if kind in ("translators", "datasets"):
-        section, slot = ("translator", TRANSLATOR_SLOT) if kind == "translators" else ("data", DATASET_SLOT)
+    if kind in SECTIONS:
+        section = SECTIONS[kind]
+        slot = {"translator": TRANSLATOR_SLOT, "data": DATASET_SLOT, "optimizer": OPTIMIZER_SLOT}[section]
         spec, problems = check(table[section], section, slot)
         assert all(str(p).endswith("needs it") for p in problems)
         if not problems:
