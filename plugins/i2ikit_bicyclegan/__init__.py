@@ -96,21 +96,18 @@ class BicycleGAN(Translator):
         domains = tuple(images.channels)
         way = Direction(*(domains if direction == "a2b" else domains[::-1]))
         source, target = images.channels[way.source], images.channels[way.to]
-        judges = ["shared"] if shared_discriminator else list(BRANCHES)
+        judges = {branch: "shared" if shared_discriminator else branch for branch in BRANCHES}
         networks = {
             "generator": generator(source, target, latent_dim),
             "encoder": encoder(target, latent_dim),
-            "discriminators": nn.ModuleDict({name: discriminator(target) for name in judges}),
+            "discriminators": nn.ModuleDict({n: discriminator(target) for n in sorted({*judges.values()})}),
         }
         super().__init__(images, networks, weights)
         for network in networks.values():
             initialise_xavier(network, 0.02)
         self.directions = (way,)
         self.latent_dim = latent_dim
-        by_name = networks["discriminators"]
-        self.discriminators = {
-            branch: by_name["shared" if shared_discriminator else branch] for branch in BRANCHES
-        }
+        self.discriminators = {branch: networks["discriminators"][name] for branch, name in judges.items()}
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
 
@@ -157,8 +154,7 @@ class BicycleGAN(Translator):
         ((source, to),), weights = self.directions, given.weights
         part = _halves(len(given.images[to]))["encoded"]
         real, x = given.images[to][part], given.images[source][part]
-        losses: dict[str, Tensor] = {}
-        made: dict[str, Tensor] = {}
+        losses, made = dict[str, Tensor](), dict[str, Tensor]()
         if self._needs("encoded", given):
             mean, log_variance = self.encoder(real)
             code = mean + given.draws["encoded"][part] * (log_variance / 2).exp()

@@ -38,8 +38,7 @@ DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
 class UNIT(Translator):
     """UNIT for two domains, built from MUNIT's content encoder and decoder.
 
-    The decoder receives a constant instead of a style code, so that its AdaIN parameters are learned and
-    equal for all images.
+    The decoder's style code is a constant, so that its AdaIN parameters are equal for all images.
 
     Args:
         images: channels of both domains; the size sets the size of the noise maps.
@@ -97,8 +96,7 @@ class UNIT(Translator):
     def generator_losses(self, given: Given) -> Result:
         """Losses of encoders and decoders (paper, section 3, eq. 1 to 8). Passes on the translations."""
         x, draws, weights, other = given.images, given.draws, given.weights, dict(self.directions)
-        losses: dict[str, Tensor] = {}
-        means = {d: self.encoders[d](x[d]) for d in self.domains}
+        losses, means = dict[str, Tensor](), {d: self.encoders[d](x[d]) for d in self.domains}
         codes = {d: means[d] + draws[d] for d in self.domains}
         translated = {d: self._decode(codes[other[d]], d) for d in self.domains}
         for d in self.domains:
@@ -138,8 +136,7 @@ class UNIT(Translator):
 
     def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         """Flattened noise for n images: (n, style_dim)."""
-        channels, height, width = self.noise_shape
-        return torch.randn(n, channels * height * width, generator=generator)
+        return torch.randn(n, *self.noise_shape, generator=generator).flatten(1)
 
     def _decode(self, code: Tensor, domain: str) -> Tensor:
         return self.decoders[domain](code, code.new_ones(len(code), 1))
