@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from rich.console import Console
@@ -49,3 +50,21 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False) -> int:
 def metrics(folder: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in ("elapsed_s", "steps_per_s")} for line in lines]
+
+
+def stopped_at(run: Path, stop: int, copy: Path) -> Path:
+    """A copy of a run that kept every checkpoint, as it was after a kill at this step."""
+    shutil.copytree(run, copy)
+    for checkpoint in (copy / "checkpoints").glob("step-*"):
+        if int(checkpoint.name.removeprefix("step-")) > stop:
+            shutil.rmtree(checkpoint)
+    (copy / "weights.safetensors").unlink()
+    return copy
+
+
+def assert_same_training(one: Path, two: Path) -> None:
+    """Bit for bit: all tensors of the last checkpoint, and every number that was logged."""
+    last = max(one.glob("checkpoints/step-*")).relative_to(one)
+    for file in (one / last).glob("*.safetensors"):
+        assert file.read_bytes() == (two / last / file.name).read_bytes(), file.name
+    assert metrics(one) == metrics(two)
