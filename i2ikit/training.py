@@ -261,7 +261,9 @@ def _run(
                 convert_to_fp32(dict(found)) for found in (result.losses, result.handed, result.notes)
             )
             if trained:
-                state.accelerator.backward(micro.weight * weighted_total(losses, weights))
+                total = weighted_total(losses, weights)
+                if losses:
+                    state.accelerator.backward(micro.weight * total)
             earlier.update(new)
             kept.append(_checked(result.kept, mine, phase))
             for name, value in {**losses, **notes}.items():
@@ -270,7 +272,7 @@ def _run(
 
 
 def weighted_total(losses: Mapping[str, Tensor], weights: Weights) -> Tensor:
-    """SUM of weight * loss.
+    """SUM of weight * loss; 0 if all weights of the phase are switched off part by part.
 
     Raises:
         TrainingError: a loss without a weight, or a weight (other than 0) without a loss.
@@ -282,6 +284,8 @@ def weighted_total(losses: Mapping[str, Tensor], weights: Weights) -> Tensor:
             f"losses {sorted(without_weight)} have no weight and "
             f"weights {sorted(without_loss)} have no loss: use the same names for both"
         )
+    if not losses:
+        return torch.zeros(())
     return torch.stack([weights[key] * loss for key, loss in losses.items()]).sum()
 
 

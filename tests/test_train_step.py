@@ -121,6 +121,15 @@ def test_the_weight_of_this_step_multiplies_the_gradient() -> None:
     assert found == pytest.approx(by_hand, abs=1e-6)
 
 
+def test_losses_that_are_switched_off_part_by_part_move_nothing() -> None:
+    """A name of weight 1 whose parts all have weight 0: the phase returns no loss, and nothing moves."""
+    losses = phase("p", lambda given: {}, "n")
+    weights = {"p": {"x": 1.0, "x/a": 0.0, "x/b": 0.0}}
+    state = new_toy({"n": Numbers(x=1.0)}, [losses], weights, optimizer="adamw", weight_decay=0.1)
+    assert toy_step(state) == {}
+    assert number(state, "n", "x") == 1
+
+
 @pytest.mark.parametrize(
     ("weights", "losses", "message"),
     [
