@@ -254,6 +254,29 @@ def test_a_parameter_that_no_loss_reached_stays_in_spite_of_weight_decay(optimiz
     assert states[0].translator.networks["n"].idle.grad is None
 
 
+@pytest.mark.parametrize("options", [{"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {}])
+def test_a_parameter_may_be_reached_for_the_first_time_at_a_later_step(options: dict[str, Any]) -> None:
+    """As with a branch for each label; its momentum then starts, and equals torch's formula."""
+
+    def losses(given: Given) -> dict[str, Tensor]:
+        network = state.translator.networks["n"]
+        return {"x": network.x + (network.y if given.step >= 2 else 0)}
+
+    state = new_toy({"n": Numbers(x=0.0, y=0.0)}, [phase("p", losses, "n")], {"p": {"x": 1.0}}, **options)
+    for step in range(4):
+        toy_step(state, step)
+    momentum, nesterov = options.get("momentum", 0.0), options.get("nesterov", False)
+
+    def after(updates: int) -> float:
+        x = velocity = 0.0
+        for _ in range(updates):
+            velocity = momentum * velocity + 1
+            x -= 0.1 * (1 + momentum * velocity if nesterov else velocity)
+        return x
+
+    assert (number(state, "n", "x"), number(state, "n", "y")) == pytest.approx((after(4), after(2)))
+
+
 # Skipped updates
 
 

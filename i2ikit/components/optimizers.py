@@ -122,13 +122,14 @@ class SGD:
 
     def optimizer(self, parameters: Sequence[Parameter]) -> Optimizer:
         """torch's SGD."""
+        # Not fused with momentum: that fails if a parameter is reached for the first time at a later step.
         return torch.optim.SGD(
             parameters,
             self.lr,
             self.momentum,
             weight_decay=self.weight_decay,
             nesterov=self.nesterov,
-            fused=_can_fuse(parameters),
+            fused=not self.momentum and _can_fuse(parameters),
         )
 
 
