@@ -220,7 +220,7 @@ def train_step(
             set_learning_rate(optimizer, state.schedules[role], step, state.steps)
             optimizer.zero_grad()
         losses, kept = _run(state, phase, step, weights[n], micro_batches, handed, draw)
-        if _update(state, optimizers, buffers, kept):
+        if _update(state, optimizers, buffers, state.kept[phase.name], kept):
             state.kept[phase.name] = kept
         else:
             _skip(state, step, phase, losses, buffers)
@@ -318,12 +318,14 @@ def _update(
     state: TrainingState,
     optimizers: Mapping[str, Optimizer],
     buffers: Tensors,
+    kept_before: Tensors,
     kept: Tensors,
 ) -> bool:
     """Step the optimizers if all gradients, changed buffers and kept tensors are finite.
 
     Args:
         buffers: the buffers of all networks before the phase.
+        kept_before, kept: what the phase kept before, and keeps now.
 
     Returns:
         Whether all are finite, in all processes.
@@ -331,9 +333,11 @@ def _update(
     accelerator, networks = state.accelerator, state.translator.networks
     parameters = [p for role in optimizers for p in networks[role].parameters() if p.requires_grad]
     now = dict(networks.named_buffers())
+    pairs = [(before, now[name]) for name, before in buffers.items()]
+    pairs += [(before, kept[name]) for name, before in kept_before.items()]
     # Only where it was finite before: a running minimum may start at inf.
-    changed = [torch.where(before.isfinite(), now[name], 0) for name, before in buffers.items()]
-    highest = _highest([*changed, *kept.values()], accelerator.device)
+    changed = [torch.where(before.isfinite(), after, 0) for before, after in pairs]
+    highest = _highest(changed, accelerator.device)
     highest, reached = _average_gradients(accelerator, parameters, highest)
     with _unscaled(accelerator, list(optimizers.values())):
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

@@ -406,6 +406,22 @@ def test_a_kept_tensor_that_is_not_finite_is_skipped_though_gradients_are() -> N
     assert number(state, "n", "x") == pytest.approx(1 - 2 * 0.1)
 
 
+def test_a_kept_tensor_may_start_at_infinity() -> None:
+    """As a lowest value so far does; like a buffer, it has to stay finite only where it was."""
+
+    def losses(given: Given) -> Result:
+        lowest = torch.minimum(given.kept["lowest"], given.images["a"].amin((1, 2, 3)))
+        return Result(
+            {"x": state.translator.networks["n"].x + 0.0}, kept={"lowest": lowest, "free": given.kept["free"]}
+        )
+
+    keeps = {"lowest": Kept((), start=math.inf), "free": Kept((3,), start=math.inf)}
+    state = new_toy({"n": Numbers(x=1.0)}, [phase("p", losses, "n", keeps=keeps)], {"p": {"x": 1.0}})
+    toy_step(state)
+    assert state.skips == 0
+    assert torch.equal(state.kept["p"]["lowest"], images()["a"].amin((1, 2, 3)))
+
+
 def test_a_phase_that_returns_another_shape_than_it_keeps_is_an_error() -> None:
     """The message has both."""
     wrong = phase(
