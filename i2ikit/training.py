@@ -398,9 +398,11 @@ def _unscaled(accelerator: Accelerator, optimizers: Sequence[Optimizer]) -> Iter
     """With fp16, unscale the gradients of these optimizers only; update the loss scale on exit.
 
     Accelerate's own clipping would unscale every optimizer, including those of unfinished phases. All
-    optimizers share one scale, which is updated after each phase.
+    optimizers share one scale, which is updated after each phase that has gradients.
     """
-    scaler = accelerator.scaler
+    groups = (group for optimizer in optimizers for group in optimizer.param_groups)
+    reached = any(p.grad is not None for group in groups for p in group["params"])
+    scaler = accelerator.scaler if reached else None
     if scaler is not None:
         for optimizer in optimizers:
             scaler.unscale_(optimizer)

@@ -486,3 +486,14 @@ def test_what_is_kept_follows_its_place_through_micro_batches() -> None:
 def scaled(state: TrainingState, scale: float = 2.0**10) -> TrainingState:
     state.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     return state
+
+
+def test_a_phase_of_weight_0_leaves_the_loss_scale_alone() -> None:
+    """It has no gradients from which the scale could be judged; the first phase of all included."""
+    state = scaled(two_phases({"start": 0.0, "end": 2.0, "steps": 2}, []))
+    for step in range(3):
+        toy_step(state, step)
+        assert state.skips == 0
+    assert state.accelerator.scaler is not None
+    assert state.accelerator.scaler.get_scale() == 2.0**10
+    assert number(state, "one", "x") != 1
