@@ -220,10 +220,11 @@ def train_step(
             set_learning_rate(optimizer, state.schedules[role], step, state.steps)
             optimizer.zero_grad()
         losses, kept = _run(state, phase, step, weights[n], micro_batches, handed, draw)
-        if _update(state, optimizers, buffers, state.kept[phase.name], kept):
+        gradients_finite, rest_finite = _update(state, optimizers, buffers, state.kept[phase.name], kept)
+        if gradients_finite and rest_finite:
             state.kept[phase.name] = kept
         else:
-            _skip(state, step, phase, losses, buffers)
+            _skip(state, step, phase, losses, buffers, gradients_finite)
         logged.update({f"{phase.name}/{name}": loss for name, loss in losses.items()})
     if state.skips == skips_before:  # per step: a finite discriminator must not hide a broken generator
         state.skips = 0
@@ -320,7 +321,7 @@ def _update(
     buffers: Tensors,
     kept_before: Tensors,
     kept: Tensors,
-) -> bool:
+) -> tuple[bool, bool]:
     """Step the optimizers if all gradients, changed buffers and kept tensors are finite.
 
     Args:
@@ -328,7 +329,7 @@ def _update(
         kept_before, kept: what the phase kept before, and keeps now.
 
     Returns:
-        Whether all are finite, in all processes.
+        Whether all gradients, and whether all others are finite, in all processes.
     """
     accelerator, networks = state.accelerator, state.translator.networks
     parameters = [p for role in optimizers for p in networks[role].parameters() if p.requires_grad]
@@ -345,11 +346,11 @@ def _update(
         for parameter, found in zip(parameters, figures[2:], strict=False):
             if not found:  # a gradient of 0 is not the same: Adam moves such a parameter
                 parameter.grad = None
-        finite = all(map(math.isfinite, figures[:2]))
-        for role, optimizer in optimizers.items() if finite else ():
+        gradients_finite, rest_finite = map(math.isfinite, figures[:2])
+        for role, optimizer in optimizers.items() if gradients_finite and rest_finite else ():
             _clip(optimizer, state.schedules[role].max_grad_norm)
             optimizer.step()
-    return finite
+    return gradients_finite, rest_finite
 
 
 def _clip(optimizer: Optimizer, max_norm: float | None) -> None:
@@ -417,12 +418,14 @@ def set_learning_rate(optimizer: Optimizer, schedule: ScheduleOptions, step: int
         group["lr"] = optimizer.defaults["lr"] * schedule.factor(step, steps)
 
 
-def _skip(state: TrainingState, step: int, phase: Phase, losses: Tensors, buffers: Tensors) -> None:
+def _skip(
+    state: TrainingState, step: int, phase: Phase, losses: Tensors, buffers: Tensors, gradients_finite: bool
+) -> None:
     """Skip an update: restore the running statistics, and raise after too many skips in a row."""
     for name, buffer in state.translator.networks.named_buffers():
         buffer.copy_(buffers[name])
     scaler = state.accelerator.scaler
-    if scaler is not None and scaler.get_scale() > 1:
+    if scaler is not None and scaler.get_scale() > 1 and not gradients_finite:
         return  # expected with fp16: the loss scale is too high, and is halved now
     state.skips += 1
     if state.skips >= MOST_SKIPS:

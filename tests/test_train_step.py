@@ -497,3 +497,17 @@ def test_a_phase_of_weight_0_leaves_the_loss_scale_alone() -> None:
     assert state.accelerator.scaler is not None
     assert state.accelerator.scaler.get_scale() == 2.0**10
     assert number(state, "one", "x") != 1
+
+
+def test_statistics_that_overflow_count_as_skips_whatever_the_loss_scale() -> None:
+    """Halving the scale would not help: the gradients are finite."""
+    state = scaled(with_idle_encoder(lambda: nn.BatchNorm2d(1)))
+    toy_step(state)
+    toy_step(state, 1, with_pixel(1e30))
+    assert state.skips == 1
+    for step in range(2, 20):
+        toy_step(state, step, with_pixel(1e30))
+    with pytest.raises(
+        TrainingError, match=r"phase 'critic': gradients or running statistics were not finite"
+    ):
+        toy_step(state, 20, with_pixel(1e30))
