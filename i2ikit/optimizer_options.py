@@ -28,8 +28,8 @@ class ScheduleOptions(BaseModel):
 
     Args:
         decay: "none": constant; "step": multiplied by decay_factor after every decay_steps updates;
-            "linear": constant for decay_steps updates, then linear to 0 at the last; "cosine": half a cosine
-            from the end of the warm-up to 0 at the last update.
+            "linear": constant for decay_steps updates, then linear to 0 after the last; "cosine": half a
+            cosine from the end of the warm-up to 0 after the last update.
         decay_steps: updates; see `decay`.
         decay_factor: see `decay`.
         warmup_steps: the learning rate rises linearly over this number of updates.
