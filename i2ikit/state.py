@@ -95,7 +95,9 @@ class TrainingState:
     def _load_kept(self, tensors: Tensors) -> None:
         for phase, kept in self.kept.items():
             for name, mine in kept.items():
-                saved = tensors[f"{phase}.{name}"]
+                saved = tensors.get(f"{phase}.{name}")
+                if saved is None:
+                    raise RuntimeError(f"it has no '{name}', which phase '{phase}' keeps")
                 if saved.shape != (self.batch_size, *mine.shape[1:]):
                     raise RuntimeError(
                         f"phase '{phase}' keeps '{name}' with shape {tuple(saved.shape)}, but this run needs "

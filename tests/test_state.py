@@ -164,6 +164,15 @@ def test_a_batch_of_another_size_is_refused_when_something_is_kept(
     assert all(torch.equal(tensor, before[name]) for name, tensor in numbers(other).items())
 
 
+def test_a_checkpoint_without_what_is_kept_is_refused_with_its_name(tmp_path: Path) -> None:
+    """As where the translator has changed since."""
+    network = Net()
+    plain = phase("p", lambda given: {"x": network.conv(given.images["a"]).mean()}, "n")
+    path = save_checkpoint(tmp_path, 1, new_toy({"n": network}, [plain], {"p": {"x": 1.0}}), keep=1)
+    with pytest.raises(RunError, match=r"does not fit the recipe: it has no 'mean', which phase 'p' keeps"):
+        load_checkpoint(path, toy())
+
+
 def test_an_optimizer_whose_state_is_not_by_parameter_is_refused() -> None:
     """A checkpoint could not hold it."""
     state = toy()
