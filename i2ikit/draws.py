@@ -81,6 +81,8 @@ def counted_draws(
         keys = [key] if draw.per_step else [(*key, place) for place in places]
         numbers = torch.from_numpy(np.stack([_drawn(draw, counted_generator(*each)) for each in keys]))
         numbers = numbers if draw.kind == "categorical" else numbers.to(dtype)
+        if draw.kind == "uniform":  # rounding may reach 1
+            numbers = numbers.clamp(max=1 - torch.finfo(dtype).eps / 2)
         drawn[name] = numbers.expand(len(places), *draw.shape)
     return drawn
 

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from i2ikit import draws as draws_module
 from i2ikit.draws import Draw, counted_draws, counted_seed
 
 
@@ -160,3 +162,22 @@ def test_draws_have_the_type_that_is_asked_for_and_categories_are_integers(dtype
     }  # fmt: skip
     exact = counted_draws(0, 0, "p", KINDS, [0], torch.float64)
     assert all(torch.equal(x, exact[name].to(x.dtype)) for name, x in found.items())
+
+
+class Highest:
+    """A generator that draws the largest number below 1."""
+
+    def random(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(shape, np.nextafter(1.0, 0.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_a_uniform_draw_is_below_1_after_rounding_too(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """One in 30 million would round to 1.0 in float32, and choose an element behind the last."""
+    monkeypatch.setattr(draws_module, "counted_generator", lambda *key: Highest())
+    found = counted_draws(0, 0, "p", {"u": Draw((2,), "uniform")}, [0], dtype)["u"]
+    assert found.dtype == dtype
+    assert (found > 0.99).all()
+    assert (found < 1).all()
