@@ -74,9 +74,9 @@ class ImageSpec:
     def __post_init__(self) -> None:
         if len(self.channels) < 2:
             raise DataError(f"two or more domains are needed, got {', '.join(self.channels) or 'none'}")
+        networks = nn.ModuleDict()  # often holds networks by domain, and refuses its own attributes
         for domain, number in self.channels.items():
-            # Networks are often stored by domain in an nn.ModuleDict, which refuses its own attributes.
-            if not re.fullmatch(r"[\w-]+", domain, re.ASCII) or hasattr(nn.ModuleDict, domain):
+            if not re.fullmatch(r"[\w-]+", domain, re.ASCII) or hasattr(networks, domain):
                 raise DataError(
                     f"'{domain}' cannot name a domain; use letters, digits, - and _, and no name that "
                     "torch reserves, such as 'train' or 'keys'"

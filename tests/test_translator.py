@@ -82,6 +82,14 @@ def test_a_domain_may_have_any_other_name_and_networks_by_it(name: str) -> None:
     assert nn.ModuleDict({domain: nn.Identity() for domain in spec.channels})[name] is not None
 
 
+def test_a_name_that_torch_reserves_is_refused_here_and_not_in_a_network() -> None:
+    """For every attribute that a module has, whatever the version of torch."""
+    reserved = {*dir(nn.ModuleDict()), "training"}
+    for name in reserved:
+        with pytest.raises(DataError, match="cannot name a domain"):
+            ImageSpec({name: 3, "dog": 3}, 8)
+
+
 @pytest.mark.parametrize(
     ("direction", "text"),
     [
