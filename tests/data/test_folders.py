@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from i2ikit.data.batches import training_batches
 from i2ikit.data.dataset import DATASET_SLOT, Dataset
 from i2ikit.data.folders import SideBySide, image_files
 from i2ikit.draws import counted_generator
-from i2ikit.errors import DataError
+from i2ikit.errors import DataError, RecipeError
+from i2ikit.recipe import load_recipe
 from i2ikit.registry import Setting
 from tests.image_files import folders_at, save, side_by_side
 
@@ -172,3 +175,160 @@ def test_side_by_side_says_what_is_wrong(tmp_path: Path) -> None:
     data = SideBySide(root=str(tmp_path), size=64)
     with pytest.raises(DataError, match=r"0.png is 161 px wide: it cannot be cut into two equal halves"):
         data.image("train", "a", 0)
+
+
+NAMES = ("10_day-old", "Cat", "wild-2")
+
+
+def named_folders(root: Path, names: Sequence[str] = NAMES, held_out: str = "test") -> Path:
+    """train/NAME and test/NAME; domain n has n + 2 training images of grey value 40 * n, and n + 1 others."""
+    for split, more in (("train", 2), (held_out, 1)):
+        for n, name in enumerate(names):
+            (root / split / name).mkdir(parents=True)
+            for index in range(n + more):
+                picture = Image.new("RGB", (20, 16), (40 * n,) * 3)
+                save(root / split / name / f"{index}.png", picture)
+    return root
+
+
+def problems_at(root: Path, *overrides: str) -> str:
+    """The problems of a recipe that has this folder."""
+    own = ["data.name=folders", f'data.root="{root}"', "data.size=64", *overrides]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("cyclegan-noise", own)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("held_out", ["test", "val"])
+def test_folders_named_after_domains_are_domains_of_these_names(tmp_path: Path, held_out: str) -> None:
+    """Sorted; digits, - and _ are letters like others; val/ is used where there is no test/."""
+    data = folders_at(named_folders(tmp_path, held_out=held_out), size=16)
+    assert isinstance(data, Dataset)
+    assert list(data.images.channels) == list(NAMES)
+    for n, name in enumerate(NAMES):
+        assert (data.count("train", name), data.count("test", name)) == (n + 2, n + 1)
+        for image in (data.image("train", name, n + 1, counted_generator(0)), data.image("test", name, n)):
+            torch.testing.assert_close(image, torch.full((3, 16, 16), 40 * n / 127.5 - 1))
+    assert data.name("test", "wild-2", 2) == "2.png"
+    batch = next(iter(training_batches(data, 0, 0, 1, 2, range(2))))
+    assert {name: x.shape for name, x in batch.items()} == dict.fromkeys(NAMES, (2, 3, 16, 16))
+
+
+def test_test_is_used_rather_than_val(tmp_path: Path) -> None:
+    """val/ may hold anything then."""
+    named_folders(tmp_path)
+    (tmp_path / "val" / "Cat").mkdir(parents=True)
+    assert folders_at(tmp_path).count("test", "Cat") == 2
+
+
+def test_domains_may_be_chosen_and_ordered(tmp_path: Path) -> None:
+    """The first direction is from the first into the second; others are not read."""
+    root = named_folders(tmp_path)
+    (root / "train" / "wild-2" / "x.png").write_text("no image")
+    data = folders_at(root, domains=["Cat", "10_day-old"])
+    assert list(data.images.channels) == ["Cat", "10_day-old"]
+    assert data.count("train", "Cat") == 3
+    with pytest.raises(DataError, match=r"x\.png: not a readable image"):
+        folders_at(root).image("train", "wild-2", 4)
+
+
+def test_channels_are_given_by_domain(tmp_path: Path) -> None:
+    """3 for those that are not named; before the dataset is built too."""
+    root = named_folders(tmp_path)
+    data = folders_at(root, channels={"Cat": 1})
+    assert dict(data.images.channels) == {"10_day-old": 3, "Cat": 1, "wild-2": 3}
+    assert data.image("test", "Cat", 0).shape == (1, 64, 64)
+    text = problems_at(root, "data.channels={Cat=1, Cta=3}", "data.domains=['Cat', 'wild-2']")
+    assert "channels names 'Cta', which is not a domain; did you mean 'Cat'? (Cat, wild-2)" in text
+    assert "data.channels.Cat: should be 1 or 3, got 2" in problems_at(root, "data.channels={Cat=2}")
+
+
+def test_a_recipe_knows_the_domains_before_the_dataset_is_built(tmp_path: Path) -> None:
+    """CycleGAN needs two of the three, and says how to choose them."""
+    root = named_folders(tmp_path)
+    text = problems_at(root)
+    expected = "translates between 2 domains, but the data has 3 (10_day-old, Cat, wild-2); choose them with data.domains"
+    assert expected in text
+    own = ["data.name=folders", f'data.root="{root}"', "data.size=64", 'data.domains=["wild-2", "Cat"]']
+    recipe = load_recipe("cyclegan-noise", own)
+    assert list(recipe.data().images.channels) == ["wild-2", "Cat"]
+    path = tmp_path / "again.toml"
+    path.write_text(recipe.to_toml())
+    assert load_recipe(path).data == recipe.data
+
+
+def test_a_missing_folder_of_a_domain_is_named(tmp_path: Path) -> None:
+    """By the recipe's check and by the dataset itself; so is one without images."""
+    root = named_folders(tmp_path, ["cat", "dog"])
+    shutil.rmtree(root / "test" / "dog")
+    assert f"root = '{root}' contains no folder test/dog/" in problems_at(root)
+    with pytest.raises(DataError, match=r"test/dog/ contains no image \(\.png"):
+        folders_at(root)
+    (root / "test" / "dog").mkdir()
+    assert "test/dog/ contains no image (.png" in problems_at(root)
+    assert f"root = '{root}' contains no folder train/bird/" in problems_at(
+        root, 'data.domains=["cat", "bird"]'
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat"], "two or more domains are needed, got cat"),
+        ([], "two or more domains are needed, got none"),
+        (["cat", "wild cat"], "'wild cat' cannot name a domain; use letters, digits, - and _"),
+        (["cat", "train"], "'train' cannot name a domain"),
+        (["cat", "dog.old"], "'dog.old' cannot name a domain"),
+    ],
+)
+def test_folders_that_cannot_be_domains_are_named(tmp_path: Path, names: list[str], message: str) -> None:
+    """In the recipe's check and by the dataset; nothing is skipped in silence."""
+    root = named_folders(tmp_path, names)
+    for split in ("train", "test"):
+        (root / split).mkdir(exist_ok=True)
+    with pytest.raises(DataError) as caught:
+        folders_at(root)
+    assert message in str(caught.value)
+    assert message in problems_at(root)
+
+
+def test_files_and_hidden_folders_beside_the_domains_are_not_domains(tmp_path: Path) -> None:
+    """As desktops and version control leave them."""
+    root = named_folders(tmp_path, ["cat", "dog"])
+    (root / "train" / "labels.txt").write_text("cat")
+    (root / "train" / ".git").mkdir()
+    assert list(folders_at(root).images.channels) == ["cat", "dog"]
+
+
+def test_domains_named_a_and_b_may_be_folders_in_train(tmp_path: Path) -> None:
+    """Then channels_a and channels_b are theirs too; `channels` comes first."""
+    root = named_folders(tmp_path, ["a", "b"])
+    data = folders_at(root, channels_a=1)
+    assert dict(data.images.channels) == {"a": 1, "b": 3}
+    assert dict(folders_at(root, channels_a=1, channels={"a": 3, "b": 1}).images.channels) == {"a": 3, "b": 1}
+    assert data.count("train", "b") == 3
+
+
+def test_three_paired_domains_share_names_crop_and_flip(tmp_path: Path) -> None:
+    """Each has the same picture at another brightness; one without a partner is named."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for n in range(3):
+            pixels = rng.integers(0, 128, (30, 40, 3), dtype=np.uint8)
+            for k, name in enumerate(("one", "three", "two")):
+                (tmp_path / split / name).mkdir(parents=True, exist_ok=True)
+                save(tmp_path / split / name / f"{n}.png", Image.fromarray(pixels + 30 * k))
+    data = folders_at(tmp_path, size=16, load_size=30, paired=True)
+    for batch in training_batches(data, 0, 0, 3, 2, range(2)):
+        for k, name in enumerate(("one", "three", "two")):
+            assert (batch[name] - batch["one"] - 30 * k / 127.5).abs().max() < 0.01
+    (tmp_path / "train" / "two" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"no partner in .*train/two/ for '1' of .*train/one/"):
+        folders_at(tmp_path, size=16, paired=True)
+
+
+def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Once, and not as missing domains."""
+    text = problems_at(tmp_path / "nothing")
+    assert "is not a folder (working directory: " in text
+    assert text.count("nothing") == 1
