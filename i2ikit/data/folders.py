@@ -206,15 +206,19 @@ def _domains(root: Path, wanted: Sequence[str] | None) -> list[str]:
     """The domains to use: those wanted, or a and b, or the names of the folders in train/."""
     if wanted:
         return list(wanted)
-    named = (root / "train").is_dir() and not any((root / f"train{letter}").is_dir() for letter in "AB")
-    if not named:
+    if _has_letters(root) or not (root / "train").is_dir():
         return ["a", "b"]
     return sorted(path.name for path in (root / "train").iterdir() if path.is_dir() and path.name[0] != ".")
 
 
+def _has_letters(root: Path) -> bool:
+    """Whether there is trainA or trainB; then train/ beside them is not read for a and b."""
+    return any((root / f"train{letter}").is_dir() for letter in "AB")
+
+
 def _folders(root: Path, domains: Sequence[str]) -> dict[tuple[Split, str], Path]:
     """The folder of each split of each domain."""
-    if {*domains} <= {"a", "b"} and not (root / "train").is_dir():
+    if {*domains} <= {"a", "b"} and (_has_letters(root) or not (root / "train").is_dir()):
         return {(split, d): root / f"{split}{d.upper()}" for split in SPLITS for d in domains}
     return {(split, d): root / name / d for split, name in _split_folders(root).items() for d in domains}
 

@@ -300,6 +300,16 @@ def test_files_and_hidden_folders_beside_the_domains_are_not_domains(tmp_path: P
     assert list(folders_at(root).images.channels) == ["cat", "dog"]
 
 
+def test_folders_of_letters_are_read_as_before(folders: Path) -> None:
+    """Whatever lies beside them: trainA and trainB are the domains a and b."""
+    for name in ("train", "val", "notes"):
+        (folders / name / "cat").mkdir(parents=True)
+    data = folders_at(folders)
+    assert list(data.images.channels) == ["a", "b"]
+    assert (data.count("train", "a"), data.count("test", "b")) == (6, 3)
+    assert data.image("test", "a", 0).shape == (3, 64, 64)
+
+
 def test_domains_named_a_and_b_may_be_folders_in_train(tmp_path: Path) -> None:
     """Then channels_a and channels_b are theirs too; `channels` comes first."""
     root = named_folders(tmp_path, ["a", "b"])
