@@ -283,8 +283,9 @@ def load_image(path: Path, channels: int, size: int) -> Tensor:
     if path.suffix.lower() != ARRAY_ENDING:
         return to_tensor(resize_shorter(read_image(path, channels), size))
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)  # np.load also reads other formats
+    except Exception as error:  # as in read_image
         raise DataError(f"{path}: not a readable array ({type(error).__name__}: {error})") from error
     try:
         return _from_array(array, channels, size)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -228,3 +229,31 @@ def test_an_image_file_or_a_pil_image_cannot_have_other_channels(tmp_path: Path,
         said = rf"{name}: an image file is grey or RGB, but {channels} channels are needed; use an array \(H, W, {channels}\)"
         with pytest.raises(DataError, match=said):
             loaded(given, channels, 8)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_a_damaged_array_file_is_named(tmp_path: Path, channels: int) -> None:
+    """Cut anywhere; empty, missing, a pickle, or another format under this name."""
+    path = tmp_path / "x.npy"
+    np.save(path, bands(channels))
+    whole = path.read_bytes()
+    archive = io.BytesIO()
+    np.savez(archive, x=bands(channels))
+    pickle = io.BytesIO()
+    np.save(pickle, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    zipped = archive.getvalue()
+    damaged = [whole[:n] for n in (0, 3, 9, 60, 128, len(whole) - 1)]
+    damaged += [
+        pickle.getvalue(),
+        zipped,
+        zipped[:100],
+        b"\x89PNG and more",
+        whole.replace(b"12,", b"9" * 12 + b",", 1),
+    ]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"x\.npy: not a readable array"):
+            load_image(path, channels, 10)
+    path.unlink()
+    with pytest.raises(DataError, match=r"x\.npy: not a readable array \(FileNotFoundError"):
+        load_image(path, channels, 10)
