@@ -40,6 +40,7 @@ __all__ = [
     "new_translator",
     "own_random_numbers",
     "train_step",
+    "unmatched",
     "update_ema",
     "weighted_total",
 ]
@@ -278,16 +279,22 @@ def weighted_total(losses: Mapping[str, Tensor], weights: Weights) -> Tensor:
     Raises:
         TrainingError: a loss without a weight, or a weight (other than 0) without a loss.
     """
-    without_weight = [key for key in losses if key.partition("/")[0] not in weights or not weights[key]]
-    without_loss = [key for key, weight in weights.items() if weight and not _computed(key, losses, weights)]
+    without_weight, without_loss = unmatched(losses, weights)
     if without_weight or without_loss:
         raise TrainingError(
-            f"losses {sorted(without_weight)} have no weight and "
-            f"weights {sorted(without_loss)} have no loss: use the same names for both"
+            f"losses {without_weight} have no weight and weights {without_loss} have no loss: "
+            "use the same names for both"
         )
     if not losses:
         return torch.zeros(())
     return torch.stack([weights[key] * loss for key, loss in losses.items()]).sum()
+
+
+def unmatched(losses: Mapping[str, Tensor], weights: Weights) -> tuple[list[str], list[str]]:
+    """The names of losses without a weight, and of weights (other than 0) without a loss; sorted."""
+    without_weight = [key for key in losses if key.partition("/")[0] not in weights or not weights[key]]
+    without_loss = [key for key, weight in weights.items() if weight and not _computed(key, losses, weights)]
+    return sorted(without_weight), sorted(without_loss)
 
 
 def _computed(key: str, losses: Mapping[str, Tensor], weights: Weights) -> bool:

@@ -14,7 +14,7 @@ from i2ikit.draws import counted_draws
 from i2ikit.loss_weights import Weights, largest_weights
 from i2ikit.registry import Spec
 from i2ikit.testing.networks import require
-from i2ikit.training import weighted_total
+from i2ikit.training import unmatched, weighted_total
 from i2ikit.translator import Given, Phase, Result, Tensors, Translator, frozen
 
 __all__ = ["check_phases", "check_pure", "check_zero_weights", "phase_input"]
@@ -39,6 +39,13 @@ def phase_input(
     return Given(images, draws, handed or {}, kept, weights, step, STEPS)
 
 
+def _phases_at(translator: Translator, step: int) -> list[tuple[Phase, bool]]:
+    """The phases that `train_step` runs at a step, and whether each of them has a weight that is not 0."""
+    phases = translator.phases()
+    trained = [any(translator.weights_at(phase.name, step).values()) for phase in phases]
+    return [(phase, trained[n]) for n, phase in enumerate(phases) if any(trained[n:])]
+
+
 def _result(phase: Phase, given: Given) -> Result:
     try:
         result = phase.losses(given)
@@ -56,10 +63,12 @@ def check_phases(translator: Translator, name: str, batch: Tensors) -> None:
     moved = set[int]()
     for step in range(STEPS):
         handed: dict[str, Tensor] = {}
-        for phase in translator.phases():
+        for phase, trained in _phases_at(translator, step):
             where = f"{name}, phase '{phase.name}'"
             given = phase_input(translator, phase, batch, handed, step)
-            if not any(given.weights.values()):
+            if not trained:
+                with torch.no_grad():
+                    handed.update(_result(phase, given).handed)
                 continue
             idle = [net for role, net in translator.networks.items() if role not in phase.trains]
             translator.zero_grad()
@@ -84,11 +93,9 @@ def check_pure(translator: Translator, name: str, batch: Tensors) -> None:
     """Check that a phase depends only on what it is given, and on parameters and buffers of the networks."""
     translator.train()
     handed: dict[str, Tensor] = {}
-    for phase in translator.phases():
+    for phase, _ in _phases_at(translator, 0):
         where = f"{name}, phase '{phase.name}'"
         given = phase_input(translator, phase, batch, handed)
-        if not any(given.weights.values()):
-            continue
         buffers = {key: buffer.clone() for key, buffer in translator.networks.named_buffers()}
         found: list[dict[str, Tensor]] = []
         states: list[bytes] = []
@@ -140,15 +147,14 @@ def _check_kept(kept: Tensors, before: Tensors, where: str) -> None:
 
 
 def _check_losses(losses: Tensors, weights: Weights, where: str) -> None:
-    require(losses, f"{where}: returns no losses")
+    without_weight, without_loss = unmatched(losses, weights)
+    require(losses or not without_loss, f"{where}: returns no losses")
     for key, loss in losses.items():
         require(isinstance(loss, Tensor) and loss.shape == (), f"{where}: loss '{key}' is not a scalar")
         require(loss.isfinite(), f"{where}: loss '{key}' is {loss.item()}")
         require(loss.requires_grad, f"{where}: loss '{key}' has no gradient; is it detached?")
-    names = {key.partition("/")[0] for key in losses}
-    wanted = {key for key, weight in weights.items() if weight}
-    require(names <= wanted, f"{where}: losses without a weight: {', '.join(sorted(names - wanted))}")
-    require(wanted <= names, f"{where}: weights without a loss: {', '.join(sorted(wanted - names))}")
+    require(not without_weight, f"{where}: losses without a weight: {', '.join(without_weight)}")
+    require(not without_loss, f"{where}: weights without a loss: {', '.join(without_loss)}")
 
 
 def _check_reach(network: torch.nn.Module, trained: bool, what: str) -> None:
@@ -173,10 +179,10 @@ def check_zero_weights(spec: Spec, build: Callable[[Spec], Translator], name: st
             without = Spec(spec.kind, spec.name, {**spec.options, "weights": changed})
             translator = build(without).train()
             handed: dict[str, Tensor] = {}
-            for each in translator.phases():
+            for each, trained in _phases_at(translator, 0):
                 given = phase_input(translator, each, batch, handed)
-                if any(given.weights.values()):
-                    result = _result(each, given)
+                result = _result(each, given)
+                if trained:
                     where = f"{name}, phase '{each.name}' with {phase}.{loss} = 0"
                     _check_losses(result.losses, given.weights, where)
-                    handed.update(result.handed)
+                handed.update(result.handed)
