@@ -548,7 +548,13 @@ class Forgetting(Flawed):
 class NoWhere(Flawed):
     """Translates into a domain that there is not."""
 
-    def __init__(self, images: ImageSpec, *, discriminator: DiscriminatorSpec, width: int) -> None:
+    def __init__(
+        self,
+        images: ImageSpec,
+        *,
+        discriminator: DiscriminatorSpec = Spec("discriminators", "patchgan"),
+        width: int = 4,
+    ) -> None:
         super().__init__(images, discriminator=discriminator, width=width)
         self.directions = (Direction("a", "c"),)
 
