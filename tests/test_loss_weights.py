@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from i2ikit.checking import check
 from i2ikit.errors import RecipeError
 from i2ikit.loss_weights import Weights, largest_weights, weights_at
 from i2ikit.recipe import load_recipe
+from i2ikit.registry import LossWeights, Setting, Slot, losses
 from i2ikit.training import new_translator
 from i2ikit.translator import ImageSpec, Translator
 from i2ikit_cyclegan import CycleGAN
@@ -217,6 +219,29 @@ def test_a_component_checks_the_largest_weight_of_all_steps(
         load_recipe(recipe_at(tmp_path, f"{text}0.0\n"), own(folders))
     recipe = load_recipe(recipe_at(tmp_path, f"{text}{value}\n"), own(folders))
     assert built(recipe).weights_at("generator", 1)["adversarial"] in (0.2, 0.8)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_component_sees_numbers_where_the_recipe_has_schedules() -> None:
+    """Its own check may compare them: the largest of all steps and parts, by phase."""
+    seen: list[Any] = []
+
+    class Checking:
+        def __init__(self, *, weights: LossWeights = {"g": {"x": 1.0, "y": 0.0}}) -> None:  # noqa: B006
+            self.weights = weights
+
+        @staticmethod
+        def problems(options: Mapping[str, Any], setting: Setting) -> list[str]:
+            seen.append({phase: dict(weights) for phase, weights in options["weights"].items()})
+            return []
+
+    losses.register("checking", Checking)
+    table = {"name": "checking", "weights": {"g": {"y": FALLING, "x/a": RISING}}}
+    spec, problems = check(table, "loss", Slot("losses", ()), Setting(64, 1))
+    assert problems == []
+    assert seen == [{"g": {"x": 3.0, "y": 1.0, "x/a": 3.0}}]
+    assert spec.options["weights"]["g"]["x"] == 1.0
+    assert spec().weights == {"g": {"x": 1.0, "y": FALLING, "x/a": RISING}}
 
 
 def test_the_weights_of_a_translator_that_is_built_in_python_are_completed() -> None:

@@ -257,3 +257,18 @@ def test_a_damaged_array_file_is_named(tmp_path: Path, channels: int) -> None:
     path.unlink()
     with pytest.raises(DataError, match=r"x\.npy: not a readable array \(FileNotFoundError"):
         load_image(path, channels, 10)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 13])
+@pytest.mark.parametrize("found", [1, 3, 6])
+def test_only_grey_and_rgb_are_converted_into_each_other(channels: int, found: int) -> None:
+    """For any other number, the array must have it; one without a channel axis has one."""
+    said = re.escape(f"with {channels} channels, got float32 (12, 10, {found})")
+    with pytest.raises(DataError, match=said):
+        loaded(bands(found), channels, 10)
+    with pytest.raises(DataError, match=re.escape(f"with {channels} channels, got float32 (12, 10)")):
+        loaded(bands(1)[..., 0], channels, 10)
+    grey, colour = bands(1), bands(3)
+    assert torch.equal(loaded(grey, 3, 10), loaded(grey, 1, 10).expand(-1, 3, -1, -1))
+    luma = (colour * np.array([0.299, 0.587, 0.114], np.float32)).sum(-1)
+    assert np.abs(loaded(colour, 1, 10)[0, 0].numpy() - (luma * 2 - 1)).max() < 1e-6
