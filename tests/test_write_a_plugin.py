@@ -46,9 +46,13 @@ def uninstalled(fresh_environment: Callable[..., object], tmp_path: Path) -> Ite
 def test_every_block_does_what_the_page_says(
     fresh_environment: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    """Files are written where their first line says, commands run, and output is what they printed."""
+    """Files are written where their first line says, commands run, and output is what they printed.
+
+    Other Python blocks run in this process, one after the other.
+    """
     make_folders(tmp_path / "data")
     said = ""
+    namespace: dict[str, object] = {}
     for block in blocks():
         if block.language == "sh":
             said = "".join(run(line, fresh_environment, tmp_path) for line in block.text.splitlines())
@@ -59,7 +63,7 @@ def test_every_block_does_what_the_page_says(
             file, _, text = block.text.partition("\n")
             (tmp_path / file.removeprefix("# ")).write_text(text)
         elif block.language == "python":
-            exec(block.text, {})
+            exec(block.text, namespace)
         else:
             assert block.text in (tmp_path / "frn" / "pyproject.toml").read_text()
     assert list((tmp_path / "dist").glob("frn-0.1.0-*.whl"))
