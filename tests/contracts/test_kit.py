@@ -20,7 +20,7 @@ from i2ikit.metrics.subject import Measured, Subject
 from i2ikit.packages.survey import survey
 from i2ikit.packages.templates.datasets import MyPlugin as Circles
 from i2ikit.packages.templates.translators import MyPlugin as Small
-from i2ikit.registry import encoders, norms, translators
+from i2ikit.registry import Spec, encoders, norms, translators
 from i2ikit.testing import (
     check_adaptive_norm,
     check_adversarial_loss,
