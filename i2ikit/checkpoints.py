@@ -21,6 +21,7 @@ from i2ikit.state import TrainingState, network_tensors
 from i2ikit.translator import ImageSpec, Translator
 
 __all__ = [
+    "BEST_FILE",
     "WEIGHTS_FILE",
     "load_checkpoint",
     "newest_checkpoint",
@@ -30,22 +31,29 @@ __all__ = [
 
 FORMAT = "1"
 WEIGHTS_FILE = "weights.safetensors"
+BEST_FILE = "best.safetensors"
 MANIFEST = "manifest.json"
 STATE = "state.json"
 
 
-def save_weights(ema: Translator, images: ImageSpec, step: int, folder: Path) -> None:
-    """Write weights.safetensors: the EMA weights of the generative networks, replaced atomically."""
+def save_weights(
+    ema: Translator, images: ImageSpec, step: int, folder: Path, file: str = WEIGHTS_FILE
+) -> None:
+    """Write the EMA weights of the generative networks to weights.safetensors, replaced atomically.
+
+    Args:
+        file: another name for the file.
+    """
     tensors = network_tensors({role: ema.networks[role] for role in ema.generative})
     metadata = {
         "format": FORMAT,
         "step": str(step),
         "images": json.dumps([dict(images.channels), images.size]),
     }
-    staged = folder / f".{WEIGHTS_FILE}.tmp"
+    staged = folder / f".{file}.tmp"
     save_file(tensors, staged, metadata)
     _sync(staged)
-    os.replace(staged, folder / WEIGHTS_FILE)
+    os.replace(staged, folder / file)
 
 
 def save_checkpoint(

@@ -121,7 +121,7 @@ def compare(
     ]
     if len({run.step * run.recipe.training.batch_size for run in opened}) > 1:
         notes.append("These runs were trained on different numbers of images.")
-    same = len({_held_out(run.dataset()) for run in opened}) == 1
+    same = len({_held_out(run.evaluation_data()) for run in opened}) == 1
     if not same:
         notes.append(
             "These runs have different held-out images: do not compare their numbers; the picture is omitted."
@@ -192,7 +192,7 @@ def _held_out(data: Dataset) -> str:
 
 def _picture(names: Sequence[str], runs: Sequence[Run], direction: Direction, seed: int) -> Image.Image:
     """Inputs in rows; columns: the input, its real target if there is one, and samples of each run."""
-    data, (source, to) = runs[0].dataset(), direction
+    data, (source, to) = runs[0].evaluation_data(), direction
     indices = distinct_test_indices(data, source, ROWS, seed)
     samples = max(2, min(SAMPLES, PIXELS_WIDE // (data.images.size * len(runs))))
     inputs = torch.stack([data.image("test", source, index) for index in indices])
@@ -201,7 +201,7 @@ def _picture(names: Sequence[str], runs: Sequence[Run], direction: Direction, se
         targets = torch.stack([data.image("test", to, index) for index in indices])
         columns.append(("target", pictures(data, targets, to)))
     for name, run in zip(names, runs, strict=True):
-        subject = Subject(run.translator, run.dataset(), direction, seed)
+        subject = Subject(run.translator, run.evaluation_data(), direction, seed)
         each = 1 if run.translator.is_deterministic(to) else samples
         made = torch.stack([subject.case(index, each).outputs for index in indices], dim=1)
         columns += [(name, pictures(data, outputs, to)) for outputs in made]

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 from i2ikit.checking import check, size_problems
+from i2ikit.checkpoints import WEIGHTS_FILE
+from i2ikit.data.held_out import HeldOutPart
 from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
 from i2ikit.metrics.subject import METRIC_SLOT, Measured, Metric, Subject
 from i2ikit.processes import processes
@@ -64,7 +66,8 @@ def evaluate(
     """Measure a run; the report and the pictures of each metric are written to RUN/eval/.
 
     The file name contains the metric, the direction, the seed and every given option, so that reports
-    with other options are kept.
+    with other options are kept; also "best" if the run was opened with its best weights. Held-out images
+    that the run keeps for validation are not used.
 
     Args:
         run: a run, or its folder.
@@ -94,7 +97,8 @@ def evaluate(
         # Default metrics may not suit the images; measuring then reports it.
         size = run.images.size if strict else None
         given, specs = _check_metrics(USUAL if names is None else names, overrides, size)
-        stems = {name: _stem(name, direction, seed, given[name]) for name in specs}
+        best = "" if run.weights_file == WEIGHTS_FILE else f"-{Path(run.weights_file).stem}"
+        stems = {name: f"{_stem(name, direction, seed, given[name])}{best}" for name in specs}
         paths = {name: run.folder / "eval" / f"{stem}.json" for name, stem in stems.items()}
         trained = {"step": run.step, "sha256": run.sha256}
         data = run.data
@@ -109,7 +113,7 @@ def evaluate(
         if strict:
             _raise_first(built)
         with group.first_on_each_machine():  # may render images
-            dataset = run.dataset()
+            dataset = run.evaluation_data()
         subject = Subject(translator, dataset, direction, seed, group)
         for name, metric in built.items():
             found = _measure(metric, dataclasses.replace(subject, title=name))
@@ -121,6 +125,7 @@ def evaluate(
                 yield Finding(name, str(direction), f"not measured: {found}")
             else:
                 if found is not metric:
+                    found = dataclasses.replace(found, notes=[*found.notes, *_kept_back(subject)])
                     _keep(paths[name], name, specs[name], data, subject, found, trained)
                 yield Finding(name, str(direction), found, paths[name])
 
@@ -148,6 +153,18 @@ def _measure(metric: Metric | Measured | I2IKitError, subject: Subject) -> Measu
         return metric.measure(subject)
     except (DataError, WeightsError) as error:
         return error
+
+
+def _kept_back(subject: Subject) -> Iterator[str]:
+    """A note on the held-out images that the run keeps for validation, if it does."""
+    if not isinstance(subject.data, HeldOutPart):
+        return
+    totals = {domain: subject.data.whole.count("test", domain) for domain in subject.direction}
+    counts = " and ".join(
+        f"{total - subject.data.count('test', domain)} of {total} held-out images of domain {domain}"
+        for domain, total in totals.items()
+    )
+    yield f"This run keeps {counts} for validation; they are not measured here."
 
 
 def _stem(name: str, direction: Direction, seed: int, given: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The training loop: runs the steps, and writes logs, samples and checkpoints at their intervals."""
+"""The training loop: runs the steps; logs, validates and saves at their intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint, save_weights
+from i2ikit.checkpoints import BEST_FILE, load_checkpoint, newest_checkpoint, save_checkpoint, save_weights
 from i2ikit.data.batches import shares, training_batches
 from i2ikit.data.dataset import Dataset
 from i2ikit.processes import Processes, processes
@@ -35,6 +35,7 @@ from i2ikit.training import (
     update_ema,
 )
 from i2ikit.translator import Translator
+from i2ikit.validation import Validator
 
 __all__ = ["Probe", "Stopped", "train"]
 
@@ -57,6 +58,7 @@ def train(
     *,
     resume: bool = False,
     probe: Probe | None = None,
+    validator: Validator | None = None,
     console: Console,
 ) -> Stopped:
     """Train in a run folder, from the start or from its newest checkpoint.
@@ -67,12 +69,13 @@ def train(
     Args:
         folder: the main process writes here; the others read checkpoints from it when resuming.
         probe: called whenever samples are written; its values are logged, its remarks printed.
+        validator: measures the averaged weights at its own interval, and may end training early.
 
     Returns:
         The number of steps done, and the signal that ended training, if any.
     """
     with processes() as group:
-        return _train(recipe, data, folder, resume, probe, console, group)
+        return _train(recipe, data, folder, resume, probe, validator, console, group)
 
 
 def _train(
@@ -81,6 +84,7 @@ def _train(
     folder: Path,
     resume: bool,
     probe: Probe | None,
+    validator: Validator | None,
     console: Console,
     group: Processes,
 ) -> Stopped:
@@ -97,7 +101,7 @@ def _train(
     if resume:
         path = group.on_main(lambda: newest_checkpoint(folder))
         first = load_checkpoint(path, state)
-    run = _Run(recipe, data, folder, group, state, places, probe)
+    run = _Run(recipe, data, folder, group, state, places, probe, validator)
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         try:
             with _signals() as caught, own_random_numbers(accelerator.device):
@@ -123,6 +127,7 @@ class _Run:
     state: TrainingState
     places: Sequence[Sequence[int]]
     probe: Probe | None
+    validator: Validator | None
 
 
 def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, int | None]:
@@ -132,6 +137,8 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
     counts: Counter[str] = Counter()
 
     step = first
+    if _has_ended(run, log):  # a run that ended early is resumed
+        return step, None
     if first == 0 and options.sample_every:
         _look(run, step, log)
     # Only these are read here: a process never decodes the images of another's share.
@@ -151,8 +158,10 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
         update_ema(state.ema, state.translator, options.ema, step)
         step += 1
         log.advance(step)
+        if run.validator is not None and run.validator.is_due(step):
+            _validate(run, run.validator, step, log)  # before the checkpoint, which keeps its result
         number = group.most(caught[0] if caught else 0)  # all processes stop after the same step
-        last = step == options.steps or number > 0
+        last = step == options.steps or number > 0 or _has_ended(run, log)
         if last or step % options.log_every == 0:
             line = log.losses(step, _means(group, sums, counts))
             state.accelerator.log({k: v for k, v in line.items() if "/" in k}, step=step)
@@ -185,6 +194,29 @@ def _look(run: _Run, step: int, log: RunLog) -> None:
         run.state.accelerator.log(dict(values), step=step)
         for remark in remarks:
             log.say(f"step {step}: {remark}")
+
+
+def _validate(run: _Run, validator: Validator, step: int, log: RunLog) -> None:
+    """Measure the averaged weights in all processes; keep them if they are the best so far."""
+    with log.paused():
+        found = validator(run.state.ema, step, run.state.validation)
+    run.state.validation = found.state
+    if not run.group.is_main:
+        return
+    if found.improved:
+        save_weights(run.state.ema, run.data.images, step, run.folder, BEST_FILE)
+    log.write({"step": step, **found.values})
+    run.state.accelerator.log(dict(found.values), step=step)
+    for remark in found.remarks:
+        log.say(f"step {step}: {remark}")
+
+
+def _has_ended(run: _Run, log: RunLog) -> bool:
+    """Whether the validator ends training early, which is then said."""
+    if run.validator is None or not run.validator.has_ended(run.state.validation):
+        return False
+    log.say(run.validator.summary(run.state.validation))
+    return True
 
 
 def _save(run: _Run, step: int) -> None:

@@ -6,6 +6,7 @@
                   weights are [translator.weights.<phase>]
     [optimizer]   Adam for every network; [optimizer.<role>] overrides it for one network
     [training]    steps, batch size, precision, intervals
+    [validation]  optional: metrics that are measured while training
 
 `extends = "munit"` inherits all values of another recipe; write only what differs.
 `--set a.b=value` changes one key and is checked in the same way.
@@ -33,6 +34,7 @@ from i2ikit.packages.recipes import find_recipe
 from i2ikit.recipe_text import RecipeText, overriding, read_recipe
 from i2ikit.registry import Setting, Slot, Spec, datasets, registries, translators
 from i2ikit.translator import TRANSLATOR_SLOT, Translator
+from i2ikit.validation import Validation, check_validation
 
 __all__ = [
     "Precision",
@@ -106,6 +108,7 @@ class Recipe:
         text: the content of that file.
         optimizers: optimizer options for each role of the translator.
         notes: remarks for the user, such as tables that were ignored because the translator changed.
+        validation: None if nothing is measured while training.
     """
 
     source: Path
@@ -116,6 +119,7 @@ class Recipe:
     optimizers: Mapping[str, OptimizerOptions]
     training: TrainingOptions
     notes: tuple[str, ...] = ()
+    validation: Validation | None = None
 
     @property
     def name(self) -> str:
@@ -130,6 +134,7 @@ class Recipe:
             "translator": self.translator.table(),
             "optimizer": {role: options.table() for role, options in self.optimizers.items()},
             "training": _plain(self.training),
+            "validation": self.validation and self.validation.table(),
             "versions": _versions(self),
         }
         return tomli_w.dumps(_without_none(table), multiline_strings=False)
@@ -183,8 +188,8 @@ def check_section(table: Mapping[str, Any], key: Literal["data", "translator"], 
 
 
 def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list[Problem]]:
-    """Check training (components need its batch size), then data, translator and optimizers."""
-    table, sections = text.table, ("data", "translator", "optimizer")
+    """Check training (components need its batch size), then data, translator, optimizers and validation."""
+    table, sections = text.table, ("data", "translator", "optimizer", "validation")
     # [versions] of a resolved.toml is a record, not an option.
     top = {key: value for key, value in table.items() if key not in (*sections, "versions")}
     values, problems = validated(TopLevel, top, "", "a recipe", sections)
@@ -206,13 +211,15 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
         table.get("optimizer", {}), translator.name, roles, defaults, text.inherited, setting
     )
     problems += found
+    validation, found = check_validation(table.get("validation"), setting)
+    problems += found
     if training is not None and processes is not None:
         problems += _check_machine(training, translator.name, translator_class, processes)
     if problems or training is None:
         return None, problems
     seed = values["seed"]
-    found_notes = tuple(notes)
-    return Recipe(text.source, text.text, seed, data, translator, optimizers, training, found_notes), []
+    parts = (data, translator, optimizers, training, tuple(notes), validation)
+    return Recipe(text.source, text.text, seed, *parts), []
 
 
 def _translator_class(translator: Spec) -> type[Translator] | None:
@@ -328,7 +335,8 @@ def _without_none(value: Any) -> Any:
 def _versions(recipe: Recipe) -> dict[str, str]:
     """Versions of every package that results may depend on."""
     optimizers = [options.optimizer for options in recipe.optimizers.values()]
-    specs = [*recipe.data.all(), *recipe.translator.all(), *optimizers]
+    metrics = recipe.validation.metrics if recipe.validation else ()
+    specs = [s for spec in (recipe.data, recipe.translator, *metrics) for s in spec.all()] + optimizers
     origins = [registries[spec.kind].entry(spec.name) for spec in specs]
     packages = {entry.package: entry.version for entry in origins}
     named = {"python": platform.python_version()}

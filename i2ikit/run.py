@@ -3,6 +3,7 @@
 recipe.toml            the recipe as given
 resolved.toml          the recipe with every default and version; repeats the run
 weights.safetensors    EMA weights of the generative networks; translation needs only this and resolved.toml
+best.safetensors       the same at the step at which the value `validation.best` was best
 checkpoints/step-N/    the state that `i2ikit resume` needs
 samples/*.png          translations of fixed inputs during training
 metrics.jsonl          one line per log interval
@@ -29,8 +30,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from i2ikit.checkpoints import WEIGHTS_FILE
+from i2ikit.checkpoints import BEST_FILE, WEIGHTS_FILE
 from i2ikit.data.dataset import Dataset
+from i2ikit.data.held_out import HeldOutPart
 from i2ikit.data.images import Picture, as_floats, floats_from, loaded, made_like
 from i2ikit.errors import I2IKitError, RunError, did_you_mean
 from i2ikit.recipe import Recipe, check_section, finished_recipe
@@ -49,22 +51,24 @@ def load(run: Run | str | Path | None = None, device: str | torch.device | None 
     """Open a run, to translate with it or to evaluate it.
 
     Args:
-        run: its folder, or the weights.safetensors in it; the newest run below ./runs if not given. A `Run`
-            is returned unchanged, unless `device` is given.
+        run: its folder, or the weights.safetensors or best.safetensors in it, whose weights are then used;
+            the newest run below ./runs if not given. A `Run` is returned unchanged, unless `device` is given.
         device: where to compute, such as "cpu" or "cuda:1"; by default an accelerator if there is one.
 
     Raises:
         RunError: there is no such run or device; the message lists what is available.
     """
     if isinstance(run, Run):
-        return run if device is None else Run(run.folder, device)
+        return run if device is None else Run(run.folder, device, run.weights_file)
     path = None if run is None else Path(run)
-    return Run(find_run(path.parent if path is not None and path.name == WEIGHTS_FILE else path), device)
+    if path is not None and path.name in (WEIGHTS_FILE, BEST_FILE):
+        return Run(find_run(path.parent), device, path.name)
+    return Run(find_run(path), device)
 
 
 @dataclass(frozen=True)
 class _Weights:
-    """The content of weights.safetensors."""
+    """The content of weights.safetensors or best.safetensors."""
 
     tensors: Mapping[str, Tensor]
     images: ImageSpec
@@ -80,20 +84,27 @@ class Run:
     Args:
         folder: an existing run folder.
         device: see `load`.
+        weights_file: name of the file in the folder whose weights are used.
 
     Raises:
         RunError: the device cannot be used here.
     """
 
-    def __init__(self, folder: str | Path, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        device: str | torch.device | None = None,
+        weights_file: str = WEIGHTS_FILE,
+    ) -> None:
         self.folder = Path(folder)
+        self.weights_file = weights_file
         self.chosen_device = None if device is None else _usable(device)
 
     def __repr__(self) -> str:
         try:
             return f"Run({self.folder}: step {self.step}, {self.images.size} px)"
         except RunError:
-            saved = (self.folder / WEIGHTS_FILE).is_file()
+            saved = (self.folder / self.weights_file).is_file()
             return f"Run({self.folder}: {'its weights are damaged' if saved else 'nothing saved yet'})"
 
     @property
@@ -145,7 +156,7 @@ class Run:
             networks = {role: translator.networks[role] for role in translator.generative}
             load_networks(networks, self._weights.tensors)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"{self.folder / WEIGHTS_FILE} does not fit {RESOLVED}: {error}") from error
+            raise RunError(f"{self.folder / self.weights_file} does not fit {RESOLVED}: {error}") from error
         return translator.eval().requires_grad_(False).to(self.device)
 
     @functools.cached_property
@@ -160,6 +171,14 @@ class Run:
             DataError: the images no longer exist.
         """
         return self._dataset
+
+    def evaluation_data(self) -> Dataset:
+        """As `dataset`, but without the held-out images that [validation] of the recipe used.
+
+        Raises:
+            DataError: the images no longer exist.
+        """
+        return HeldOutPart(self._dataset, "evaluation") if "validation" in self._table else self._dataset
 
     def pictures(self, images: Tensor, domain: str) -> Tensor:
         """Images (N, C, H, W) of a domain as pictures (N, 1 or 3, H, W), as its dataset shows them."""
@@ -268,9 +287,12 @@ class Run:
 
     @functools.cached_property
     def _weights(self) -> _Weights:
-        path = self.folder / WEIGHTS_FILE
+        path = self.folder / self.weights_file
         if not path.is_file():
-            raise RunError(f"{self.folder} has no {WEIGHTS_FILE}: the run has not saved anything yet")
+            why = "the run has not saved anything yet"
+            if self.weights_file == BEST_FILE:
+                why = "it is written once a value of `validation.best` has been measured"
+            raise RunError(f"{self.folder} has no {self.weights_file}: {why}")
         # In one read, because a running training may replace the file.
         content = path.read_bytes()
         try:

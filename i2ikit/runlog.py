@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -98,7 +99,20 @@ class RunLog:
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         if self.path is not None:
-            self.console.print(text, soft_wrap=True, highlight=False)
+            self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hide the bar, so that another one can be shown in its place."""
+        if self._on_terminal:
+            self._live.transient = True
+            self._live.stop()
+        try:
+            yield
+        finally:
+            if self._on_terminal:
+                self._live.transient = False
+                self._live.start()
 
 
 def _forget_after(path: Path, step: int) -> None:

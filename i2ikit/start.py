@@ -15,6 +15,7 @@ from i2ikit.metrics.style import DiversityProbe
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe, image_problems, load_recipe
 from i2ikit.run import RESOLVED, Run, create_run, find_run, load
+from i2ikit.validation import Validator, metric_size_problems
 
 __all__ = ["resume", "resume_in", "train", "train_in"]
 
@@ -34,7 +35,8 @@ def train(
 
     Raises:
         RunError: the folder already exists.
-        DataError: an image cannot be read.
+        DataError: an image cannot be read, or there are too few for [validation].
+        WeightsError: a metric of [validation] needs weights that are not available.
         TrainingError: gradients stay non-finite.
     """
     with processes() as group:
@@ -61,38 +63,58 @@ def resume(run: Run | str | Path | None = None, *, console: Console | None = Non
 def train_in(group: Processes, recipe: Recipe, out: Path | None, console: Console) -> tuple[Path, Stopped]:
     """`train` in all processes of a group; returns the folder, and how training ended."""
     data = _open(recipe, group)
+    validator = _validator(recipe, data, group)  # may fail, and then no folder is left
     folder = group.on_main(lambda: create_run(out, recipe))
-    return folder, _train(group, recipe, data, folder, console, resume=False)
+    return folder, _train(group, recipe, data, folder, validator, console, resume=False)
 
 
 def resume_in(group: Processes, run: Path | None, console: Console) -> tuple[Path, Stopped]:
     """`resume` in all processes of a group; returns the folder, and how training ended."""
     folder = group.on_main(lambda: find_run(run))
     recipe = load_recipe(folder / RESOLVED, processes=group.count)
-    return folder, _train(group, recipe, _open(recipe, group), folder, console, resume=True)
+    data = _open(recipe, group)
+    validator = _validator(recipe, data, group)
+    return folder, _train(group, recipe, data, folder, validator, console, resume=True)
 
 
 def _open(recipe: Recipe, group: Processes) -> Dataset:
     """Open the dataset, on each machine first in one process, because it may render images.
 
     Raises:
-        RecipeError: the translator does not accept the images, whose size may be known only now.
+        RecipeError: the translator or a metric does not accept the images; their size may be known only now.
     """
     with group.first_on_each_machine():
         dataset: Dataset = recipe.data()
     images = dataset.images
-    if problems := image_problems(recipe.data, recipe.translator, images.size, images.channels):
+    problems = image_problems(recipe.data, recipe.translator, images.size, images.channels)
+    if recipe.validation is not None:
+        problems += metric_size_problems(recipe.validation, images.size)
+    if problems:
         raise RecipeError(str(recipe.source), problems)
     return dataset
 
 
+def _validator(recipe: Recipe, data: Dataset, group: Processes) -> Validator | None:
+    section = recipe.validation
+    return None if section is None else Validator(section, data, recipe.seed, group)
+
+
 def _train(
-    group: Processes, recipe: Recipe, data: Dataset, folder: Path, console: Console, *, resume: bool
+    group: Processes,
+    recipe: Recipe,
+    data: Dataset,
+    folder: Path,
+    validator: Validator | None,
+    console: Console,
+    *,
+    resume: bool,
 ) -> Stopped:
     if group.is_main:
         _announce(recipe, data, folder, group, console)
     probe = DiversityProbe(data, recipe.seed)
-    return run_training(recipe, data, folder, resume=resume, probe=probe, console=console)
+    return run_training(
+        recipe, data, folder, resume=resume, probe=probe, validator=validator, console=console
+    )
 
 
 def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes, console: Console) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from i2ikit.errors import ComponentError
 from i2ikit.optimizer_options import ScheduleOptions
 from i2ikit.processes import Processes
 from i2ikit.translator import Phase, Tensors, Translator
+from i2ikit.validation import BestSoFar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -33,6 +35,7 @@ class TrainingState:
         places: place in the batch of each of these images.
         batch_size: number of places of all processes.
         skips: number of consecutive updates that were not finite.
+        validation: the best value so far; unchanged if the recipe has no [validation].
     """
 
     accelerator: Accelerator
@@ -46,13 +49,14 @@ class TrainingState:
     places: Sequence[int] = ()
     batch_size: int = 0
     skips: int = 0
+    validation: BestSoFar = field(default_factory=BestSoFar)
 
     def averaged(self) -> dict[str, nn.Module]:
         """The EMA copies of the generative networks, by role."""
         return {role: self.ema.networks[role] for role in self.ema.generative}
 
     def save(self, kept: Tensors) -> tuple[dict[str, Tensors], dict[str, Any]]:
-        """Tensors by the names of their groups, and JSON values: the loss scale (fp16 only).
+        """Tensors by the names of their groups, and JSON values: the loss scale (fp16 only), validation.
 
         Args:
             kept: from `gathered_kept`.
@@ -65,7 +69,8 @@ class TrainingState:
             "kept": kept,
         }
         filled = {name: group for name, group in tensors.items() if group or name != "kept"}
-        return filled, {"scaler": scaler and scaler.state_dict()}
+        plain = {"scaler": scaler and scaler.state_dict(), "validation": dataclasses.asdict(self.validation)}
+        return filled, plain
 
     def gathered_kept(self, group: Processes) -> dict[str, Tensor]:
         """What phases keep for all places of the batch, as `phase.name`: (batch_size, *shape). Collective."""
@@ -91,6 +96,7 @@ class TrainingState:
             _load_optimizer(self.translator.networks[role], optimizer, own)
         if self.accelerator.scaler is not None and plain.get("scaler"):
             self.accelerator.scaler.load_state_dict(plain["scaler"])
+        self.validation = BestSoFar.loaded(plain.get("validation", {}))
 
     def _load_kept(self, tensors: Tensors) -> None:
         for phase, kept in self.kept.items():

@@ -12,10 +12,10 @@ from PIL import Image
 from i2ikit.data.folders import Folders
 
 
-def make_folders(root: Path, side: tuple[int, int] = (70, 66)) -> Path:
+def make_folders(root: Path, side: tuple[int, int] = (70, 66), held_out: int = 3) -> Path:
     """Gradients (a) and blobs of one colour (b), as PNG files."""
     rng = np.random.default_rng(0)
-    for split, count in (("train", 6), ("test", 3)):
+    for split, count in (("train", 6), ("test", held_out)):
         for domain in "AB":
             folder = root / f"{split}{domain}"
             folder.mkdir(parents=True)

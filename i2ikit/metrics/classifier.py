@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +39,8 @@ class ConditionalInception:
     Raises:
         WeightsError: the classifier cannot be read, or does not accept these images.
     """
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"cis": True, "is": True}
 
     def __init__(self, *, classifier: str, num_inputs: Count = 100, num_samples: Styles = 100) -> None:
         self.path = Path(classifier)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -12,6 +12,7 @@ from torch import Tensor
 from i2ikit.metrics.perceptual import (
     LEAST_SIDE,
     NETWORKS,
+    VERSIONS,
     PerceptualDistance,
     Trunk,
     Versions,
@@ -62,6 +63,10 @@ class LPIPSDiversity:
     Raises:
         WeightsError: the trunk's weights are not available.
     """
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {
+        f"LPIPS v{version}/diversity": True for version in VERSIONS
+    }
 
     def __init__(
         self,

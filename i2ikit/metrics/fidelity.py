@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -44,6 +44,8 @@ class FID:
     Raises:
         WeightsError: the weights are not available.
     """
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"fid": False}
 
     def __init__(
         self,
@@ -94,6 +96,8 @@ class KID:
     Raises:
         WeightsError: the weights are not available.
     """
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"kid": False, "kernel_distance": False}
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from i2ikit.pretrained.weights import ALEXNET, SQUEEZENET, VGG16, Weights
 __all__ = [
     "LEAST_SIDE",
     "NETWORKS",
+    "VERSIONS",
     "PerceptualDistance",
     "Trunk",
     "Versions",
@@ -30,6 +31,7 @@ __all__ = [
 
 Trunk = Literal["alex", "vgg", "squeeze"]
 Version = Literal["0.0", "0.1"]
+VERSIONS: tuple[Version, ...] = ("0.0", "0.1")
 Versions = Annotated[tuple[Version, ...], Field(min_length=1, max_length=2)]
 NETWORKS = {"alex": ALEXNET, "vgg": VGG16, "squeeze": SQUEEZENET}
 LEAST_SIDE = {"alex": 31, "vgg": 16, "squeeze": 17}

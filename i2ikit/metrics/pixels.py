@@ -5,7 +5,8 @@ Differences between images are on a 0..1 scale.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -30,6 +31,8 @@ class L1Diversity:
         num_inputs: number of distinct held-out inputs (fewer if fewer exist).
         num_styles: random styles per input.
     """
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"diversity": True}
 
     def __init__(self, *, num_inputs: Count = 100, num_styles: Styles = 6) -> None:
         self.num_inputs = num_inputs
@@ -63,6 +66,8 @@ class LineContrast:
         num_styles: random styles per input.
         margin: smallest luminance difference that counts as kept.
     """
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"kept": True}
 
     def __init__(
         self,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +42,11 @@ class RegionColour:
         num_styles: random styles per input.
         least_pixels: smaller regions are ignored.
     """
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {
+        "halo/translations": False,
+        "blotches/translations": False,
+    }
 
     def __init__(
         self,

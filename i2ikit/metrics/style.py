@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -37,6 +37,12 @@ class StyleHealth:
         num_styles: random styles, and exemplars, per input.
         batch_size: batch size in training mode.
     """
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {
+        "style_recon": False,
+        "guided_diversity": True,
+        "image_recon": False,
+    }
 
     def __init__(
         self, *, num_inputs: Count = 100, num_styles: Styles = 6, batch_size: Annotated[int, Field(ge=2)] = 4

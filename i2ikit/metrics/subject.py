@@ -33,6 +33,7 @@ __all__ = [
     "Metric",
     "Styles",
     "Subject",
+    "better_values",
     "compared_with_real",
     "counts_note",
     "standard_error",
@@ -210,7 +211,12 @@ class Subject:
 
 @runtime_checkable
 class Metric(Protocol):
-    """A measurement of a trained translator."""
+    """A measurement of a trained translator.
+
+    A metric may have a class attribute `higher_is_better: ClassVar[Mapping[str, bool]]`: for each value that
+    can be judged, by its name, whether a higher one is better. Values for which neither holds (ratios,
+    counts) are left out. `[validation]` of a recipe can keep the best weights by such a value.
+    """
 
     def measure(self, subject: Subject) -> Measured:
         """Measure the subject.
@@ -223,6 +229,12 @@ class Metric(Protocol):
 
 METRIC_SLOT = Slot("metrics", (), like=Metric)
 """The slot of a metric named on the command line."""
+
+
+def better_values(metric: type) -> Mapping[str, bool]:
+    """For each value of a metric that can be judged, whether a higher one is better; see `Metric`."""
+    declared: Mapping[str, bool] = getattr(metric, "higher_is_better", {})
+    return declared
 
 
 def compared_with_real(diversity: Tensor, real_pairs: Tensor) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from i2ikit.errors import DataError
 from i2ikit.metrics.perceptual import (
     LEAST_SIDE,
     NETWORKS,
+    VERSIONS,
     PerceptualDistance,
     Trunk,
     Versions,
@@ -23,6 +24,8 @@ from i2ikit.pretrained.weights import load_weights
 from i2ikit.sizes import SizeRequirement
 
 __all__ = ["LPIPSToTarget"]
+
+SAMPLES = 20
 
 
 class LPIPSToTarget:
@@ -44,11 +47,16 @@ class LPIPSToTarget:
         WeightsError: the trunk's weights are not available.
     """
 
+    higher_is_better: ClassVar[Mapping[str, bool]] = {
+        f"LPIPS v{version}/{value}": False for version in VERSIONS for value in ("mean", f"best_of_{SAMPLES}")
+    }
+    """`best_of_k` only for the default k: values of other k are on other scales."""
+
     def __init__(
         self,
         *,
         num_inputs: Count = 100,
-        num_samples: Count = 20,
+        num_samples: Count = SAMPLES,
         trunk: Trunk = "alex",
         versions: Versions = ("0.0", "0.1"),
         weights: str | None = None,

@@ -17,6 +17,7 @@ from i2ikit.packages.describe import Description, Option, describe, describe_sec
 from i2ikit.packages.entry import CORE, KINDS
 from i2ikit.recipe import TopLevel, TrainingOptions
 from i2ikit.registry import registries
+from i2ikit.validation import ValidationOptions
 
 __all__ = ["main", "pages"]
 
@@ -42,6 +43,7 @@ def _recipe_page() -> str:
             f"`name` is one of the [optimizers](optimizers.md).\n\n{inspect.getdoc(ScheduleOptions)}",
         ),
         ("[training]", describe_section(TrainingOptions), inspect.getdoc(TrainingOptions)),
+        ("[validation]", describe_section(ValidationOptions), inspect.getdoc(ValidationOptions)),
     ]
     parts = [
         NOTICE,

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from i2ikit.data.dataset import SPLITS, Dataset, Streamed
 from i2ikit.draws import counted_generator
-from i2ikit.metrics.subject import Measured, Metric, Subject
+from i2ikit.metrics.subject import Measured, Metric, Subject, better_values
 from i2ikit.testing.networks import require
 from i2ikit.translator import Direction, ImageSpec, Phase, Translator
 
@@ -159,8 +159,23 @@ def check_metric(make: Callable[[], Metric], size: int = 64) -> None:
         number = isinstance(value, int | float) and value is not True and math.isfinite(value)
         require(number, f"'{name}' is {value!r}; expected a finite number")
     require(found.values == again.values, "two measurements with the same seed give different numbers")
+    _check_better(better_values(type(metric)), found.values)
     require(not subject.translator.training, "measure() leaves the translator in training mode")
     try:
         json.dumps(dict(found.facts), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise AssertionError(f"its facts cannot be written as JSON: {error}") from error
+
+
+def _check_better(declared: object, values: Mapping[str, float]) -> None:
+    """Check `higher_is_better`; names that only other options return are allowed, but not alone."""
+    name = "higher_is_better"
+    require(isinstance(declared, Mapping), f"{name} should be a mapping of value names, got {declared!r}")
+    judged: Mapping[Any, Any] = declared if isinstance(declared, Mapping) else {}
+    for key, higher in judged.items():
+        require(isinstance(higher, bool), f"{name}['{key}'] should be True or False, got {higher!r}")
+    names, known = ", ".join(map(str, judged)), ", ".join(values)
+    require(
+        not judged or not judged.keys().isdisjoint(values),
+        f"{name} names {names}; expected values that measure() returns: {known}",
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor
 
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counts_note, standard_error
@@ -18,6 +21,8 @@ class MyPlugin:
         num_inputs: number of held-out inputs; all of them if there are fewer.
         num_styles: random styles per input.
     """
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"spread": True}
 
     def __init__(self, *, num_inputs: Count = 100, num_styles: Styles = 6) -> None:
         self.num_inputs = num_inputs
