@@ -102,16 +102,16 @@ def compare(
     if isinstance(runs, str | Path):
         raise RunError("only one run was given; two or more can be compared")
     opened = [load(run) for run in runs]
-    if len({run.folder.resolve() for run in opened}) < len(opened):
+    if len({(run.folder.resolve(), run.best) for run in opened}) < len(opened):
         raise RunError("a run is given twice")
-    names = _names([run.folder for run in opened])
+    names = _names(opened)
     direction = opened[0].direction(source, to)
     for run in opened:
         run.direction(*direction)
     facts = [_facts(run) for run in opened]
     rows, notes = [], []
     for name, run, known in zip(names, opened, facts, strict=True):
-        progress(f"measuring {run.folder}")
+        progress(f"measuring {name}")
         cells, found = _measured(run, direction, seed)
         rows.append([name, *cells, *known])
         notes += found
@@ -131,10 +131,12 @@ def compare(
     return Comparison(headings, rows, notes, picture)
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
-    """The names of the folders, or their whole paths if two names are equal."""
-    names = [folder.resolve().name for folder in folders]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The names of the folders, or their whole paths if two names are equal; says which are best weights."""
+    names = [run.folder.resolve().name + " (best)" * run.best for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run.folder) + " (best)" * run.best for run in runs]
+    return names
 
 
 def _facts(run: Run) -> tuple[str, ...]:

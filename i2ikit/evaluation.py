@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from i2ikit.checking import check, size_problems
-from i2ikit.checkpoints import WEIGHTS_FILE
 from i2ikit.data.held_out import HeldOutPart
-from i2ikit.errors import DataError, I2IKitError, Problem, RecipeError, WeightsError, did_you_mean
+from i2ikit.errors import I2IKitError, Problem, RecipeError, did_you_mean
+from i2ikit.metrics.measuring import build_metrics, measure
 from i2ikit.metrics.subject import METRIC_SLOT, Measured, Metric, Subject
 from i2ikit.processes import processes
 from i2ikit.recipe_text import overriding
@@ -97,26 +97,24 @@ def evaluate(
         # Default metrics may not suit the images; measuring then reports it.
         size = run.images.size if strict else None
         given, specs = _check_metrics(USUAL if names is None else names, overrides, size)
-        best = "" if run.weights_file == WEIGHTS_FILE else f"-{Path(run.weights_file).stem}"
-        stems = {name: f"{_stem(name, direction, seed, given[name])}{best}" for name in specs}
+        stems = {name: _stem(name, direction, seed, given[name]) + "-best" * run.best for name in specs}
         paths = {name: run.folder / "eval" / f"{stem}.json" for name, stem in stems.items()}
         trained = {"step": run.step, "sha256": run.sha256}
         data = run.data
-        known = (
-            {name: _known(paths[name], spec, data, trained) for name, spec in specs.items()} if reuse else {}
-        )
-        with group.first_on_each_machine():  # may download weights
-            built = {name: known.get(name) or _built(spec) for name, spec in specs.items()}
-        # If one process cannot build a metric, none measures it: the others would wait for it.
-        failed = dict(group.gather([(n, e) for n, e in built.items() if isinstance(e, I2IKitError)]))
-        built |= failed
+        known: dict[str, Measured] = {}
+        for name, spec in specs.items() if reuse else ():
+            if report := _known(paths[name], spec, data, trained):
+                known[name] = report
+        built = build_metrics({name: spec for name, spec in specs.items() if name not in known}, group)
         if strict:
             _raise_first(built)
         with group.first_on_each_machine():  # may render images
             dataset = run.evaluation_data()
         subject = Subject(translator, dataset, direction, seed, group)
-        for name, metric in built.items():
-            found = _measure(metric, dataclasses.replace(subject, title=name))
+        for name in specs:
+            found = known.get(name) or built[name]
+            if isinstance(found, Metric):
+                found = measure(found, dataclasses.replace(subject, title=name))
             if strict:
                 _raise_first({name: found})
             if not group.is_main:
@@ -124,7 +122,7 @@ def evaluate(
             if isinstance(found, I2IKitError):
                 yield Finding(name, str(direction), f"not measured: {found}")
             else:
-                if found is not metric:
+                if name not in known:
                     found = dataclasses.replace(found, notes=[*found.notes, *_kept_back(subject)])
                     _keep(paths[name], name, specs[name], data, subject, found, trained)
                 yield Finding(name, str(direction), found, paths[name])
@@ -134,25 +132,6 @@ def _raise_first(results: Mapping[str, object]) -> None:
     for result in results.values():
         if isinstance(result, I2IKitError):
             raise result
-
-
-def _built(spec: Spec) -> Metric | I2IKitError:
-    """The metric, or the error that building it raised (raising here would leave other processes waiting)."""
-    try:
-        metric: Metric = spec()
-    except (DataError, WeightsError) as error:
-        return error
-    return metric
-
-
-def _measure(metric: Metric | Measured | I2IKitError, subject: Subject) -> Measured | I2IKitError:
-    """The measured values (perhaps reused), or the error that says why there are none."""
-    if isinstance(metric, Measured | I2IKitError):
-        return metric
-    try:
-        return metric.measure(subject)
-    except (DataError, WeightsError) as error:
-        return error
 
 
 def _kept_back(subject: Subject) -> Iterator[str]:

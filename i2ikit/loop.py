@@ -158,7 +158,7 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
         update_ema(state.ema, state.translator, options.ema, step)
         step += 1
         log.advance(step)
-        if run.validator is not None and run.validator.is_due(step):
+        if run.validator is not None and (step == options.steps or _due(step, run.validator.section.every)):
             _validate(run, run.validator, step, log)  # before the checkpoint, which keeps its result
         number = group.most(caught[0] if caught else 0)  # all processes stop after the same step
         last = step == options.steps or number > 0 or _has_ended(run, log)
@@ -203,7 +203,7 @@ def _validate(run: _Run, validator: Validator, step: int, log: RunLog) -> None:
     run.state.validation = found.state
     if not run.group.is_main:
         return
-    if found.improved:
+    if found.state.step == step:  # it is the best so far
         save_weights(run.state.ema, run.data.images, step, run.folder, BEST_FILE)
     log.write({"step": step, **found.values})
     run.state.accelerator.log(dict(found.values), step=step)

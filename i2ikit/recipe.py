@@ -107,8 +107,8 @@ class Recipe:
         source: the file that it was read from.
         text: the content of that file.
         optimizers: optimizer options for each role of the translator.
-        notes: remarks for the user, such as tables that were ignored because the translator changed.
         validation: None if nothing is measured while training.
+        notes: remarks for the user, such as tables that were ignored because the translator changed.
     """
 
     source: Path
@@ -118,8 +118,8 @@ class Recipe:
     translator: Spec
     optimizers: Mapping[str, OptimizerOptions]
     training: TrainingOptions
-    notes: tuple[str, ...] = ()
     validation: Validation | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -217,9 +217,8 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
         problems += _check_machine(training, translator.name, translator_class, processes)
     if problems or training is None:
         return None, problems
-    seed = values["seed"]
-    parts = (data, translator, optimizers, training, tuple(notes), validation)
-    return Recipe(text.source, text.text, seed, *parts), []
+    own = (values["seed"], data, translator, optimizers, training, validation)
+    return Recipe(text.source, text.text, *own, tuple(notes)), []
 
 
 def _translator_class(translator: Spec) -> type[Translator] | None:

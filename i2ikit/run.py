@@ -59,10 +59,10 @@ def load(run: Run | str | Path | None = None, device: str | torch.device | None 
         RunError: there is no such run or device; the message lists what is available.
     """
     if isinstance(run, Run):
-        return run if device is None else Run(run.folder, device, run.weights_file)
+        return run if device is None else Run(run.folder, device, best=run.best)
     path = None if run is None else Path(run)
     if path is not None and path.name in (WEIGHTS_FILE, BEST_FILE):
-        return Run(find_run(path.parent), device, path.name)
+        return Run(find_run(path.parent), device, best=path.name == BEST_FILE)
     return Run(find_run(path), device)
 
 
@@ -84,28 +84,26 @@ class Run:
     Args:
         folder: an existing run folder.
         device: see `load`.
-        weights_file: name of the file in the folder whose weights are used.
+        best: use the weights of best.safetensors, not those of weights.safetensors.
 
     Raises:
         RunError: the device cannot be used here.
     """
 
     def __init__(
-        self,
-        folder: str | Path,
-        device: str | torch.device | None = None,
-        weights_file: str = WEIGHTS_FILE,
+        self, folder: str | Path, device: str | torch.device | None = None, *, best: bool = False
     ) -> None:
         self.folder = Path(folder)
-        self.weights_file = weights_file
+        self.best = best
+        self._file = self.folder / (BEST_FILE if best else WEIGHTS_FILE)
         self.chosen_device = None if device is None else _usable(device)
 
     def __repr__(self) -> str:
         try:
             return f"Run({self.folder}: step {self.step}, {self.images.size} px)"
         except RunError:
-            saved = (self.folder / self.weights_file).is_file()
-            return f"Run({self.folder}: {'its weights are damaged' if saved else 'nothing saved yet'})"
+            why = "its weights are damaged" if self._file.is_file() else "nothing saved yet"
+            return f"Run({self.folder}: {why})"
 
     @property
     def device(self) -> torch.device:
@@ -156,7 +154,7 @@ class Run:
             networks = {role: translator.networks[role] for role in translator.generative}
             load_networks(networks, self._weights.tensors)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"{self.folder / self.weights_file} does not fit {RESOLVED}: {error}") from error
+            raise RunError(f"{self._file} does not fit {RESOLVED}: {error}") from error
         return translator.eval().requires_grad_(False).to(self.device)
 
     @functools.cached_property
@@ -287,21 +285,20 @@ class Run:
 
     @functools.cached_property
     def _weights(self) -> _Weights:
-        path = self.folder / self.weights_file
-        if not path.is_file():
+        if not self._file.is_file():
             why = "the run has not saved anything yet"
-            if self.weights_file == BEST_FILE:
-                why = "it is written once a value of `validation.best` has been measured"
-            raise RunError(f"{self.folder} has no {self.weights_file}: {why}")
+            if self.best:
+                why = "training writes it whenever the value of `validation.best` is the best so far"
+            raise RunError(f"{self.folder} has no {self._file.name}: {why}")
         # In one read, because a running training may replace the file.
-        content = path.read_bytes()
+        content = self._file.read_bytes()
         try:
             tensors = safetensors.torch.load(content)
             header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
             channels, size = json.loads(header["images"])
             step = int(header["step"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{path} is damaged, or was not written by i2ikit: {error}") from error
+            raise RunError(f"{self._file} is damaged, or was not written by i2ikit: {error}") from error
         return _Weights(tensors, ImageSpec(channels, size), step, hashlib.sha256(content).hexdigest())
 
 

@@ -15,6 +15,7 @@ from i2ikit.metrics.style import DiversityProbe
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe, image_problems, load_recipe
 from i2ikit.run import RESOLVED, Run, create_run, find_run, load
+from i2ikit.training import new_translator
 from i2ikit.validation import Validator, metric_size_problems
 
 __all__ = ["resume", "resume_in", "train", "train_in"]
@@ -63,7 +64,9 @@ def resume(run: Run | str | Path | None = None, *, console: Console | None = Non
 def train_in(group: Processes, recipe: Recipe, out: Path | None, console: Console) -> tuple[Path, Stopped]:
     """`train` in all processes of a group; returns the folder, and how training ended."""
     data = _open(recipe, group)
-    validator = _validator(recipe, data, group)  # may fail, and then no folder is left
+    validator = _validator(recipe, data, group)
+    if validator is not None:
+        _check_validation(recipe, data, validator, group)
     folder = group.on_main(lambda: create_run(out, recipe))
     return folder, _train(group, recipe, data, folder, validator, console, resume=False)
 
@@ -97,6 +100,17 @@ def _open(recipe: Recipe, group: Processes) -> Dataset:
 def _validator(recipe: Recipe, data: Dataset, group: Processes) -> Validator | None:
     section = recipe.validation
     return None if section is None else Validator(section, data, recipe.seed, group)
+
+
+def _check_validation(recipe: Recipe, data: Dataset, validator: Validator, group: Processes) -> None:
+    """Check that each metric can measure the initial weights, before there is a run folder.
+
+    Raises:
+        RecipeError: one cannot.
+    """
+    translator = new_translator(recipe, data.images).to(group.device).eval()
+    if problems := validator.problems(translator):
+        raise RecipeError(str(recipe.source), problems)
 
 
 def _train(

@@ -96,7 +96,7 @@ class TrainingState:
             _load_optimizer(self.translator.networks[role], optimizer, own)
         if self.accelerator.scaler is not None and plain.get("scaler"):
             self.accelerator.scaler.load_state_dict(plain["scaler"])
-        self.validation = BestSoFar.loaded(plain.get("validation", {}))
+        self.validation = BestSoFar(**plain.get("validation", {}))  # earlier checkpoints have none
 
     def _load_kept(self, tensors: Tensors) -> None:
         for phase, kept in self.kept.items():

@@ -7,7 +7,8 @@
     patience = 5
 
 Only the averaged (EMA) weights are measured, on held-out images that the final evaluation does not use.
-No weight and no random number of training depends on it.
+No weight and no random number of training depends on it. The initial weights are measured once before the
+first step, so that a metric that does not suit the data or the translator is a problem of the recipe.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from i2ikit.checking import check, size_problems, validated
 from i2ikit.data.dataset import Dataset
 from i2ikit.data.held_out import HeldOutPart
 from i2ikit.draws import counted_seed
-from i2ikit.errors import DataError, I2IKitError, Problem, WeightsError, did_you_mean
-from i2ikit.metrics.subject import METRIC_SLOT, Metric, Subject, better_values
+from i2ikit.errors import I2IKitError, Problem, did_you_mean
+from i2ikit.metrics.measuring import build_metrics, measure
+from i2ikit.metrics.subject import METRIC_SLOT, Measured, Metric, Subject, better_values
 from i2ikit.processes import Processes
 from i2ikit.registry import Setting, Spec, metrics
 from i2ikit.translator import Translator, chosen_direction
@@ -157,30 +159,23 @@ def _metric_of(best: str, specs: Sequence[Spec]) -> str:
 
 @dataclass(frozen=True)
 class BestSoFar:
-    """The state of validation, which checkpoints keep.
+    """The state of validation, which checkpoints keep; it never changes without `validation.best`.
 
     Args:
         value: the best value; None before the first one.
         step: the step at which it was measured.
         since: number of validations after that one.
-        left_out: metrics that could not measure this run, and are not tried again.
     """
 
     value: float | None = None
     step: int = 0
     since: int = 0
-    left_out: tuple[str, ...] = ()
-
-    @classmethod
-    def loaded(cls, plain: Mapping[str, Any]) -> BestSoFar:
-        """The state that a checkpoint keeps as JSON; earlier checkpoints keep none."""
-        return cls(**{**plain, "left_out": tuple(plain.get("left_out", ()))})
 
     def after(self, value: float, step: int, higher: bool) -> BestSoFar:
         """The state after another value; nan is never better."""
         first = self.value is None and not math.isnan(value)
         if first or (self.value is not None and (value > self.value if higher else value < self.value)):
-            return dataclasses.replace(self, value=value, step=step, since=0)
+            return BestSoFar(value, step)
         return dataclasses.replace(self, since=self.since + 1)
 
 
@@ -192,13 +187,11 @@ class Validated:
         values: by `validation/METRIC/VALUE`.
         remarks: lines for the user.
         state: the state after it.
-        improved: whether the value of `best` is better than all before.
     """
 
     values: Mapping[str, float]
     remarks: Sequence[str]
     state: BestSoFar
-    improved: bool
 
 
 class Validator:
@@ -218,60 +211,71 @@ class Validator:
         self.data = HeldOutPart(data, "validation")
         self.seed = seed
         self.group = group
-        name, value = section.judged
-        self.higher = section.best is not None and better_values(metrics.load(name))[value]
-        with group.first_on_each_machine():  # may download weights
-            built = {spec.name: _built(spec) for spec in section.metrics}
-        # If one process cannot build a metric, none trains: it would wait for the others.
-        for error in group.gather([error for error in built.values() if isinstance(error, I2IKitError)]):
-            raise error
-        self.metrics = {name: metric for name, metric in built.items() if not isinstance(metric, I2IKitError)}
+        self.metrics: dict[str, Metric] = {}
+        for name, built in build_metrics({spec.name: spec for spec in section.metrics}, group).items():
+            if isinstance(built, I2IKitError):
+                raise built
+            self.metrics[name] = built
 
-    @torch.no_grad()
+    def problems(self, translator: Translator) -> list[Problem]:
+        """What cannot be measured, found by measuring the initial weights once. Collective.
+
+        Args:
+            translator: with the initial weights, in eval mode.
+        """
+        measured = self._measured(translator)
+        failed = [(n, found) for n, found in enumerate(measured.values()) if isinstance(found, I2IKitError)]
+        problems = [Problem(f"validation.metrics[{n}]", f"cannot be measured: {why}") for n, why in failed]
+        name, value = self.section.judged
+        found = measured.get(name)
+        if isinstance(found, dict) and value not in found:
+            known = ", ".join(found)
+            message = f"metric '{name}' has no value '{value}' for this run (its values: {known})"
+            problems.append(Problem("validation.best", message))
+        return problems
+
     def __call__(self, translator: Translator, step: int, state: BestSoFar) -> Validated:
         """Measure the averaged weights. Collective; the result is the same in all processes.
+
+        A metric that fails now has no values, and that of `best` counts as nan.
 
         Args:
             translator: in eval mode.
             step: number of steps done.
             state: the state before.
-
-        Raises:
-            DataError, WeightsError: the metric of `best` cannot measure this run.
         """
+        measured = self._measured(translator)
+        known = {name: found for name, found in measured.items() if isinstance(found, dict)}
+        judged, value = self.section.judged
+        if judged:
+            state = state.after(known.get(judged, {}).get(value, math.nan), step, self._higher())
+        shown = []
+        for name, found in known.items():
+            key = value if name == judged else next(iter(found))  # the first is the most important one
+            best = name == judged and state.step == step
+            shown.append(f"{name}/{key} {found.get(key, math.nan):.4f}{' (best)' * best}")
+        remarks = [f"validation: {', '.join(shown)}"] if shown else []
+        failed = [(name, found) for name, found in measured.items() if name not in known]
+        remarks += [f"validation: '{name}' cannot be measured: {error}" for name, error in failed]
+        values = {f"validation/{name}/{key}": x for name, found in known.items() for key, x in found.items()}
+        return Validated(values, remarks, state)
+
+    @torch.no_grad()
+    def _measured(self, translator: Translator) -> dict[str, dict[str, float] | I2IKitError]:
+        """The values of each metric or its error, those of the main process in all of them. Collective."""
         _share_buffers(translator, self.group)
         direction = chosen_direction(translator, None, None)
         subject = Subject(translator, self.data, direction, self.seed, self.group)
-        measured = {
-            name: self._measure(metric, dataclasses.replace(subject, title=name))
-            for name, metric in self.metrics.items()
-            if name not in state.left_out
-        }
-        if self.section.best is not None:
-            state = state.after(_judged_number(measured, self.section), step, self.higher)
-        failed = {name: found for name, found in measured.items() if isinstance(found, I2IKitError)}
-        known = {name: found for name, found in measured.items() if not isinstance(found, I2IKitError)}
-        improved = state.step == step
-        remarks = [f"validation: {', '.join(self._shown(known, improved))}"] if known else []
-        remarks += [f"validation leaves out '{name}' from now on: {error}" for name, error in failed.items()]
-        values = {f"validation/{name}/{key}": x for name, found in known.items() for key, x in found.items()}
-        state = dataclasses.replace(state, left_out=(*state.left_out, *failed))
-        return Validated(values, remarks, state, improved)
+        measured: dict[str, dict[str, float] | I2IKitError] = {}
+        for name, metric in self.metrics.items():
+            with _own_random_numbers(subject.device, self.seed):
+                found = measure(metric, dataclasses.replace(subject, title=name))
+            measured[name] = found if isinstance(found, I2IKitError) else _numbers(found)
+        return self.group.on_main(lambda: measured)
 
-    def _measure(self, metric: Metric, subject: Subject) -> dict[str, float] | I2IKitError:
-        with _own_random_numbers(subject.device, self.seed):
-            return _agreed(_measured(metric, subject), self.group)
-
-    def _shown(self, known: Mapping[str, Mapping[str, float]], improved: bool) -> Iterator[str]:
-        """For each metric its first value, the most important one, or the value of `best`."""
-        judged, value = self.section.judged
-        for name, found in known.items():
-            key = value if name == judged else next(iter(found))
-            yield f"{name}/{key} {found[key]:.4f}{' (best)' * (improved and name == judged)}"
-
-    def is_due(self, step: int) -> bool:
-        """Whether there is a validation after this number of steps."""
-        return step > 0 and step % self.section.every == 0
+    def _higher(self) -> bool:
+        name, value = self.section.judged
+        return better_values(metrics.load(name))[value]
 
     def has_ended(self, state: BestSoFar) -> bool:
         """Whether training should stop, because `patience` validations in a row were not better."""
@@ -284,50 +288,8 @@ class Validator:
         return f"stopping early: {self.section.best} {best}, and not better in {since}"
 
 
-def _built(spec: Spec) -> Metric | I2IKitError:
-    try:
-        metric: Metric = spec()
-    except (DataError, WeightsError) as error:
-        return error
-    return metric
-
-
-def _measured(metric: Metric, subject: Subject) -> dict[str, float] | I2IKitError:
-    """The values, or the error that says why there are none."""
-    try:
-        return {name: float(value) for name, value in metric.measure(subject).values.items()}
-    except (DataError, WeightsError) as error:
-        return error
-
-
-def _agreed(found: dict[str, float] | I2IKitError, group: Processes) -> dict[str, float] | I2IKitError:
-    """The values of the main process, or the error of any. Collective."""
-    outcomes: list[Any] = [None]
-    # A process that failed early meets the others in `Subject.over_inputs`, which gathers tensors, and
-    # raises this error there too; all then meet here.
-    while not all(isinstance(outcome, dict | I2IKitError) for outcome in outcomes):
-        outcomes = group.gather([found])
-    errors = [outcome for outcome in outcomes if isinstance(outcome, I2IKitError)]
-    result: dict[str, float] | I2IKitError = (errors or outcomes)[0]
-    return result
-
-
-def _judged_number(measured: Mapping[str, dict[str, float] | I2IKitError], section: Validation) -> float:
-    """The value of `best`.
-
-    Raises:
-        DataError, WeightsError: there is none.
-    """
-    name, value = section.judged
-    found = measured[name]
-    if isinstance(found, I2IKitError):
-        raise type(found)(f"validation.best = '{section.best}' cannot be measured: {found}")
-    if value not in found:
-        raise DataError(
-            f"validation.best = '{section.best}', but metric '{name}' has no value '{value}' for this run "
-            f"(its values: {', '.join(found)})"
-        )
-    return found[value]
+def _numbers(found: Measured) -> dict[str, float]:
+    return {name: float(value) for name, value in found.values.items()}
 
 
 def _share_buffers(translator: Translator, group: Processes) -> None:

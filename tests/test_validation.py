@@ -27,14 +27,13 @@ from i2ikit.data.held_out import HeldOutPart
 from i2ikit.errors import DataError, RecipeError, RunError, WeightsError
 from i2ikit.evaluation import evaluate
 from i2ikit.metrics.subject import Measured, Subject
-from i2ikit.processes import ALONE, Processes
 from i2ikit.recipe import Recipe, load_recipe
 from i2ikit.registry import metrics as registered_metrics
 from i2ikit.runlog import RunLog
 from i2ikit.start import resume, train
 from i2ikit.testing import check_metric
 from i2ikit.testing.measuring import Drawings
-from i2ikit.validation import BestSoFar, _agreed
+from i2ikit.validation import BestSoFar
 from tests.image_files import make_folders
 from tests.test_processes import TORCHRUN, ended, run_command, started
 from tests.tiny import QUIET, metrics, tiny_recipe
@@ -71,13 +70,17 @@ class Drawing:
 
 
 class Refusing:
-    """Cannot measure any run."""
+    """Cannot measure any run, once it has measured `least` times."""
 
-    higher_is_better: ClassVar[dict[str, bool]] = {"x": True}
+    higher_is_better: ClassVar[dict[str, bool]] = {"x": True, "of_other_options": True}
+    least: ClassVar[int] = 0
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
-        raise DataError("no image is [red]")
+        if not self.least:
+            raise DataError("no image is [red]")
+        type(self).least -= 1
+        return Measured({"x": 1.0})
 
 
 class Unbuildable(Refusing):
@@ -114,8 +117,8 @@ STOPPING = (
     "validation.best=scripted/score/total",
     "validation.patience=2",
 )
-SCRIPT = [3.0, math.nan, 1.0, 1.0, 2.0, 0.0]
-"""The best value is at step 6; the validations at steps 8 and 10 are not better."""
+SCRIPT = [0.0, 3.0, math.nan, 1.0, 1.0, 2.0, 0.0]
+"""That of the initial weights does not count; the best is at step 6, and those of 8 and 10 are not better."""
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +188,7 @@ def test_a_run_is_opened_with_its_best_weights(whole: tuple[Path, str]) -> None:
 
 def test_a_run_without_best_weights_says_why(images: Path, tmp_path: Path) -> None:
     (tmp_path / "resolved.toml").write_text(tiny_recipe(images).to_toml())
-    with pytest.raises(RunError, match=r"has no best\.safetensors: it is written once a value of"):
+    with pytest.raises(RunError, match=r"has no best\.safetensors: training writes it whenever"):
         i2ikit.load(tmp_path / BEST_FILE).step  # noqa: B018
 
 
@@ -225,7 +228,7 @@ def test_resuming_validates_exactly_as_without_the_interruption(
         shutil.rmtree(folder / "checkpoints" / f"step-{later:09d}")
     if stop < 6:
         (folder / BEST_FILE).unlink()
-    Scripted.script, Scripted.measured = SCRIPT, stop // 2
+    Scripted.script, Scripted.measured = SCRIPT, 1 + stop // 2
     assert resume(folder, console=QUIET).step == 10
     assert metrics(folder) == metrics(expected)
     best, expected_best = load_file(folder / BEST_FILE), load_file(expected / BEST_FILE)
@@ -270,39 +273,49 @@ def test_validation_changes_no_weight(images: Path, tmp_path: Path, one_thread: 
     assert not (tmp_path / "with" / BEST_FILE).exists()
 
 
-def test_a_metric_that_cannot_measure_is_left_out_once(images: Path, tmp_path: Path) -> None:
-    Scripted.script, Scripted.measured = [1.0, 2.0], 0
-    recipe = recipe_with(images, "['refusing', 'scripted']", "training.steps=2", "validation.every=1")
+def test_a_metric_that_fails_while_training_is_said_and_is_not_the_best(images: Path, tmp_path: Path) -> None:
+    Refusing.least = 2  # the initial weights, and step 1
+    recipe = recipe_with(
+        images,
+        "['refusing', 'l1-diversity']",
+        "training.steps=3",
+        "validation.every=1",
+        "validation.best=refusing/x",
+    )
     console = Console(file=io.StringIO(), width=200)
     train(recipe, tmp_path / "run", console=console)
-    assert len(validations(tmp_path / "run")) == 2
     said = console.file.getvalue()
-    assert said.count("validation leaves out 'refusing' from now on: no image is [red]") == 1
-    state = json.loads((tmp_path / "run/checkpoints/step-000000002/state.json").read_text())
-    assert state["validation"]["left_out"] == ["refusing"]
+    assert said.count("validation: 'refusing' cannot be measured: no image is [red]") == 2
+    assert said.count("validation: l1-diversity/diversity") == 2
+    state = json.loads((tmp_path / "run/checkpoints/step-000000003/state.json").read_text())
+    assert state["validation"] == {"value": 1.0, "step": 1, "since": 2}
+    assert [sorted(line) for line in metrics(tmp_path / "run") if "validation/refusing/x" in line] != []
 
 
-@pytest.mark.parametrize(
-    ("metrics", "best", "message"),
-    [
-        ("['refusing']", "refusing/x", "'refusing/x' cannot be measured: no image is"),
-        ("['lpips']", "lpips/x", r"metric 'lpips' has no value 'x' for this run \(its values: y\)"),
-    ],
-)
-def test_a_best_value_that_cannot_be_measured_is_an_error(
-    images: Path, tmp_path: Path, registered: None, metrics: str, best: str, message: str
-) -> None:
-    class Other(Refusing):
-        """Has no x."""
+def test_what_the_initial_weights_show_is_a_problem_of_the_recipe(images: Path, tmp_path: Path) -> None:
+    """All at once, and before there is a folder."""
+    Refusing.least = 0
+    with pytest.raises(RecipeError) as caught:
+        train(recipe_with(images, "['l1-diversity', 'refusing']"), tmp_path / "run", console=QUIET)
+    assert "1 problem\n  validation.metrics[1]: cannot be measured: no image is [red]" in str(caught.value)
+    Refusing.least = 1
+    best = "validation.best=refusing/of_other_options"
+    with pytest.raises(RecipeError) as caught:
+        train(recipe_with(images, "['refusing']", best), tmp_path / "run", console=QUIET)
+    message = "metric 'refusing' has no value 'of_other_options' for this run (its values: x)"
+    assert f"validation.best: {message}" in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
-        def measure(self, subject: Subject) -> Measured:
-            """See the class."""
-            return Measured({"y": 1.0})
 
-    registered_metrics.register("lpips", Other)
-    recipe = recipe_with(images, metrics, f"validation.best={best}", "validation.every=1")
-    with pytest.raises(DataError, match=message):
-        train(recipe, tmp_path / "run", console=QUIET)
+def test_the_last_step_is_validated(images: Path, tmp_path: Path) -> None:
+    """Also if `every` is larger than the number of steps."""
+    train(recipe_with(images, "['drawing']", "training.steps=3"), tmp_path / "two", console=QUIET)
+    train(recipe_with(images, "['drawing']", "validation.every=9"), tmp_path / "nine", console=QUIET)
+    steps = [
+        [line["step"] for line in metrics(tmp_path / name) if "validation/drawing/sum" in line]
+        for name in ("two", "nine")
+    ]
+    assert steps == [[2, 3], [2]]
 
 
 def test_what_is_known_at_the_start_leaves_no_folder(images: Path, tmp_path: Path, folders: Path) -> None:
@@ -355,29 +368,6 @@ def test_the_first_value_is_the_best_and_nan_never_is() -> None:
     assert state.after(2.0, 3, True).after(math.nan, 4, True) == BestSoFar(2.0, 2, 2)
     assert state.after(1.0, 3, True).since == 1
     assert state.after(1.0, 3, False) == BestSoFar(1.0, 3, 0)
-
-
-def test_a_checkpoint_keeps_the_state_and_earlier_ones_have_none() -> None:
-    state = BestSoFar(0.1, 4, 2, ("fid",))
-    assert BestSoFar.loaded(json.loads(json.dumps(dataclasses.asdict(state)))) == state
-    assert BestSoFar.loaded({}) == BestSoFar()
-
-
-def test_a_process_that_fails_early_meets_the_others_where_they_wait() -> None:
-    """They are in `over_inputs`, which gathers tensors; then all agree on the error."""
-    error = DataError("7.png: not a readable image")
-    answers = [[error, torch.zeros(2)], [error, error]]
-
-    class Group(Processes):
-        def gather(self, items: list[object]) -> list[object]:
-            return answers.pop(0)
-
-    group = Group(0, 2, torch.device("cpu"), "gloo")
-    assert _agreed(error, group) is error
-    assert not answers
-    answers.append([{"x": 1.0}, {"x": 1.1}])
-    assert _agreed({"x": 1.1}, group) == {"x": 1.0}
-    assert _agreed({"x": 1.1}, ALONE) == {"x": 1.1}
 
 
 @pytest.mark.slow

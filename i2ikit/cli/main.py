@@ -125,6 +125,7 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> 
     """Print where the results are and which commands to run next; first process only."""
     if not is_main:
         raise typer.Exit(128 + stopped.signal if stopped.signal else 0)
+    best = folder / "best.safetensors"
     took = f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
     where = escape(str(folder))
     newest = escape(str(max((folder / "samples").glob(f"step-{stopped.step:06d}*.png"))))
@@ -136,7 +137,9 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> 
         f"Done: {stopped.step} steps in {took}.\n"
         f"Samples:   {newest}\n"
         f"Weights:   {escape(str(folder / 'weights.safetensors'))}\n"
-        f"Translate: [bold]i2ikit translate {where} YOUR_IMAGE.png --styles 8[/]\n"
+        + f"Best:      {escape(str(best))}\n"
+        * best.is_file()
+        + f"Translate: [bold]i2ikit translate {where} YOUR_IMAGE.png --styles 8[/]\n"
         f"Evaluate:  [bold]i2ikit eval {where}[/]",
         highlight=False,
         soft_wrap=True,

@@ -39,7 +39,7 @@ def translate(
     from i2ikit.run import is_run, load
     from i2ikit.translation import translate_files
 
-    named = is_run(images[0])
+    named = is_run(images[0]) or images[0].suffix == ".safetensors"
     run = load(images[0] if named else None, device)
     files = images[1:] if named else images
     if not files:
@@ -70,7 +70,10 @@ def eval_(
         ),
     ] = None,
 ) -> None:
-    """Evaluate a run on held-out images; results are saved in RUN/eval/."""
+    """Evaluate a run on held-out images; results are saved in RUN/eval/.
+
+    RUN/best.safetensors in place of RUN evaluates its best weights.
+    """
     from i2ikit.evaluation import evaluate
     from i2ikit.run import load
 

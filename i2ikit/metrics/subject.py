@@ -29,6 +29,7 @@ __all__ = [
     "METRIC_SLOT",
     "Case",
     "Count",
+    "Ended",
     "Measured",
     "Metric",
     "Styles",
@@ -77,6 +78,17 @@ class Case:
     x: Tensor
     styles: Tensor
     outputs: Tensor
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a process sends to the others when it has measured a metric, or has failed to.
+
+    Args:
+        error: why it failed.
+    """
+
+    error: I2IKitError | None
 
 
 @dataclass(frozen=True)
@@ -203,7 +215,8 @@ class Subject:
         except (DataError, WeightsError) as error:  # raised below in all processes, or the others would wait
             own = [error]
         found = self.group.gather(own)
-        for failure in found:
+        for item in found:
+            failure = item.error if isinstance(item, Ended) else item
             if isinstance(failure, I2IKitError):
                 raise failure
         return torch.stack(found)
