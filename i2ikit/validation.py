@@ -53,7 +53,7 @@ class ValidationOptions(BaseModel):
     Without this section nothing is measured, and `i2ikit eval` uses all held-out images.
 
     Args:
-        every: steps between validations.
+        every: steps between validations; the last step is validated too.
         metrics: names of [metrics](metrics.md), or tables with a `name` and options.
         best: METRIC/VALUE, such as "style-health/style_recon": best.safetensors keeps the averaged weights
             with its best value.
@@ -251,9 +251,10 @@ class Validator:
             state = state.after(known.get(judged, {}).get(value, math.nan), step, self._higher())
         shown = []
         for name, found in known.items():
-            key = value if name == judged else next(iter(found))  # the first is the most important one
+            key = value if name == judged else next(iter(found), "")  # the first is the most important one
             best = name == judged and state.step == step
-            shown.append(f"{name}/{key} {found.get(key, math.nan):.4f}{' (best)' * best}")
+            if key in found:
+                shown.append(f"{name}/{key} {found[key]:.4f}{' (best)' * best}")
         remarks = [f"validation: {', '.join(shown)}"] if shown else []
         failed = [(name, found) for name, found in measured.items() if name not in known]
         remarks += [f"validation: '{name}' cannot be measured: {error}" for name, error in failed]

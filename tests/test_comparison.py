@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from i2ikit import comparison
-from i2ikit.checkpoints import save_weights
+from i2ikit.checkpoints import BEST_FILE, save_weights
 from i2ikit.cli.main import _guarded, app
 from i2ikit.comparison import Comparison, check_page, write_page
 from i2ikit.errors import RunError
@@ -173,6 +173,17 @@ def test_the_page_is_markdown_with_a_picture_or_one_html_file(runs: list[Path], 
     assert page.count("<tr>") == 3
     assert "data:image/png;base64," in page
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "table.md", "table.png"]
+
+
+def test_last_and_best_weights_of_a_run_are_compared(runs: list[Path]) -> None:
+    recipe = load_recipe(runs[0] / RESOLVED)
+    save_weights(
+        new_translator(recipe, recipe.data().images).eval(), recipe.data().images, 2, runs[0], BEST_FILE
+    )
+    found = comparison.compare([runs[0], runs[0] / BEST_FILE])
+    assert [row[0] for row in found.rows] == ["munit", "munit (best)"]
+    assert [row[-2] for row in found.rows] == ["3 x 2", "2 x 2"]
+    assert found.picture is not None
 
 
 def test_a_run_twice_and_a_direction_that_one_cannot_do_are_errors(runs: list[Path]) -> None:

@@ -83,6 +83,14 @@ class Refusing:
         return Measured({"x": 1.0})
 
 
+class Silent:
+    """Has no values."""
+
+    def measure(self, subject: Subject) -> Measured:
+        """See the class."""
+        return Measured({})
+
+
 class Unbuildable(Refusing):
     """Needs weights that nobody has."""
 
@@ -90,7 +98,13 @@ class Unbuildable(Refusing):
         raise WeightsError("cannot find the weights of nothing")
 
 
-OWN = {"scripted": Scripted, "drawing": Drawing, "refusing": Refusing, "unbuildable": Unbuildable}
+OWN = {
+    "scripted": Scripted,
+    "drawing": Drawing,
+    "refusing": Refusing,
+    "silent": Silent,
+    "unbuildable": Unbuildable,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -181,6 +195,8 @@ def test_a_run_is_opened_with_its_best_weights(whole: tuple[Path, str]) -> None:
     weights = load_file(folder / BEST_FILE)
     own = run.translator.networks.state_dict()
     assert all(torch.equal(tensor, own[name]) for name, tensor in weights.items())
+    with pytest.raises(RunError, match="given twice"):
+        i2ikit.compare([run, folder / BEST_FILE])
     (finding,) = evaluate(run, "l1-diversity", overrides="l1-diversity.num_inputs=1")
     assert finding.path.name == "l1-diversity-a2b-seed0-num_inputs=1-best.json"
     assert json.loads(finding.path.read_text())["trained"]["step"] == 6
@@ -310,7 +326,9 @@ def test_what_the_initial_weights_show_is_a_problem_of_the_recipe(images: Path, 
 def test_the_last_step_is_validated(images: Path, tmp_path: Path) -> None:
     """Also if `every` is larger than the number of steps."""
     train(recipe_with(images, "['drawing']", "training.steps=3"), tmp_path / "two", console=QUIET)
-    train(recipe_with(images, "['drawing']", "validation.every=9"), tmp_path / "nine", console=QUIET)
+    train(
+        recipe_with(images, "['silent', 'drawing']", "validation.every=9"), tmp_path / "nine", console=QUIET
+    )
     steps = [
         [line["step"] for line in metrics(tmp_path / name) if "validation/drawing/sum" in line]
         for name in ("two", "nine")

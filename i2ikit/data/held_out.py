@@ -85,5 +85,5 @@ def _check(parts: dict[str, dict[Part, list[int]]]) -> None:
     if small:
         raise DataError(
             f"[validation] divides the held-out images into {', '.join(small)}, but each part needs "
-            f"{LEAST} or more; hold out more images, or remove [validation]"
+            f"{LEAST} or more; hold out 6 or more images per domain, or remove [validation]"
         )
