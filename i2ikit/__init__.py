@@ -15,21 +15,27 @@ from i2ikit.packages.shield import shield_metadata
 
 if TYPE_CHECKING:
     from i2ikit.comparison import compare
+    from i2ikit.draws import Draw
     from i2ikit.errors import I2IKitError
     from i2ikit.evaluation import evaluate
     from i2ikit.recipe import Recipe, load_recipe
     from i2ikit.registry import Spec, registries
     from i2ikit.run import Run, load
     from i2ikit.start import resume, train
-    from i2ikit.translator import ImageSpec, Phase, Translator
+    from i2ikit.translator import Direction, Given, ImageSpec, Kept, Phase, Result, Translator
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Direction",
+    "Draw",
+    "Given",
     "I2IKitError",
     "ImageSpec",
+    "Kept",
     "Phase",
     "Recipe",
+    "Result",
     "Run",
     "Spec",
     "Translator",
@@ -45,13 +51,14 @@ __all__ = [
 
 _HOMES = {
     "comparison": ("compare",),
+    "draws": ("Draw",),
     "errors": ("I2IKitError",),
     "evaluation": ("evaluate",),
     "recipe": ("Recipe", "load_recipe"),
     "registry": ("Spec", "registries"),
     "run": ("Run", "load"),
     "start": ("resume", "train"),
-    "translator": ("ImageSpec", "Phase", "Translator"),
+    "translator": ("Direction", "Given", "ImageSpec", "Kept", "Phase", "Result", "Translator"),
 }
 
 shield_metadata()  # before torch is imported, which reads package metadata

@@ -79,7 +79,7 @@ def check_optimizers(
     inherited: Collection[str],
     setting: Setting | None,
 ) -> tuple[dict[str, OptimizerOptions], list[Problem], list[str]]:
-    """The optimizer of each role: the translator's default, changed by [optimizer], then by its own table.
+    """The optimizer of each role: [optimizer], changed by the translator's default, then by its own table.
 
     Args:
         table: [optimizer] as the recipe has it.
@@ -112,12 +112,19 @@ def check_optimizers(
     optimizers = {}
     for role in roles:
         own = nested.get(role, {})
-        merged = optimizer_over(optimizer_over(defaults.get(role, {}), shared), own)
+        merged = optimizer_over(_with_default(shared, defaults.get(role, {})), own)
         optimizers[role], found = _checked(merged, own, role, roles, setting)
         problems += [problem for problem in found if problem not in problems]
     if not roles:
         problems += _checked(shared, {}, "", roles, setting)[1]
     return optimizers, problems, notes
+
+
+def _with_default(shared: Mapping[str, Any], default: Mapping[str, Any]) -> Table:
+    """[optimizer], changed by the translator's default, unless that is for another optimizer."""
+    if "name" in shared and shared["name"] != default.get("name", DEFAULT):
+        return optimizer_over(default, shared)
+    return optimizer_over(shared, default)
 
 
 def optimizer_over(below: Mapping[str, Any], table: Mapping[str, Any]) -> Table:

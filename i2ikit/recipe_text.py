@@ -6,6 +6,7 @@ table completely, because its options were meant for the earlier component.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import functools
 import tomllib
@@ -135,8 +136,9 @@ def overriding(texts: Iterable[str]) -> tuple[Table, list[Problem]]:
 def _override(text: str) -> tuple[Sequence[str], object, str]:
     """The keys, the value, and an error message (empty if valid)."""
     key, equals, value = text.partition("=")
-    keys = [part.strip() for part in key.split(".")]
-    if not equals or not all(keys):
+    # Parts may be quoted, as in TOML: weights.generator."cycle_recon/a".
+    keys = [part.strip() for row in csv.reader([key], delimiter=".") for part in row]
+    if not equals or not keys or not all(keys):
         return keys, None, "should be KEY=VALUE, such as training.steps=500"
     try:
         parsed = tomllib.loads(f"value = {value}")

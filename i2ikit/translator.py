@@ -259,7 +259,7 @@ class Translator(nn.Module, ABC):
     """Number of domains that the translator needs; None for any number from two."""
 
     optimizer_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Tables as in a recipe's [optimizer], by role; the recipe's own values change them."""
+    """Tables by role, which change a recipe's [optimizer]; its [optimizer.<role>] changes them."""
 
     directions: tuple[Direction, ...]
     """Directions of translation, the default one first; all pairs of domains, unless a subclass sets it."""

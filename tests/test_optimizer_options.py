@@ -101,8 +101,8 @@ def test_naming_the_same_optimizer_again_keeps_its_options() -> None:
         assert chosen(checked(f"[optimizer]\n{text}"), "critic") == ("adam", {**ADAM, "lr": 0.5})
 
 
-def test_a_translators_defaults_lie_below_the_recipe() -> None:
-    """[optimizer] changes them for all networks, a table of a role for one."""
+def test_a_translators_defaults_lie_between_optimizer_and_the_table_of_a_role() -> None:
+    """[optimizer] replaces them only if it names another optimizer."""
     defaults = {
         "critic": {"name": "rmsprop", "lr": 5e-5, "decay": "linear"},
         "generator": {"lr": 2e-4, "betas": [0.0, 0.99]},
@@ -113,8 +113,8 @@ def test_a_translators_defaults_lie_below_the_recipe() -> None:
     assert chosen(optimizers, "generator") == ("adam", {**ADAM, "lr": 2e-4, "betas": (0.0, 0.99)})
     assert [optimizers[role].schedule.decay for role in ROLES] == ["none", "linear"]
     optimizers = checked("[optimizer]\nlr = 1.0\n[optimizer.critic]\nalpha = 0.5\ndecay = 'none'", defaults)
-    assert chosen(optimizers, "critic") == ("rmsprop", {**rmsprop, "lr": 1.0, "alpha": 0.5})
-    assert chosen(optimizers, "generator") == ("adam", {**ADAM, "lr": 1.0, "betas": (0.0, 0.99)})
+    assert chosen(optimizers, "critic") == ("rmsprop", {**rmsprop, "alpha": 0.5})
+    assert chosen(optimizers, "generator") == ("adam", {**ADAM, "lr": 2e-4, "betas": (0.0, 0.99)})
     assert optimizers["critic"].schedule.decay == "none"
     optimizers = checked('[optimizer]\nname = "sgd"\n[optimizer.generator]\nname = "adam"', defaults)
     assert chosen(optimizers, "critic")[1]["lr"] == 1e-4

@@ -489,3 +489,11 @@ def test_options_that_stand_before_the_name_of_a_section_are_about_what_is_named
     file.write_text(own)
     for change in ("data.name=folders", "data=folders"):
         assert load_recipe(file, change).data.options["root"] == str(folders)
+
+
+def test_a_key_may_be_quoted_as_in_toml() -> None:
+    """A part of a loss has a slash, for which TOML needs quotes."""
+    for text in ('w.generator."cycle_recon/a"=5', "w.generator.cycle_recon/a=5"):
+        assert overriding([text]) == ({"w": {"generator": {"cycle_recon/a": 5}}}, [])
+    for text in ("=5", "a..b=1", '""=1'):
+        assert len(overriding([text])[1]) == 1

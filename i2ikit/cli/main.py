@@ -139,7 +139,7 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> 
         f"Weights:   {escape(str(folder / 'weights.safetensors'))}\n"
         + f"Best:      {escape(str(best))}\n"
         * best.is_file()
-        + f"Translate: [bold]i2ikit translate {where} YOUR_IMAGE.png --styles 8[/]\n"
+        + f"Translate: [bold]i2ikit translate {where} YOUR_IMAGE.png[/]\n"
         f"Evaluate:  [bold]i2ikit eval {where}[/]",
         highlight=False,
         soft_wrap=True,

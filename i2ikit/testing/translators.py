@@ -18,7 +18,7 @@ from torch import Tensor
 from i2ikit.checking import check
 from i2ikit.data.batches import shares
 from i2ikit.data.dataset import Dataset, Foretelling
-from i2ikit.optimizer_options import OptimizerOptions
+from i2ikit.optimizer_options import OptimizerOptions, check_optimizers
 from i2ikit.processes import processes
 from i2ikit.recipe import Precision, Recipe, load_recipe
 from i2ikit.registry import Setting, Spec, registries
@@ -149,6 +149,7 @@ def _check_declarations(translator: Translator, name: str) -> None:
     for role, network in translator.networks.items():
         needed = any(p.requires_grad for p in network.parameters())
         require(role in trained or not needed, f"{name}: no phase trains the network '{role}'")
+    _default_optimizers(translator, name)
     for word, own, declared in (
         ("parameters", translator.named_parameters(), translator.networks.parameters()),
         ("buffers", translator.named_buffers(), translator.networks.buffers()),
@@ -166,6 +167,17 @@ def _check_declarations(translator: Translator, name: str) -> None:
         networks = ", ".join(translator.networks)
         where = f"{name}, phase '{phase.name}'"
         require(not unknown, f"{where}: it trains {', '.join(unknown)}; the networks are {networks}")
+
+
+def _default_optimizers(translator: Translator, name: str) -> dict[str, OptimizerOptions]:
+    """The optimizers of a recipe that has no [optimizer]."""
+    roles, defaults = list(translator.networks), translator.optimizer_defaults
+    unknown = [role for role in defaults if role not in roles]
+    known = ", ".join(roles)
+    require(not unknown, f"{name}: optimizer_defaults names {', '.join(unknown)}; the networks are {known}")
+    optimizers, problems, _ = check_optimizers({}, name, roles, defaults, (), None)
+    require(not problems, f"{name}: optimizer_defaults: " + "; ".join(map(str, problems)))
+    return optimizers
 
 
 def _batch(spec: ImageSpec, count: int, dtype: torch.dtype = torch.float32) -> Tensors:
@@ -258,7 +270,7 @@ def train_two_steps(
     Raises:
         AssertionError: a loss or a gradient is not finite.
     """
-    options = optimizers or {role: OptimizerOptions() for role in translator.networks}
+    options = optimizers or _default_optimizers(translator, type(translator).__name__)
     places = range(len(next(iter(images.values()))))
     with tempfile.TemporaryDirectory() as folder:
         accelerator = new_accelerator(precision, Path(folder))

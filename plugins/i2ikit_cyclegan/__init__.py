@@ -9,8 +9,8 @@ Source: the paper's sections 3 and 4; U-Net and noise at the input as in the MUN
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -22,7 +22,7 @@ from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.image_pool import POOL_DRAW, pool_keeps, pooled
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, discriminator_losses
 from i2ikit.draws import Draw
-from i2ikit.registry import LossWeights, Spec
+from i2ikit.registry import LossWeights, Setting, Spec
 from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, at_any_size, draws_of
 
 __all__ = ["CycleGAN"]
@@ -74,6 +74,14 @@ class CycleGAN(Translator):
         self.discriminators = {d: networks["discriminators"][d] for d in self.domains}
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
+
+    @staticmethod
+    def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
+        """An identity loss between domains whose images differ in channels."""
+        channels = setting.channels
+        if options["weights"]["generator"]["identity"] and len(set(channels.values())) > 1:
+            found = " and ".join(f"{number} ({domain})" for domain, number in channels.items())
+            yield f"the identity loss needs domains with equal numbers of channels, but they have {found}"
 
     def phases(self) -> tuple[Phase, ...]:
         """Generators, then the discriminators on the translations of the same step or of earlier ones."""

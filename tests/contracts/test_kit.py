@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -545,6 +545,18 @@ class Forgetting(Flawed):
         return super().translate(x, style, source=source, to=to) / (1 + self.seen)
 
 
+class Misnamed(Flawed):
+    """Has default options for the optimizer of a network that there is not."""
+
+    optimizer_defaults: ClassVar = {"mapping": {"lr": 1e-6}}
+
+
+class Misconfigured(Flawed):
+    """Has a default that its optimizer does not know."""
+
+    optimizer_defaults: ClassVar = {"generators": {"momentum": 0.9}}
+
+
 class NoWhere(Flawed):
     """Translates into a domain that there is not."""
 
@@ -585,6 +597,8 @@ TINY = {"width": 4, "discriminator": {"width": 4}}
         (Unseeing, "does not depend on the image"),
         (Moody, "encode_style is not deterministic, or depends on the batch"),
         (Forgetting, "it depends on something, or changes something, that checkpoints do not save"),
+        (Misnamed, "optimizer_defaults names mapping; the networks are generators, discriminators"),
+        (Misconfigured, "optimizer_defaults: .*optimizer 'adam' has no option 'momentum'"),
         (NoWhere, "its directions are a2c; expected pairs of the domains a, b"),
         (Failing, "phase 'generator' fails: KeyError: 's_a'"),
         (OwnGenerator, "sample_style is not determined by its generator"),

@@ -13,6 +13,7 @@ from i2ikit.checkpoints import save_weights
 from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
 from i2ikit.recipe import Recipe, load_recipe
+from i2ikit.registry import Setting
 from i2ikit.run import RESOLVED, Run
 from i2ikit.testing import phase_input
 from i2ikit.training import new_translator
@@ -141,3 +142,14 @@ def test_only_what_has_a_style_encoder_says_so(folders: Path) -> None:
     }
     hears = {name: isinstance(method, StyleEncoding) for name, method in methods.items()}
     assert hears == {"munit": True, "bicyclegan": True, "unit": False, "cyclegan-noise": False}
+
+
+def test_an_identity_loss_needs_equal_channels() -> None:
+    def said(weight: float, **channels: int) -> list[str]:
+        options = {"weights": {"generator": {"identity": weight}}}
+        return [*CycleGAN.problems(options, Setting(64, 1, channels=channels))]
+
+    assert said(0.0, a=1, b=3) == said(5.0, a=3, b=3) == said(5.0) == []
+    assert said(5.0, a=1, b=3) == [
+        "the identity loss needs domains with equal numbers of channels, but they have 1 (a) and 3 (b)"
+    ]
