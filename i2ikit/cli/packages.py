@@ -19,10 +19,12 @@ from rich.table import Table
 
 import i2ikit
 from i2ikit.cli.options import console
+from i2ikit.errors import ComponentError
 
 if TYPE_CHECKING:
     from i2ikit.packages.describe import Option
     from i2ikit.packages.inventory import Complaint, Offer
+    from i2ikit.packages.scaffold import Written
 
 __all__ = ["doctor", "list_", "new_plugin", "show"]
 
@@ -154,22 +156,52 @@ def doctor() -> None:
 
 
 def new_plugin(
-    name: Annotated[str, typer.Argument(help="Name of the package and of its component, such as my-norm.")],
-    kind: Annotated[str, typer.Option(help="Kind of component: norm, loss, translator, ...")] = "norm",
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="New folder (default: ./NAME).")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the component, such as my-norm.")],
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="Kind: norm, loss, translator, ... (default: norm); repeat it for more."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the new package (default: ./NAME).")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Add to the package in this folder instead.")
+    ] = None,
 ) -> None:
-    """Create a small package with a component of your own, a recipe and a test."""
-    from i2ikit.packages.entry import kind_named
-    from i2ikit.packages.scaffold import write_plugin
+    """Create a component of your own with a recipe and a test, in a new package or an existing one.
 
-    folder = out or Path(name)
-    written = write_plugin(name, kind_named(kind), folder)
-    for file in written:
-        console.print(f"  {escape(str(file))}", highlight=False, soft_wrap=True)
+    With several kinds, the package gets one component of each, all called NAME.
+    Example: i2ikit new-plugin sharp --kind norm --kind loss
+
+    With --into, the package in FOLDER gets a module, a recipe, a test and an entry point.
+    No file is ever overwritten.
+    Example: i2ikit new-plugin blur --kind discriminator --into sharp
+    """
+    from i2ikit.packages.entry import kind_named
+    from i2ikit.packages.scaffold import add_to_package, write_package
+
+    if out is not None and into is not None:
+        raise ComponentError("--out names a new package, --into an existing one; give one of them")
+    named = [kind_named(kind) for kind in kinds or ["norm"]]
+    folder = into or out or Path(name)
+    written = add_to_package(name, named, folder) if into else write_package(name, named, folder)
+    _print_written(written, folder)
+
+
+def _print_written(written: Written, folder: Path) -> None:
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    for file in written.files:
+        say(f"  {escape(str(file))}")
+    tests = folder
+    if written.changed:
+        say(f"  {escape(str(written.changed))}  (entry points added)")
+        say("Install the package again: Python reads entry points only at installation, even with -e.")
+        tests = written.tests[0] if len(written.tests) == 1 else written.tests[0].parent
     where = escape(str(folder))
-    console.print(
-        f"Test:  [bold]pip install -e {where} && python -m pytest {where}[/]\n"
-        f"Train: [bold]i2ikit run {escape(name)}/{escape(name)}[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"Test:  [bold]pip install -e {where} && python -m pytest {escape(str(tests))}[/]")
+    for number, recipe in enumerate(written.recipes):
+        say(f"{'Train:' if number == 0 else '      '} [bold]i2ikit run {escape(recipe)}[/]")
+    for advice in written.advice:
+        say(f"[yellow]Before you publish:[/] {escape(advice)}")

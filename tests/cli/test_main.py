@@ -234,6 +234,18 @@ def test_new_plugin_says_what_it_wrote_and_what_to_type_next(tmp_path: Path) -> 
     assert "did you mean 'norm'?" in i2ikit("new-plugin", "x", "--kind", "nrm", cwd=tmp_path, code=2)
 
 
+def test_new_plugin_adds_to_a_package_and_says_that_it_must_be_installed_again(tmp_path: Path) -> None:
+    i2ikit("new-plugin", "my-norm", cwd=tmp_path)
+    said = i2ikit("new-plugin", "blur", "--kind", "loss", "--into", "my-norm", cwd=tmp_path)
+    assert "my-norm/my_norm/recipes/blur-loss.toml" in said
+    assert "Install the package again" in said
+    assert "pip install -e my-norm && python -m pytest my-norm/tests/test_blur_loss.py" in said
+    assert "i2ikit run my-norm/blur-loss" in said
+    assert "--into my-norm" in i2ikit("new-plugin", "my-norm", cwd=tmp_path, code=2)
+    both = ("new-plugin", "x", "--out", "x", "--into", "my-norm")
+    assert "give one of them" in i2ikit(*both, cwd=tmp_path, code=2)
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["run", "--help"], ["list"], ["list", "norms", "--json"], ["--version"]]
 )

@@ -42,4 +42,5 @@ class MyPlugin(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Score maps of x (N, in_channels, H, W), one for each scale."""
+        # For several scales, keep one nn.Sequential for each in an nn.ModuleList, and return a map from each.
         return [self.layers(x)]

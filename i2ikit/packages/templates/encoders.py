@@ -47,5 +47,6 @@ class MyPlugin(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode x (N, in_channels, H, W)."""
+        # The call of a module has type Any; the annotation states what it is.
         code: Tensor = self.head(self.layers(x).mean(dim=(2, 3)))
         return code

@@ -32,6 +32,7 @@ class MyPlugin:
         """Measure the spread and its standard error."""
         inputs = subject.inputs(self.num_inputs)
         spread = subject.over_inputs(inputs, self.num_styles, _spread)
+        # To report another number, return its mean from another function of a Case, and add it here.
         values = {"spread": spread.mean().item(), "spread_se": standard_error(spread)}
         return Measured(values, {"num_inputs": len(inputs)}, [counts_note(inputs, self.num_styles)])
 

@@ -22,6 +22,7 @@ class MyPlugin(nn.Module):
     def __init__(self, channels: int, *, strength: Annotated[float, Field(ge=0, le=1)] = 1.0) -> None:
         super().__init__()
         self.strength = strength
+        # To learn a factor for each channel: self.gamma = nn.Parameter(torch.ones(channels, 1, 1)).
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, H, W)."""

@@ -14,4 +14,4 @@ def test_the_installed_package_offers_it_by_name() -> None:
 
 
 def test_its_recipe_trains() -> None:
-    check_recipe("my-plugin/my-plugin")
+    check_recipe("my-package/my-recipe")

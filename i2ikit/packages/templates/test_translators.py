@@ -8,4 +8,4 @@ def test_the_method_keeps_the_contract_of_methods() -> None:
 
 
 def test_its_recipe_trains() -> None:
-    check_recipe("my-plugin/my-plugin")
+    check_recipe("my-package/my-recipe")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import torch
@@ -17,10 +16,12 @@ from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, draws
 
 __all__ = ["MyPlugin"]
 
-DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
+DEFAULT_WEIGHTS: LossWeights = {
     "generator": {"adversarial": 1.0, "cycle_recon": 10.0},
     "discriminator": {"adversarial": 1.0},
 }
+"""The weight of each loss, by phase. One that changes with the step is a table, here as in a recipe:
+`"cycle_recon": {"start": 10.0, "end": 1.0, "steps": 1000}`."""
 
 
 class MyPlugin(Translator):
@@ -48,12 +49,16 @@ class MyPlugin(Translator):
         weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         channels, (a, b) = images.channels, images.channels
-        generators = {
+        # Call networks through these dicts, as self.generators["a"](x). `self.networks` is for the training
+        # loop: torch types the values of an nn.ModuleDict so generally that a type checker rejects the call.
+        generators: dict[str, nn.Module] = {
             to: _generator(channels[source] + style_dim, channels[to], width)
             for source, to in ((b, a), (a, b))
         }
-        discriminators = {d: discriminator(channels[d]) for d in channels}
-        networks = {
+        discriminators: dict[str, nn.Module] = {d: discriminator(channels[d]) for d in channels}
+        # To add a role, such as "style_encoders", or "mapping" with a single network: add it here, to
+        # `generative` (if translations need it) or `adversarial` above, and to what its phase trains.
+        networks: dict[str, nn.Module] = {
             "generators": nn.ModuleDict(generators),
             "discriminators": nn.ModuleDict(discriminators),
         }
@@ -70,6 +75,9 @@ class MyPlugin(Translator):
         # The random numbers of discriminators that need some, such as those with augmentation.
         fake = draws_of(self.images.size, self.discriminators, "fake")
         judging = draws_of(self.images.size, self.discriminators, "fake", "real")
+        # To show the discriminators earlier translations too, keep a pool for each domain. It is declared as
+        # the last argument of a Phase, {"pool_a": ..., "filled_a": ...}, with `pool_keeps` and `POOL_DRAW`
+        # of i2ikit.components.image_pool; `pooled` exchanges images with it in `discriminator_losses`.
         return (
             Phase("generator", self.generator_losses, ("generators",), styles | fake),
             Phase("discriminator", self.discriminator_losses, ("discriminators",), judging),
@@ -81,6 +89,9 @@ class MyPlugin(Translator):
         losses: dict[str, Tensor] = {}
         other = dict(self.directions)
         translated = {d: self.translate(x[other[d]], styles[d], source=other[d], to=d) for d in self.domains}
+        # To add a loss: give it a weight in DEFAULT_WEIGHTS and compute it here if its weight is not 0. It is
+        # a mean over samples. The call of a network has type Any, so annotate what you return from it:
+        # code: Tensor = self.style_encoders[d](x).
         for d in self.domains:
             if weights[f"adversarial/{d}"]:
                 scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
@@ -93,8 +104,10 @@ class MyPlugin(Translator):
 
     def discriminator_losses(self, given: Given) -> Result:
         """The losses of the discriminators."""
-        fake = given.handed
-        return Result(discriminator_losses(given, self.discriminators, self.adversarial_loss, fake))
+        fake = dict(given.handed)
+        # With a pool, replace fake[d] here, and return the new state: Result(losses, kept={"pool_a": ...}).
+        losses = discriminator_losses(given, self.discriminators, self.adversarial_loss, fake)
+        return Result(losses)
 
     def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
         """Translate x (N, C of `source`, H, W) with style (N, style_dim): (N, C of `to`, H, W)."""
