@@ -27,7 +27,7 @@ def test_the_wheel_holds_package_plugins_and_recipes_and_nothing_else(wheel: Pat
     plugins = {path.name for path in (REPOSITORY / "plugins").iterdir()}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"i2ikit", *plugins}
     assert {"i2ikit/recipes/munit.toml", "i2ikit/recipes/munit-paper.toml", "i2ikit/py.typed"} <= set(names)
-    templates = {path.name for path in (REPOSITORY / "i2ikit" / "templates").glob("*.*")}
+    templates = {path.name for path in (REPOSITORY / "i2ikit/packages/templates").glob("[!.]*.*")}
     assert {f"i2ikit/packages/templates/{name}" for name in templates} <= set(names)
 
 

@@ -20,6 +20,7 @@ from rich.table import Table
 import i2ikit
 from i2ikit.cli.options import console
 from i2ikit.errors import ComponentError
+from i2ikit.packages.entry import KINDS, kind_named
 
 if TYPE_CHECKING:
     from i2ikit.packages.describe import Option
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["doctor", "list_", "new_plugin", "show"]
 
 KindOption = Annotated[str, typer.Argument(help="Kind: encoders, decoders, norms, ... (or norm).")]
+
+_WORDS = ", ".join(KINDS.values())
 
 
 def list_(
@@ -43,7 +46,6 @@ def list_(
     Names and summaries are read from files; nothing is imported without --load.
     Marks: ! another package provides the same name; x the component cannot be loaded.
     """
-    from i2ikit.packages.entry import KINDS, kind_named
     from i2ikit.packages.inventory import complaints, offers, recipes
 
     wants_recipes = kind in (None, "recipes", "recipe")
@@ -89,7 +91,6 @@ def _wide() -> Console:
 def show(kind: KindOption, name: Annotated[str, typer.Argument(help="Name, as in `i2ikit list`.")]) -> None:
     """Show what a component does, its options, its source file and TOML to paste."""
     from i2ikit.packages.describe import describe
-    from i2ikit.packages.entry import kind_named
 
     found = describe(kind_named(kind), name)
 
@@ -159,7 +160,7 @@ def new_plugin(
     name: Annotated[str, typer.Argument(help="Name of the component, such as my-norm.")],
     kinds: Annotated[
         list[str] | None,
-        typer.Option("--kind", help="Kind: norm, loss, translator, ... (default: norm); repeat it for more."),
+        typer.Option("--kind", metavar="KIND", help=f"{_WORDS} (default: norm); repeat it for more."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder of the new package (default: ./NAME).")
@@ -170,14 +171,13 @@ def new_plugin(
 ) -> None:
     """Create a component of your own with a recipe and a test, in a new package or an existing one.
 
-    With several kinds, the package gets one component of each, all called NAME.
+    With several --kind, it gets one component of each kind, all called NAME.
     Example: i2ikit new-plugin sharp --kind norm --kind loss
 
-    With --into, the package in FOLDER gets a module, a recipe, a test and an entry point.
-    No file is ever overwritten.
+    With --into, each component is added to the package in FOLDER: a module, a recipe, a test and an entry
+    point in pyproject.toml. No other file is changed.
     Example: i2ikit new-plugin blur --kind discriminator --into sharp
     """
-    from i2ikit.packages.entry import kind_named
     from i2ikit.packages.scaffold import add_to_package, write_package
 
     if out is not None and into is not None:

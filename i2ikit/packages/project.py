@@ -63,7 +63,7 @@ class Project:
                 names = ", ".join(folder.relative_to(self.folder).as_posix() for folder in found)
                 raise ComponentError(
                     f"{self.folder} has {len(found)} import packages: {names}; rename the project or one of "
-                    "them, so that their names are the same. Nothing was written"
+                    "them, so that their names are the same"
                 )
             if found:
                 return found[0]
@@ -71,7 +71,7 @@ class Project:
         raise ComponentError(
             f"{self.folder}: the import package of '{self.name}' was not found; expected a folder "
             f"{name} or src/{name} with an __init__.py, or one that {PYPROJECT} lists in "
-            "[tool.hatch.build.targets.wheel] packages. Nothing was written"
+            "[tool.hatch.build.targets.wheel] packages"
         )
 
     def tests(self) -> Path:
@@ -82,7 +82,7 @@ class Project:
         return next((folder for folder in folders if folder.is_dir()), self.folder / "tests")
 
     def advice(self, package: Path) -> list[str]:
-        """What its pyproject.toml should also say, so that others can use the package and its recipes."""
+        """What it lacks for others to use the package, its recipes and its types."""
         found = []
         project = self.tables["project"]
         names = [re.split(r"[^\w.-]", text.strip())[0] for text in project.get("dependencies", [])]
@@ -95,6 +95,8 @@ class Project:
         if backend.startswith("setuptools") and not any("recipes" in text for text in stated):
             line = f'{package.name} = ["recipes/*.toml"]'
             found.append(f"for wheels with its recipes, add {line} to [tool.setuptools.package-data]")
+        if not (package / "py.typed").exists():
+            found.append(f"for type checkers of other packages, add an empty file {package / 'py.typed'}")
         return found
 
     def _listed(self) -> Iterator[Path]:
@@ -141,7 +143,7 @@ def read_project(folder: Path, by_hand: str) -> Project:
     if not file.is_file():
         if legacy:
             raise ComponentError(f"{folder} has a {legacy[0]} but no {PYPROJECT}, {UNSUPPORTED}. {by_hand}")
-        raise ComponentError(f"{folder} has no {PYPROJECT}; give the folder that contains it")
+        raise ComponentError(f"no {PYPROJECT} in {folder}; give the folder of a package, which contains one")
     try:
         text = file.read_bytes().decode("utf-8")
         tables = tomllib.loads(text)
@@ -155,7 +157,7 @@ def read_project(folder: Path, by_hand: str) -> Project:
     return Project(folder, text, tables)
 
 
-UNSUPPORTED = "which is not supported; nothing was written"
+UNSUPPORTED = "which is not supported"
 
 
 def with_entry_points(text: str, added: EntryPoints) -> str | None:
@@ -176,7 +178,7 @@ def with_entry_points(text: str, added: EntryPoints) -> str | None:
 
 
 def _with_lines(text: str, group: str, added: list[str]) -> str:
-    """Extend the table of a group, or add it after the last table of entry points or of [project]."""
+    """Extend the table of a group, or add it below the other entry points, else below [project]."""
     lines = text.split("\n")
     ends = _table_ends(lines)
     own = f'project.entry-points."{group}"'
@@ -186,7 +188,7 @@ def _with_lines(text: str, group: str, added: list[str]) -> str:
         added = ["", f"[{own}]", *added]
         points = [end for name, end in ends.items() if name.startswith("project.entry-points")]
         project = [end for name, end in ends.items() if name.split(".")[0] == "project"]
-        end = max(points or project)
+        end = max(points or project or ends.values())
     if "\r\n" in text:
         added = [f"{line}\r" for line in added]
     after = lines[end:] or [""]  # the file may end without a line end

@@ -158,14 +158,13 @@ def add_to_package(name: str, kinds: Sequence[str], folder: Path) -> Written:
     hiding = [file.with_suffix("") for file in texts if file.parent == package]
     existing = [str(path) for path in (*texts, *hiding) if path.exists()]
     if existing:
-        raise ComponentError(
-            f"{', '.join(existing)} already exists; choose another name. Nothing was written"
-        )
+        verb = "exists" if len(existing) == 1 else "exist"
+        raise ComponentError(f"{', '.join(existing)} already {verb}; choose another name")
     pyproject = with_entry_points(project.text, _entry_points(components))
     if pyproject is None:
         raise ComponentError(
             f"cannot extend the entry points in {project.file}, perhaps because they are inline tables; "
-            f"write each group as a table [project.entry-points.GROUP]. Nothing was written. {by_hand}"
+            f"write each group as a table [project.entry-points.GROUP]. {by_hand}"
         )
     _write(texts, {project.file: pyproject})
     return _written(texts, tests, components, project.file, project.advice(package))
@@ -229,8 +228,7 @@ def _check_free_in(project: Project, name: str, kinds: Sequence[str]) -> None:
         target = project.entry_points(_group(kind)).get(name)
         if target is not None:
             raise ComponentError(
-                f"{project.file} already has a {KINDS[kind]} '{name}' ({target}); choose another name. "
-                "Nothing was written"
+                f"{project.file} already has {_one(kind)} '{name}' ({target}); choose another name"
             )
 
 
@@ -249,16 +247,22 @@ def _by_hand(name: str, kinds: Sequence[str]) -> str:
 def _new_pyproject(name: str, package: str, components: Sequence[_Component]) -> str:
     kinds = [component.kind for component in components]
     words = {"my-package": name, "my_package": package, "my_description": _described(kinds)}
-    text = with_entry_points(_filled("pyproject.toml", words), _entry_points(components))
+    text = with_entry_points(_filled("package.toml", words), _entry_points(components))
     assert text is not None  # our own template can be extended
     return text
 
 
 def _described(kinds: Sequence[str]) -> str:
     """`A norm, an encoder and a loss for i2ikit`."""
-    words = [f"{'an' if KINDS[kind][0] in 'aeiou' else 'a'} {KINDS[kind]}" for kind in kinds]
+    words = [_one(kind) for kind in kinds]
     listed = " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
     return f"{listed[0].upper()}{listed[1:]} for {CORE}"
+
+
+def _one(kind: str) -> str:
+    """`an encoder`."""
+    word = KINDS[kind]
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def _entry_points(components: Sequence[_Component]) -> EntryPoints:

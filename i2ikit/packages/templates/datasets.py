@@ -6,11 +6,10 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import Tensor
-
 from i2ikit.data.dataset import Split
 from i2ikit.translator import ImageSpec
+from pydantic import Field
+from torch import Tensor
 
 __all__ = ["MyPlugin"]
 

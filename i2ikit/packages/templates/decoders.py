@@ -29,7 +29,7 @@ class MyPlugin(nn.Module):
         style_dim: int,
         num_upsample: int,
         *,
-        width: Annotated[int, Field(gt=0, le=1024)] = 64,
+        width: Annotated[int, Field(gt=0, le=1024)] = 32,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(content_channels + style_dim, width, 3, 1, 1), nn.ReLU()]

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from i2ikit.sizes import SizeRequirement
 from pydantic import Field
 from torch import Tensor, nn
-
-from i2ikit.sizes import SizeRequirement
 
 __all__ = ["MyPlugin"]
 

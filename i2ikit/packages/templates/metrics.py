@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import Tensor
-
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counts_note, standard_error
+from torch import Tensor
 
 __all__ = ["MyPlugin"]
 

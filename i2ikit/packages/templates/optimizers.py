@@ -11,6 +11,8 @@ from torch.nn import Parameter
 
 __all__ = ["MyPlugin"]
 
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
 
 class MyPlugin:
     """NAdam: Adam with Nesterov's momentum.
@@ -26,11 +28,12 @@ class MyPlugin:
         self,
         *,
         lr: Annotated[float, Field(gt=0)] = 1e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
+        betas: tuple[Rate, Rate] = (0.5, 0.999),
     ) -> None:
         self.lr = lr
         self.betas = betas
 
     def optimizer(self, parameters: Sequence[Parameter]) -> torch.optim.Optimizer:
         """The optimizer of these parameters."""
+        # To add an option, such as weight_decay: make it a parameter after `*`, and pass it on here.
         return torch.optim.NAdam(parameters, lr=self.lr, betas=self.betas)

@@ -1,6 +1,7 @@
 """Tests that my-plugin and its recipe work with i2ikit."""
 
 from i2ikit.testing import check_component, check_contract, check_recipe
+
 from my_plugin import MyPlugin
 
 

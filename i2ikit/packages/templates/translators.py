@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from pydantic import Field
-from torch import Tensor, nn
-
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, discriminator_losses
 from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Spec
 from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, draws_of
+from pydantic import Field
+from torch import Tensor, nn
 
 __all__ = ["MyPlugin"]
 
