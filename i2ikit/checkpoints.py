@@ -88,19 +88,20 @@ def save_checkpoint(
     return final
 
 
-def newest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint whose files match its manifest.
+def newest_checkpoint(run: Path) -> Path | None:
+    """The newest checkpoint whose files match its manifest; None if none has been saved.
 
     Raises:
-        RunError: there is none.
+        RunError: all are damaged.
     """
     damaged = []
     for path in sorted(run.glob("checkpoints/step-*"), reverse=True):
         if _verifies(path):
             return path
         damaged.append(path.name)
-    reason = f"; damaged: {', '.join(damaged)}" if damaged else ""
-    raise RunError(f"{run} has no checkpoint to resume from{reason}")
+    if damaged:
+        raise RunError(f"{run} has no checkpoint to resume from; damaged: {', '.join(damaged)}")
+    return None
 
 
 def load_checkpoint(path: Path, state: TrainingState) -> int:

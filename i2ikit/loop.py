@@ -61,7 +61,7 @@ def train(
     validator: Validator | None = None,
     console: Console,
 ) -> Stopped:
-    """Train in a run folder, from the start or from its newest checkpoint.
+    """Train in a run folder, from the start, or from its newest checkpoint if it has one.
 
     Saves samples, checkpoints and weights at their intervals; SIGINT and SIGTERM save and stop. All
     processes train; only the main process writes files and prints.
@@ -100,7 +100,7 @@ def _train(
     first = 0
     if resume:
         path = group.on_main(lambda: newest_checkpoint(folder))
-        first = load_checkpoint(path, state)
+        first = 0 if path is None else load_checkpoint(path, state)
     run = _Run(recipe, data, folder, group, state, places, probe, validator)
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         try:
@@ -139,7 +139,7 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
     step = first
     if _has_ended(run, log):  # a run that ended early is resumed
         return step, None
-    if first == 0 and options.sample_every:
+    if _lacks_samples(run, step):
         _look(run, step, log)
     # Only these are read here: a process never decodes the images of another's share.
     batches = training_batches(
@@ -181,6 +181,14 @@ def _means(group: Processes, sums: Mapping[str, Tensor], counts: Mapping[str, in
         return {}
     means = group.mean(torch.stack([total / counts[name] for name, total in sums.items()]))
     return dict(zip(sums, means.tolist(), strict=True))
+
+
+def _lacks_samples(run: _Run, step: int) -> bool:
+    """Whether the samples of the first step of this command are due: at the start, or lost by a kill."""
+    options = run.recipe.training
+    if step and list((run.folder / "samples").glob(f"step-{step:06d}*")):
+        return False
+    return step == options.steps or _due(step, options.sample_every)
 
 
 def _look(run: _Run, step: int, log: RunLog) -> None:

@@ -35,6 +35,7 @@ from i2ikit.data.dataset import Dataset
 from i2ikit.data.held_out import HeldOutPart
 from i2ikit.data.images import Picture, as_floats, floats_from, loaded, made_like
 from i2ikit.errors import I2IKitError, RunError, did_you_mean
+from i2ikit.paths import pasted
 from i2ikit.recipe import Recipe, check_section, finished_recipe
 from i2ikit.recipe_text import read_toml
 from i2ikit.registry import Spec, registries
@@ -338,7 +339,8 @@ def create_run(out: Path | None, recipe: Recipe) -> Path:
     """
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(
-            f"{out} already exists; give --out another folder, or continue it with `i2ikit resume {out}`"
+            f"{out} already exists; give --out another folder"
+            + (f", or continue it with `i2ikit resume {pasted(out)}`" if is_run(out) else "")
         )
     folder = out or _unused(f"{recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
     try:
@@ -363,6 +365,12 @@ def is_run(path: Path) -> bool:
     return (path / RESOLVED).is_file()
 
 
+def _last_written(run: Path) -> float:
+    """When a run was started, or last logged something."""
+    files = [run / RESOLVED, run / "metrics.jsonl"]
+    return max(file.stat().st_mtime for file in files if file.is_file())
+
+
 def find_run(path: Path | None) -> Path:
     """The run folder at `path`, or the newest below ./runs.
 
@@ -376,7 +384,7 @@ def find_run(path: Path | None) -> Path:
                 f"no run found in {Path.cwd() / 'runs'}; give a run folder, or train one with "
                 "`i2ikit run munit`"
             )
-        return max(known, key=lambda p: (p / RESOLVED).stat().st_mtime)
+        return max(known, key=_last_written)
     if not is_run(path):
         hint = did_you_mean(str(path), map(str, known))
         raise RunError(f"{path} is not a run folder: it has no {RESOLVED}{hint}")

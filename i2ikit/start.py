@@ -47,13 +47,15 @@ def train(
 
 
 def resume(run: Run | str | Path | None = None, *, console: Console | None = None) -> Run:
-    """Continue from the newest checkpoint; the result is the same as without the interruption.
+    """Continue from the newest checkpoint, or start again if none has been saved.
+
+    The result is the same as without the interruption.
 
     Args:
         run: as for `load`; the newest run below ./runs if not given.
 
     Raises:
-        RunError: there is no such run, or it has no checkpoint.
+        RunError: there is no such run, or its checkpoints are damaged.
     """
     found = load(run)
     with processes() as group:

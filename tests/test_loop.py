@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+import i2ikit
+from i2ikit.cli.main import app
 from i2ikit.errors import RunError
 from i2ikit.recipe import Recipe, load_recipe
 from i2ikit.registry import LossWeights, translators
 from i2ikit.translator import Given, ImageSpec, Kept, Phase, Result, Translator
-from tests.tiny import metrics, run
+from tests.tiny import QUIET, assert_same_training, metrics, run, tiny_recipe
 from tests.toy import Numbers
 
 FIRST = {"one": 1.0, "falls": 1.0, "rises": 1.0}
@@ -166,3 +171,42 @@ def test_a_run_that_keeps_something_cannot_go_on_with_another_batch_size(
     with pytest.raises(RunError, match=said):
         run(recipe(folders, tmp_path, steps=4, batch_size=batch_size), tmp_path / "run", resume=True)
     assert run(recipe(folders, tmp_path, steps=4), tmp_path / "run", resume=True) == 4
+
+
+def test_a_run_without_a_checkpoint_is_resumed_from_its_start(folders: Path, tmp_path: Path) -> None:
+    """As after a kill in the first steps; what these logged is not logged twice."""
+    options = ("training.steps=3", "training.checkpoint_every=0", "training.sample_every=0")
+    whole = i2ikit.train(tiny_recipe(folders, *options), tmp_path / "whole", console=QUIET).folder
+    parts = tmp_path / "parts"
+    shutil.copytree(whole, parts)
+    shutil.rmtree(parts / "checkpoints")
+    (parts / "weights.safetensors").unlink()
+    i2ikit.resume(parts, console=QUIET)
+    assert_same_training(whole, parts)
+
+
+@pytest.mark.parametrize("left", ["nothing", "folder"])
+def test_samples_that_a_kill_took_are_made_when_the_run_is_resumed(
+    left: str, folders: Path, tmp_path: Path
+) -> None:
+    """A kill between the last checkpoint and its pictures; the command then ends as usual."""
+    run = i2ikit.train(tiny_recipe(folders), tmp_path / "run", console=QUIET).folder
+    before = {file.name: file.read_bytes() for file in (run / "samples").glob("step-000002*")}
+    for file in (run / "samples").iterdir():
+        file.unlink()
+    if left == "nothing":
+        (run / "samples").rmdir()
+    result = CliRunner().invoke(app, ["resume", str(run)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert {file.name: file.read_bytes() for file in (run / "samples").iterdir()} == before
+    assert "Done: 2 steps" in result.output
+    assert f"i2ikit translate {run} YOUR_IMAGE.png" in result.output
+
+
+def test_printed_commands_can_be_pasted(folders: Path, tmp_path: Path) -> None:
+    out = tmp_path / "my [bold] run"
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(tiny_recipe(folders).to_toml())
+    result = CliRunner().invoke(app, ["run", str(recipe), "--out", str(out)], catch_exceptions=False)
+    assert f"i2ikit translate {shlex.quote(str(out))} YOUR_IMAGE.png" in result.output
+    assert f"i2ikit eval {shlex.quote(str(out))}" in result.output

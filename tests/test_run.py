@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -338,3 +339,28 @@ def test_training_works_outside_the_main_thread(folders: Path, tmp_path: Path) -
     thread.start()
     thread.join()
     assert made == [2]
+
+
+def test_the_newest_run_is_the_one_that_logged_last(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older run that has just been resumed is newer than one that was started after it."""
+    monkeypatch.chdir(tmp_path)
+    for n, name in enumerate(("first", "second")):
+        run = i2ikit.train(tiny_recipe(folders), Path("runs") / name, console=QUIET).folder
+        for file in ("resolved.toml", "metrics.jsonl"):
+            os.utime(run / file, (1000 + n, 1000 + n))
+    assert i2ikit.load().folder.name == "second"
+    os.utime("runs/first/metrics.jsonl", (2000, 2000))
+    assert i2ikit.load().folder.name == "first"
+
+
+def test_only_a_run_can_be_continued(tmp_path: Path, folders: Path) -> None:
+    """The message about a folder that exists offers only what works."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(RunError, match=r"already exists; give --out another folder$"):
+        create_run(tmp_path / "other", tiny_recipe(folders))
+    run = create_run(tmp_path / "a run", tiny_recipe(folders))
+    with pytest.raises(RunError, match=r"or continue it with `i2ikit resume '.*a run'`"):
+        create_run(run, tiny_recipe(folders))

@@ -576,7 +576,7 @@ def test_only_the_newest_checkpoints_are_kept(folders: Path, tmp_path: Path) -> 
     assert names == ["step-000000003", "step-000000004"]
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_none_at_all_is_an_error(
+def test_a_damaged_checkpoint_is_passed_over_and_only_damaged_ones_are_an_error(
     folders: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "r"

@@ -24,6 +24,7 @@ from i2ikit.cli.options import RunOption, console
 from i2ikit.cli.packages import doctor, list_, new_plugin, show
 from i2ikit.cli.results import compare, eval_, translate
 from i2ikit.errors import I2IKitError, ProcessError
+from i2ikit.paths import pasted
 
 if TYPE_CHECKING:
     from i2ikit.loop import Stopped
@@ -125,25 +126,28 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> 
     """Print where the results are and which commands to run next; first process only."""
     if not is_main:
         raise typer.Exit(128 + stopped.signal if stopped.signal else 0)
-    best = folder / "best.safetensors"
     took = f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
-    where = escape(str(folder))
-    newest = escape(str(max((folder / "samples").glob(f"step-{stopped.step:06d}*.png"))))
+    where = pasted(folder)
     if stopped.signal is not None:
-        console.print(f"Stopped after step {stopped.step} ({took}); everything is saved.", highlight=False)
-        console.print(f"To continue: [bold]i2ikit resume {where}[/]", highlight=False, soft_wrap=True)
+        _say(f"Stopped after step {stopped.step} ({took}); everything is saved.")
+        _say("To continue: ", f"i2ikit resume {where}")
         raise typer.Exit(128 + stopped.signal)
-    console.print(
-        f"Done: {stopped.step} steps in {took}.\n"
-        f"Samples:   {newest}\n"
-        f"Weights:   {escape(str(folder / 'weights.safetensors'))}\n"
-        + f"Best:      {escape(str(best))}\n"
-        * best.is_file()
-        + f"Translate: [bold]i2ikit translate {where} YOUR_IMAGE.png[/]\n"
-        f"Evaluate:  [bold]i2ikit eval {where}[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _say(f"Done: {stopped.step} steps in {took}.")
+    files = {
+        "Samples:   ": max((folder / "samples").glob(f"step-{stopped.step:06d}*.png"), default=None),
+        "Weights:   ": folder / "weights.safetensors",
+        "Best:      ": folder / "best.safetensors",
+    }
+    for label, file in files.items():
+        if file is not None and file.is_file():
+            _say(f"{label}{file}")
+    _say("Translate: ", f"i2ikit translate {where} YOUR_IMAGE.png")
+    _say("Evaluate:  ", f"i2ikit eval {where}")
+
+
+def _say(text: str, command: str = "") -> None:
+    """Print a line, and a command to paste in bold."""
+    console.print(f"{escape(text)}[bold]{escape(command)}[/]", highlight=False, soft_wrap=True)
 
 
 app.command()(translate)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from i2ikit.components.norms import InstanceNorm
 from i2ikit.components.trunks import load_trunk, trunk_features
+from i2ikit.paths import FilePath
 
 __all__ = ["VGGPerceptual"]
 
@@ -32,7 +33,7 @@ class VGGPerceptual:
         WeightsError: the weights are not available.
     """
 
-    def __init__(self, *, weights: str | None = None) -> None:
+    def __init__(self, *, weights: FilePath | None = None) -> None:
         self.weights = weights
         load_trunk("vgg16", weights)
 

@@ -15,6 +15,7 @@ from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import Width
 from i2ikit.components.trunks import TRUNKS, TrunkName, load_trunk, trunk_features
 from i2ikit.errors import ShapeError, WeightsError
+from i2ikit.paths import FilePath
 from i2ikit.registry import Setting, Spec
 
 __all__ = ["ProjectedDiscriminator"]
@@ -55,7 +56,7 @@ class ProjectedDiscriminator(nn.Module):
         side: Annotated[int, Field(ge=16, le=1024)] = 128,
         width: Width = 64,
         beside: DiscriminatorSpec = Spec("discriminators", "multiscale-patch"),
-        weights: str | None = None,
+        weights: FilePath | None = None,
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):

@@ -15,6 +15,7 @@ from torch import Tensor
 from i2ikit.data.dataset import SPLITS, Split
 from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, cropped_to_square, read_image, too_large_a_crop
 from i2ikit.errors import DataError, did_you_mean
+from i2ikit.paths import FilePath
 from i2ikit.registry import Setting
 from i2ikit.translator import ImageSpec
 
@@ -54,7 +55,7 @@ class Folders:
     def __init__(
         self,
         *,
-        root: str,
+        root: FilePath,
         domains: Annotated[list[str], Field(min_length=2)] | None = None,
         paired: bool = False,
         size: Side = 256,
@@ -146,7 +147,7 @@ class SideBySide:
     def __init__(
         self,
         *,
-        root: str,
+        root: FilePath,
         paired: bool = True,
         size: Side = 256,
         load_size: LoadSide | None = None,

@@ -24,6 +24,7 @@ from i2ikit.data.dataset import SPLITS, Split
 from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, cropped_to_square, read_image, too_large_a_crop
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
+from i2ikit.paths import FilePath
 from i2ikit.pretrained.cache import progress_over
 from i2ikit.registry import Setting
 from i2ikit.translator import ImageSpec
@@ -62,7 +63,7 @@ class Shards:
     def __init__(
         self,
         *,
-        root: str,
+        root: FilePath,
         paired: bool = False,
         shuffle: Annotated[int, Field(ge=1, le=100_000)] = 100,
         size: Side = 256,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from i2ikit.errors import WeightsError
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counts_note, standard_error
+from i2ikit.paths import FilePath
 
 __all__ = ["ConditionalInception"]
 
@@ -42,7 +43,7 @@ class ConditionalInception:
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"cis": True, "is": True}
 
-    def __init__(self, *, classifier: str, num_inputs: Count = 100, num_samples: Styles = 100) -> None:
+    def __init__(self, *, classifier: FilePath, num_inputs: Count = 100, num_samples: Styles = 100) -> None:
         self.path = Path(classifier)
         self.num_inputs = num_inputs
         self.num_samples = num_samples

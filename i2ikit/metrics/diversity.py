@@ -20,6 +20,7 @@ from i2ikit.metrics.perceptual import (
     origin,
 )
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, compared_with_real
+from i2ikit.paths import FilePath
 from i2ikit.pretrained.weights import load_weights
 from i2ikit.registry import Setting
 from i2ikit.sampling import sheet
@@ -76,7 +77,7 @@ class LPIPSDiversity:
         num_samples: Styles | None = None,
         trunk: Trunk = "alex",
         versions: Versions = ("0.0", "0.1"),
-        weights: str | None = None,
+        weights: FilePath | None = None,
     ) -> None:
         self.protocol = protocol
         self.num_inputs = num_inputs

@@ -19,6 +19,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from i2ikit.components.trunks import TRUNKS, TrunkName, trunk_features
 from i2ikit.errors import DataError, WeightsError
 from i2ikit.metrics.subject import Count, Measured, Subject
+from i2ikit.paths import FilePath
 from i2ikit.pretrained.cache import progress_over
 from i2ikit.pretrained.weights import INCEPTION, Weights, load_weights
 
@@ -52,7 +53,7 @@ class FID:
         *,
         num_inputs: Count = 10_000,
         num_styles: Annotated[int, Field(ge=1, le=1000)] = 1,
-        weights: str | None = None,
+        weights: FilePath | None = None,
     ) -> None:
         self.num_inputs = num_inputs
         self.num_styles = num_styles
@@ -107,7 +108,7 @@ class KID:
         num_subsets: Count = 100,
         subset_size: Annotated[int, Field(ge=2)] = 100,
         network: Literal["inception", "vgg16", "alexnet"] = "inception",
-        weights: str | None = None,
+        weights: FilePath | None = None,
     ) -> None:
         self.num_inputs = num_inputs
         self.num_styles = num_styles

@@ -20,6 +20,7 @@ from i2ikit.metrics.perceptual import (
     origin,
 )
 from i2ikit.metrics.subject import Case, Count, Measured, Subject, counts_note, standard_error
+from i2ikit.paths import FilePath
 from i2ikit.pretrained.weights import load_weights
 from i2ikit.sizes import SizeRequirement
 
@@ -59,7 +60,7 @@ class LPIPSToTarget:
         num_samples: Count = SAMPLES,
         trunk: Trunk = "alex",
         versions: Versions = ("0.0", "0.1"),
-        weights: str | None = None,
+        weights: FilePath | None = None,
     ) -> None:
         self.num_inputs = num_inputs
         self.num_samples = num_samples

@@ -1,0 +1,29 @@
+"""Options that hold paths; commands to paste."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+__all__ = ["FilePath", "pasted"]
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+FilePath = Annotated[str, AfterValidator(_absolute)]
+"""An option that holds the path of a file or a folder.
+
+A recipe's relative path means the current directory when the recipe is checked, and `~` the home directory.
+The checked option is absolute, so that a run finds the same files from every directory.
+"""
+
+
+def pasted(*words: str | Path) -> str:
+    """A command that can be pasted into a shell: words with spaces and the like are quoted."""
+    return shlex.join(map(str, words))
