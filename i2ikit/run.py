@@ -13,6 +13,7 @@ eval/                  reports and pictures of `i2ikit eval`
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -342,22 +343,28 @@ def create_run(out: Path | None, recipe: Recipe) -> Path:
             f"{out} already exists; give --out another folder"
             + (f", or continue it with `i2ikit resume {pasted(out)}`" if is_run(out) else "")
         )
-    folder = out or _unused(f"{recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    folder = out or Path("runs") / f"{recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     try:
+        folder = _made(folder) if out is None else folder
         folder.mkdir(parents=True, exist_ok=True)
+        with (folder / RESOLVED).open("x", encoding="utf-8") as file:  # another command may have been faster
+            file.write(recipe.to_toml())
+    except FileExistsError as error:
+        raise RunError(f"{folder} already exists: another command has just made it") from error
     except OSError as error:
         raise RunError(f"cannot create the run folder {folder}: {error.strerror}") from error
     (folder / "recipe.toml").write_text(recipe.text, "utf-8")
-    (folder / RESOLVED).write_text(recipe.to_toml(), "utf-8")
     return folder
 
 
-def _unused(stem: str) -> Path:
-    names = (stem, *(f"{stem}-{n}" for n in range(2, 1000)))
-    free = next((Path("runs") / name for name in names if not (Path("runs") / name).exists()), None)
-    if free is None:
-        raise RunError(f"runs/{stem}: too many runs in one second; name a folder with --out")
-    return free
+def _made(folder: Path) -> Path:
+    """Make this folder, or one with a number after its name; no other command gets the same."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for name in (folder.name, *(f"{folder.name}-{n}" for n in range(2, 1000))):
+        with contextlib.suppress(FileExistsError):
+            folder.with_name(name).mkdir()
+            return folder.with_name(name)
+    raise RunError(f"{folder}: too many runs in one second; name a folder with --out")
 
 
 def is_run(path: Path) -> bool:

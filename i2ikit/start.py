@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
 from i2ikit.data.dataset import Dataset
-from i2ikit.errors import RecipeError
+from i2ikit.errors import RecipeError, RunError
 from i2ikit.loop import Stopped
 from i2ikit.loop import train as run_training
 from i2ikit.metrics.style import DiversityProbe
@@ -128,9 +131,32 @@ def _train(
     if group.is_main:
         _announce(recipe, data, folder, group, console)
     probe = DiversityProbe(data, recipe.seed)
-    return run_training(
-        recipe, data, folder, resume=resume, probe=probe, validator=validator, console=console
-    )
+    with _reserved(folder, group):
+        return run_training(
+            recipe, data, folder, resume=resume, probe=probe, validator=validator, console=console
+        )
+
+
+@contextlib.contextmanager
+def _reserved(folder: Path, group: Processes) -> Iterator[None]:
+    """Let no other command train in a run folder; the system frees it when a process is killed.
+
+    Raises:
+        RunError: another command trains in it.
+    """
+    lock = FileLock(folder / ".lock")
+    group.on_main(lambda: _acquire(lock, folder))
+    try:
+        yield
+    finally:
+        lock.release()  # does nothing in processes that have not acquired it
+
+
+def _acquire(lock: FileLock, folder: Path) -> None:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise RunError(f"another command is training {folder}; wait for it, or stop it") from error
 
 
 def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes, console: Console) -> None:
