@@ -91,7 +91,6 @@ def _train(
     """`train` in its group; a separate function, so that its locals are freed before the group ends."""
     options = recipe.training
     accelerator = new_accelerator(options.precision, folder)
-    accelerator.init_trackers("tensorboard")
     translator = new_translator(recipe, data.images)
     cut = shares(options.batch_size, translator.batch_parts, options.accumulation, group.count)
     places = [share[group.rank] for share in cut]
@@ -101,6 +100,8 @@ def _train(
     if resume:
         path = group.on_main(lambda: newest_checkpoint(folder))
         first = 0 if path is None else load_checkpoint(path, state)
+    # TensorBoard drops what it has of later steps, which are logged again.
+    accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": first + 1}})
     run = _Run(recipe, data, folder, group, state, places, probe, validator)
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -32,9 +34,12 @@ class RunLog:
 
     def __init__(self, folder: Path | None, step: int, steps: int, console: Console) -> None:
         self.path = folder / METRICS if folder else None
-        if self.path is not None and self.path.exists():
-            _forget_after(self.path, step)
         self.console = console
+        self._elapsed_before = 0.0
+        if self.path is not None and self.path.exists():
+            self._elapsed_before, damaged = _forget_after(self.path, step)
+            if damaged:
+                self.say(f"{METRICS} was damaged: {damaged} of its lines could not be read and are removed")
         self.steps = steps
         self.started = self._last_log = self._last_plain = time.perf_counter()
         self._first_step = self._last_step = step
@@ -72,7 +77,11 @@ class RunLog:
         now = time.perf_counter()
         speed = (step - self._last_step) / max(now - self._last_log, 1e-9)
         self._last_log, self._last_step = now, step
-        line = {"step": step, "elapsed_s": round(now - self.started, 3), "steps_per_s": round(speed, 4)}
+        line = {
+            "step": step,
+            "elapsed_s": round(self._elapsed_before + now - self.started, 3),
+            "steps_per_s": round(speed, 4),
+        }
         line |= {name: float(value) for name, value in losses.items()}
         self.write(line)
         text = _loss_means(losses)
@@ -115,10 +124,30 @@ class RunLog:
                 self._live.start()
 
 
-def _forget_after(path: Path, step: int) -> None:
-    """Remove the lines of steps that a resumed run will repeat."""
-    lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
-    path.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step), "utf-8")
+def _forget_after(path: Path, step: int) -> tuple[float, int]:
+    """Remove the lines of steps that a resumed run will repeat, and those that cannot be read.
+
+    Returns:
+        The seconds of training up to this step, and the number of lines that could not be read. The last
+        line does not count: a kill may leave a part of it.
+    """
+    texts = path.read_text("utf-8", errors="replace").splitlines()
+    lines = [_parsed(text) for text in texts]
+    kept = [(text, line) for text, line in zip(texts, lines, strict=True) if line and line["step"] <= step]
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text("".join(f"{text}\n" for text, _ in kept), "utf-8")
+    os.replace(beside, path)  # a kill leaves the old file or the new one
+    elapsed = [line["elapsed_s"] for _, line in kept if isinstance(line.get("elapsed_s"), float)]
+    return max(elapsed, default=0.0), lines[:-1].count(None)
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None if it is damaged."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
 
 
 def _loss_means(losses: Mapping[str, float]) -> str:

@@ -1,0 +1,84 @@
+"""metrics.jsonl and TensorBoard over interruptions: each step once, and the time of all commands together."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import i2ikit
+from i2ikit.runlog import METRICS, RunLog
+from tests.tiny import QUIET, assert_same_training, stopped_at, tiny_recipe
+
+
+def written(folder: Path, *texts: str | bytes) -> Path:
+    file = folder / METRICS
+    file.write_bytes(b"".join((t.encode() if isinstance(t, str) else t) + b"\n" for t in texts))
+    return file
+
+
+def line(step: int, **values: float) -> str:
+    return json.dumps({"step": step, **values})
+
+
+def test_damaged_lines_are_removed_and_counted(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8, other JSON, a line without a step, a part of a line."""
+    bad = (b"\xff\xfe", "[1]", '{"elapsed_s": 1.0}', '{"step": "2"}', "", '{"step"')
+    file = written(tmp_path, line(1), *bad, line(2), line(3), line(4))
+    console = Console(record=True, width=200)
+    RunLog(tmp_path, 3, 9, console)
+    assert file.read_text() == f"{line(1)}\n{line(2)}\n{line(3)}\n"
+    assert "metrics.jsonl was damaged: 6 of its lines could not be read" in console.export_text()
+
+
+def test_the_part_of_a_line_that_a_kill_leaves_is_no_damage(tmp_path: Path) -> None:
+    file = written(tmp_path, line(1), '{"step": 2, "gen')
+    console = Console(record=True)
+    RunLog(tmp_path, 2, 9, console)
+    assert file.read_text() == f"{line(1)}\n"
+    assert console.export_text() == ""
+
+
+def test_a_failure_to_rewrite_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path, line(1), line(2))
+    before = file.read_bytes()
+
+    def killed(*paths: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        RunLog(tmp_path, 1, 9, QUIET)
+    assert file.read_bytes() == before
+
+
+def test_the_time_goes_on_when_a_run_is_resumed(tmp_path: Path) -> None:
+    written(tmp_path, line(1, elapsed_s=100.5), line(2, elapsed_s=200.5), line(3, elapsed_s=300.5))
+    log = RunLog(tmp_path, 2, 9, QUIET)
+    assert 200.5 <= log.losses(3, {})["elapsed_s"] < 260
+
+
+def test_tensorboard_shows_each_step_once(folders: Path, tmp_path: Path) -> None:
+    """Though a kill had left later steps than the checkpoint."""
+    options = (
+        "training.steps=5",
+        "training.checkpoint_every=1",
+        "training.keep=9",
+        "training.sample_every=0",
+    )
+    whole = i2ikit.train(tiny_recipe(folders, *options), tmp_path / "whole", console=QUIET).folder
+    run = stopped_at(whole, 2, tmp_path / "run")
+    i2ikit.resume(run, console=QUIET)
+    assert_same_training(whole, run)
+    (events,) = {file.parent for file in (run / "tensorboard").rglob("events*")}
+    shown = EventAccumulator(str(events)).Reload()
+    losses = [tag for tag in shown.Tags()["scalars"] if tag.startswith("generator/")]
+    assert losses
+    for tag in losses:
+        assert [event.step for event in shown.Scalars(tag)] == [1, 2, 3, 4, 5], tag
