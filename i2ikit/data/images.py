@@ -83,9 +83,9 @@ def read_image(file: Path | BinaryIO, channels: int, name: str | None = None) ->
             files do not have; names the file.
     """
     name = name or str(file)
-    _check_colours(channels, name)
     try:
         with Image.open(file) as opened:
+            _check_colours(channels, name)
             if opened.width * opened.height > MOST_PIXELS:
                 raise DataError(
                     f"{name}: {opened.width}x{opened.height} px are more than the limit of "

@@ -65,6 +65,8 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "broken.png", 3)
     with pytest.raises(DataError, match=r"none\.png: not a readable image"):
         read_image(tmp_path / "none.png", 3)
+    with pytest.raises(DataError, match=r"none\.png: not a readable image"):
+        read_image(tmp_path / "none.png", 5)
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
