@@ -4,7 +4,7 @@
     [data]        name and options of a dataset
     [translator]  name and options of a translator; its components are nested tables, its loss
                   weights are [translator.weights.<phase>]
-    [optimizer]   Adam for every network; [optimizer.<role>] overrides it for one network
+    [optimizer]   the optimizer of every network; [optimizer.<role>] overrides it for one network
     [training]    steps, batch size, precision, intervals
     [validation]  optional: metrics that are measured while training
 

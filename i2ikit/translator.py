@@ -343,7 +343,7 @@ class StyleEncoding(Protocol):
     """A translator that can encode the style of an image, so that translations can follow an exemplar."""
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
-        """Style codes of images of `domain`, one of its targets: (N, C, H, W) -> (N, style_dim)."""
+        """Style codes of images of `domain`, into which it translates: (N, C, H, W) -> (N, style_dim)."""
         ...
 
 
