@@ -174,8 +174,9 @@ def new_plugin(
     With several --kind, it gets one component of each kind, all called NAME.
     Example: i2ikit new-plugin sharp --kind norm --kind loss
 
-    With --into, each component is added to the package in FOLDER: a module, a recipe, a test and an entry
-    point in pyproject.toml. No other file is changed.
+    With --into, each component is added to the package in FOLDER: a module, a
+    recipe, a test and an entry point in pyproject.toml.
+    No other file is changed.
     Example: i2ikit new-plugin blur --kind discriminator --into sharp
     """
     from i2ikit.packages.scaffold import add_to_package, write_package

@@ -157,7 +157,7 @@ def read_project(folder: Path, by_hand: str) -> Project:
     return Project(folder, text, tables)
 
 
-UNSUPPORTED = "which is not supported"
+UNSUPPORTED = "so entry points cannot be added"
 
 
 def with_entry_points(text: str, added: EntryPoints) -> str | None:

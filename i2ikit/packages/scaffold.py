@@ -76,6 +76,11 @@ class _Component:
     def class_name(self) -> str:
         return "".join(part.capitalize() for part in _with_kind(self.name, self.kind).split("-"))
 
+    @property
+    def target(self) -> str:
+        """`MODULE:CLASS`, the value of its entry point."""
+        return f"{self.module}:{self.class_name}"
+
     def filled(self, template: str) -> str:
         """The text of a template for this component."""
         return _filled(
@@ -205,6 +210,8 @@ def _check_name(name: str) -> None:
 
 def _check_new_package(name: str) -> None:
     module = _module(name)
+    if module == "tests":
+        raise ComponentError(f"invalid name '{name}': the folder 'tests' of a package contains its tests")
     if keyword.iskeyword(module) or module in sys.stdlib_module_names:
         raise ComponentError(f"invalid name '{name}': Python itself uses '{module}'")
     if importlib.util.find_spec(module) is not None:
@@ -237,7 +244,7 @@ def _by_hand(name: str, kinds: Sequence[str]) -> str:
     options = " ".join(f"--kind {KINDS[kind]}" for kind in kinds)
     components = _named(name, kinds, "", "PACKAGE")
     modules = " and ".join(f"PACKAGE/{_module(component.stem)}.py" for component in components)
-    points = "".join(f"\n  group {_group(c.kind)}: {c.name} = {_target(c)}" for c in components)
+    points = "".join(f"\n  group {_group(c.kind)}: {c.name} = {c.target}" for c in components)
     return (
         f"Instead, run `{CORE} new-plugin {name} {options} --out NEW_FOLDER`, copy the code from there to "
         f"{modules}, and add where the package declares its entry points:{points}"
@@ -266,15 +273,11 @@ def _one(kind: str) -> str:
 
 
 def _entry_points(components: Sequence[_Component]) -> EntryPoints:
-    return {_group(component.kind): {component.name: _target(component)} for component in components}
+    return {_group(component.kind): {component.name: component.target} for component in components}
 
 
 def _group(kind: str) -> str:
     return f"{CORE}.{kind}"
-
-
-def _target(component: _Component) -> str:
-    return f"{component.module}:{component.class_name}"
 
 
 def _with_kind(name: str, kind: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,7 @@ def test_all_of_them_are_listed_and_nothing_is_wrong(fresh_environment: Run, plu
         ("2norm", "such as 'norm'"),
         ("../norm", "such as 'norm'"),
         ("json", "Python itself uses 'json'"),
+        ("tests", "the folder 'tests' of a package contains its tests"),
         ("in", "Python itself uses 'in'"),
         ("bn", "norm 'bn' is i2ikit's own"),
         ("torch", "a package 'torch' can already be imported"),
@@ -356,10 +357,14 @@ FLAT = "own_things/__init__.py"
         (
             DYNAMIC,
             [FLAT],
-            r"entry points as dynamic, which is not supported\..*group i2ikit\.norms: blur = PACKAGE\.blur_norm:BlurNorm",
+            r"entry points as dynamic, so entry points cannot be added\..*group i2ikit\.norms: blur = PACKAGE\.blur_norm:BlurNorm",
         ),
         (INLINE, [FLAT], r"cannot extend the entry points in .*group i2ikit\.norms: blur = "),
-        ("[tool.poetry]\nname = 'x'\n", [FLAT], r"no \[project\] table with a name, which is not supported"),
+        (
+            "[tool.poetry]\nname = 'x'\n",
+            [FLAT],
+            r"no \[project\] table with a name, so entry points cannot be added",
+        ),
         ("[project\n", [FLAT], r"pyproject\.toml cannot be read: .*line 1"),
     ],
 )
@@ -376,7 +381,7 @@ def test_where_something_is_wrong_nothing_is_written(
 @pytest.mark.parametrize("file", ["setup.cfg", "setup.py"])
 def test_a_package_without_pyproject_gets_an_entry_point_to_copy(tmp_path: Path, file: str) -> None:
     (tmp_path / file).touch()
-    message = rf"has a {re.escape(file)} but no pyproject\.toml, which is not supported\..*BlurNorm"
+    message = rf"has a {re.escape(file)} but no pyproject\.toml, so entry points cannot be added\..*BlurNorm"
     with pytest.raises(ComponentError, match=f"(?s){message}"):
         add_to_package("blur", ["norms"], tmp_path)
     (tmp_path / file).unlink()
@@ -584,6 +589,71 @@ def _spread""",
 }
 
 
+OTHER_SORTS: dict[str, Changes] = {
+    # An adversarial loss instead of a reconstruction loss.
+    "alt/alt_loss.py": (
+        ("from typing import", "from collections.abc import Sequence\nfrom typing import"),
+        ("from pydantic", "import torch\nfrom pydantic"),
+        (
+            """    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        \"\"\"The loss of two tensors of the same shape: a scalar.\"\"\"
+        # A mean over samples: each process computes the loss of its share, and the results are averaged.
+        return ((prediction - target).square() + self.eps**2).sqrt().mean()
+""",
+            """    def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        pairs = zip(fake, real, strict=True)
+        return torch.stack([(self.eps + f).relu().mean() + (1 - r).relu().mean() for f, r in pairs]).mean()
+
+    def generator(self, fake: Sequence[Tensor]) -> Tensor:
+        return torch.stack([-f.mean() for f in fake]).mean()
+""",
+        ),
+    ),
+    "alt/recipes/alt-loss.toml": (("recon_loss", "adversarial_loss"),),
+    "tests/test_alt_loss.py": (
+        (", check_reconstruction_loss\n", ", check_adversarial_loss\n"),
+        ("    check_reconstruction_loss(", "    check_adversarial_loss("),
+    ),
+    # A content encoder instead of a style encoder.
+    "alt/alt_encoder.py": (
+        ("in_channels: int, style_dim: int, *", "in_channels: int, *"),
+        (
+            "self.head = nn.Linear(4 * width, style_dim)",
+            "self.out_channels, self.num_downsample = 4 * width, 2",
+        ),
+        ("self.head(self.layers(x).mean(dim=(2, 3)))", "self.layers(x)"),
+    ),
+    "alt/recipes/alt-encoder.toml": (("translator.style_encoder", "translator.content_encoder"),),
+    "tests/test_alt_encoder.py": (
+        (", check_style_encoder\n", ", check_content_encoder\n"),
+        ("    check_style_encoder(", "    check_content_encoder("),
+    ),
+    # An optimizer of their own instead of torch's.
+    "alt/alt_optimizer.py": (
+        ("import Annotated\n", "import Annotated, Any\n"),
+        (
+            "class AltOptimizer:",
+            """class Signs(torch.optim.Optimizer):
+    def __init__(self, parameters: Sequence[Parameter], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    mean = self.state[p].setdefault("mean", torch.zeros_like(p))
+                    mean.lerp_(p.grad, 0.1)
+                    p.sub_(mean.sign(), alpha=group["lr"])
+
+
+class AltOptimizer:""",
+        ),
+        ("torch.optim.NAdam(parameters, lr=self.lr, betas=self.betas)", "Signs(parameters, self.lr)"),
+    ),
+}
+
+
 def extend(file: Path, changes: Changes) -> None:
     """Write what the comments of a template suggest."""
     text = file.read_text()
@@ -593,21 +663,36 @@ def extend(file: Path, changes: Changes) -> None:
     file.write_text(text)
 
 
+def check_extended(
+    run: Run, folder: Path, name: str, kinds: Sequence[str], changes: Mapping[str, Changes]
+) -> str:
+    """What the tests of a new package say, after these changes to its files; it also passes mypy --strict."""
+    options = [part for word in kinds for part in ("--kind", word)]
+    run("-m", "i2ikit", "new-plugin", name, *options, cwd=folder)
+    for file, own in changes.items():
+        extend(folder / name / file, own)
+    run(*PIP_INSTALL, "-e", f"./{name}", cwd=folder)
+    try:
+        run("-m", "mypy", "--strict", name, "tests", cwd=folder / name)
+        return run("-W", "error", "-m", "pytest", "-q", cwd=folder / name).stdout
+    finally:
+        run("-m", "pip", "uninstall", "--yes", "--quiet", name, cwd=folder)
+
+
 @pytest.mark.long
 def test_what_the_comments_suggest_is_typed_strictly_and_works(
     fresh_environment: Run, tmp_path: Path
 ) -> None:
     """More losses, roles and networks, a pool and a falling weight, with the settings of the template."""
-    changes = {"translator": TRANSLATOR, **OTHERS}
-    kinds = [part for word in changes for part in ("--kind", word)]
-    fresh_environment("-m", "i2ikit", "new-plugin", "grown", *kinds, cwd=tmp_path)
-    for word, own in changes.items():
-        extend(tmp_path / "grown" / "grown" / f"grown_{word}.py", own)
-    fresh_environment(*PIP_INSTALL, "-e", "./grown", cwd=tmp_path)
-    try:
-        folder = tmp_path / "grown"
-        fresh_environment("-m", "mypy", "--strict", "grown", "tests", cwd=folder)
-        done = fresh_environment("-W", "error", "-m", "pytest", "-q", cwd=folder)
-        assert "14 passed" in done.stdout
-    finally:
-        fresh_environment("-m", "pip", "uninstall", "--yes", "--quiet", "grown", cwd=tmp_path)
+    kinds = {"translator": TRANSLATOR, **OTHERS}
+    changes = {f"grown/grown_{word}.py": own for word, own in kinds.items()}
+    assert "14 passed" in check_extended(fresh_environment, tmp_path, "grown", list(kinds), changes)
+
+
+@pytest.mark.long
+def test_the_other_sorts_of_a_kind_are_typed_strictly_and_work(
+    fresh_environment: Run, tmp_path: Path
+) -> None:
+    """Templates also name an adversarial loss, a content encoder and an optimizer with its own update."""
+    kinds = ["loss", "encoder", "optimizer"]
+    assert "9 passed" in check_extended(fresh_environment, tmp_path, "alt", kinds, OTHER_SORTS)

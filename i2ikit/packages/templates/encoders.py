@@ -1,6 +1,7 @@
 """A style encoder for i2ikit: the parent component passes the parameters before `*`, the recipe the rest.
 
-A content encoder takes only in_channels, and has the attributes `out_channels` and `num_downsample`.
+A content encoder takes only in_channels, and has the attributes `out_channels` and `num_downsample`; use
+`check_content_encoder` in its test and `[translator.content_encoder]` in its recipe.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A reconstruction loss for i2ikit: `loss(prediction, target)` returns an unweighted scalar.
 
-An adversarial loss has the methods `discriminator(fake, real)` and `generator(fake)` instead.
+An adversarial loss has the methods `discriminator(fake, real)` and `generator(fake)` instead; use
+`check_adversarial_loss` in its test and `[translator.adversarial_loss]` in its recipe.
 """
 
 from __future__ import annotations

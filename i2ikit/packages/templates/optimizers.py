@@ -17,7 +17,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 class MyPlugin:
     """NAdam: Adam with Nesterov's momentum.
 
-    What an optimizer keeps must be tensors or numbers by parameter: checkpoints save it by their names.
+    What an optimizer keeps must be tensors or numbers for each parameter, so that checkpoints can save it.
 
     Args:
         lr: learning rate; the recipe's schedule multiplies it.
@@ -36,4 +36,6 @@ class MyPlugin:
     def optimizer(self, parameters: Sequence[Parameter]) -> torch.optim.Optimizer:
         """The optimizer of these parameters."""
         # To add an option, such as weight_decay: make it a parameter after `*`, and pass it on here.
+        # To write the update yourself, return your subclass of torch.optim.Optimizer: its defaults contain
+        # "lr", step(self, closure: Any = None) -> Any updates, and self.state[p] keeps tensors.
         return torch.optim.NAdam(parameters, lr=self.lr, betas=self.betas)

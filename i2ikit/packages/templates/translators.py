@@ -48,15 +48,15 @@ class MyPlugin(Translator):
         weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         channels, (a, b) = images.channels, images.channels
-        # Call networks through these dicts, as self.generators["a"](x). `self.networks` is for the training
-        # loop: torch types the values of an nn.ModuleDict so generally that a type checker rejects the call.
+        # Call networks through such dicts: self.generators["a"](x). A type checker rejects
+        # self.networks["generators"]["a"](x), because torch does not type the values of an nn.ModuleDict.
         generators: dict[str, nn.Module] = {
             to: _generator(channels[source] + style_dim, channels[to], width)
             for source, to in ((b, a), (a, b))
         }
         discriminators: dict[str, nn.Module] = {d: discriminator(channels[d]) for d in channels}
-        # To add a role, such as "style_encoders", or "mapping" with a single network: add it here, to
-        # `generative` (if translations need it) or `adversarial` above, and to what its phase trains.
+        # To add a role, such as "style_encoders" or a single network "mapping": add it here, to `generative`
+        # above (or to `adversarial`, if translations do not need it), and to what a phase trains.
         networks: dict[str, nn.Module] = {
             "generators": nn.ModuleDict(generators),
             "discriminators": nn.ModuleDict(discriminators),
@@ -74,9 +74,6 @@ class MyPlugin(Translator):
         # The random numbers of discriminators that need some, such as those with augmentation.
         fake = draws_of(self.images.size, self.discriminators, "fake")
         judging = draws_of(self.images.size, self.discriminators, "fake", "real")
-        # To show the discriminators earlier translations too, keep a pool for each domain. It is declared as
-        # the last argument of a Phase, {"pool_a": ..., "filled_a": ...}, with `pool_keeps` and `POOL_DRAW`
-        # of i2ikit.components.image_pool; `pooled` exchanges images with it in `discriminator_losses`.
         return (
             Phase("generator", self.generator_losses, ("generators",), styles | fake),
             Phase("discriminator", self.discriminator_losses, ("discriminators",), judging),
@@ -88,9 +85,9 @@ class MyPlugin(Translator):
         losses: dict[str, Tensor] = {}
         other = dict(self.directions)
         translated = {d: self.translate(x[other[d]], styles[d], source=other[d], to=d) for d in self.domains}
-        # To add a loss: give it a weight in DEFAULT_WEIGHTS and compute it here if its weight is not 0. It is
-        # a mean over samples. The call of a network has type Any, so annotate what you return from it:
-        # code: Tensor = self.style_encoders[d](x).
+        # To add a loss: give it a weight in DEFAULT_WEIGHTS, and compute it here, as a mean over samples, if
+        # its weight is not 0. The call of a network has type Any; where a method returns the result, annotate
+        # it first: code: Tensor = self.style_encoders[d](x).
         for d in self.domains:
             if weights[f"adversarial/{d}"]:
                 scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
@@ -104,7 +101,10 @@ class MyPlugin(Translator):
     def discriminator_losses(self, given: Given) -> Result:
         """The losses of the discriminators."""
         fake = dict(given.handed)
-        # With a pool, replace fake[d] here, and return the new state: Result(losses, kept={"pool_a": ...}).
+        # To show the discriminators earlier translations too, keep a pool for each domain, with
+        # i2ikit.components.image_pool. In `phases`, this phase declares it as its last argument,
+        # {"pool_a": ..., "filled_a": ...} of `pool_keeps`, and a POOL_DRAW in its draws. Here, `pooled`
+        # exchanges images of fake[d]; return what it keeps: Result(losses, kept=...).
         losses = discriminator_losses(given, self.discriminators, self.adversarial_loss, fake)
         return Result(losses)
 
