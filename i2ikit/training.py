@@ -456,6 +456,7 @@ def update_ema(ema: Translator, translator: Translator, decay: float, step: int)
     decay = min(decay, (1 + step) / (10 + step))
     for role in ema.generative:
         averaged, live = ema.networks[role], translator.networks[role]
-        torch._foreach_lerp_(list(averaged.parameters()), list(live.parameters()), 1 - decay)
+        if parameters := list(averaged.parameters()):  # torch refuses empty lists
+            torch._foreach_lerp_(parameters, list(live.parameters()), 1 - decay)
         for mine, theirs in zip(averaged.buffers(), live.buffers(), strict=True):
             mine.copy_(theirs)

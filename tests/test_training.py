@@ -42,6 +42,7 @@ from i2ikit.training import (
 )
 from i2ikit.translator import ImageSpec, Phase, Tensors, Translator
 from tests.tiny import NARROW, metrics, run, tiny_recipe
+from tests.toy import new_toy
 
 IMAGES = ImageSpec({"a": 3, "b": 3}, 64)
 QUIET = Console(quiet=True)
@@ -223,6 +224,13 @@ def test_ema_follows_the_weights_slowly_and_the_buffers_at_once(folders: Path) -
         expected = live[name] if name in buffers else 0.9 * first[name] + 0.1 * live[name]
         torch.testing.assert_close(averaged[name], expected)
     assert any(not torch.equal(averaged[n], first[n]) for n in buffers if "running_mean" in n)
+
+
+def test_ema_of_a_generative_network_without_parameters_has_its_buffers() -> None:
+    state = new_toy({"fixed": nn.BatchNorm2d(1, affine=False)}, [], {})
+    state.translator.networks["fixed"].running_mean.fill_(5.0)
+    update_ema(state.ema, state.translator, 0.9, step=0)
+    assert state.ema.networks["fixed"].running_mean.tolist() == [5.0]
 
 
 def test_ema_forgets_the_initial_weights_early(folders: Path) -> None:
