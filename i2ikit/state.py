@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from i2ikit.validation import BestSoFar
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["TrainingState", "load_networks", "network_tensors"]
+__all__ = ["TrainingState", "load_networks", "load_optimizer", "network_tensors", "optimizer_tensors"]
 
 
 @dataclass
@@ -56,20 +56,25 @@ class TrainingState:
         return {role: self.ema.networks[role] for role in self.ema.generative}
 
     def save(self, kept: Tensors) -> tuple[dict[str, Tensors], dict[str, Any]]:
-        """Tensors by the names of their groups, and JSON values: the loss scale (fp16 only), validation.
+        """Tensors by the names of their groups, and JSON values.
+
+        These are the loss scale (fp16 only), the state of validation, and the names of the tensors that are
+        plain numbers in their optimizers.
 
         Args:
             kept: from `gathered_kept`.
         """
         scaler = self.accelerator.scaler
+        optimizers, numbers = self._optimizer_tensors()
         tensors = {
             "networks": network_tensors(dict(self.translator.networks)),
             "ema": network_tensors(self.averaged()),
-            "optimizers": self._optimizer_tensors(),
+            "optimizers": optimizers,
             "kept": kept,
         }
         filled = {name: group for name, group in tensors.items() if group or name != "kept"}
-        plain = {"scaler": scaler and scaler.state_dict(), "validation": dataclasses.asdict(self.validation)}
+        validation = dataclasses.asdict(self.validation)
+        plain = {"scaler": scaler and scaler.state_dict(), "validation": validation, "numbers": numbers}
         return filled, plain
 
     def gathered_kept(self, group: Processes) -> dict[str, Tensor]:
@@ -93,7 +98,8 @@ class TrainingState:
         load_networks(self.averaged(), tensors["ema"])
         for role, optimizer in self.optimizers.items():
             own = _with_prefix(tensors["optimizers"], f"{role}.")
-            _load_optimizer(self.translator.networks[role], optimizer, own)
+            numbers = [name.removeprefix(f"{role}.") for name in plain.get("numbers", ())]
+            load_optimizer(self.translator.networks[role], optimizer, own, numbers)
         if self.accelerator.scaler is not None and plain.get("scaler"):
             self.accelerator.scaler.load_state_dict(plain["scaler"])
         self.validation = BestSoFar(**plain.get("validation", {}))  # earlier checkpoints have none
@@ -111,22 +117,47 @@ class TrainingState:
                     )
                 kept[name] = saved[list(self.places)].to(mine)
 
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        """What optimizers keep, such as Adam's moments and step counts, by the names of their parameters."""
-        tensors = {}
+    def _optimizer_tensors(self) -> tuple[dict[str, Tensor], list[str]]:
+        """What all optimizers keep, as `role.parameter:key`; and the names of plain numbers among them."""
+        tensors, numbers = {}, []
         for role, optimizer in self.optimizers.items():
-            states = optimizer.state_dict()["state"]
-            for index, (name, _) in enumerate(self.translator.networks[role].named_parameters()):
-                for key, value in states.get(index, {}).items():
-                    if value is None:  # SGD without momentum
-                        continue
-                    if not isinstance(value, Tensor | int | float):
-                        raise ComponentError(
-                            f"the optimizer of '{role}' keeps '{key}' of type {type(value).__name__}; "
-                            "checkpoints save only tensors and numbers by parameter"
-                        )
-                    tensors[f"{role}.{name}:{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
-        return tensors
+            try:
+                found, plain = optimizer_tensors(self.translator.networks[role], optimizer)
+            except ComponentError as error:
+                raise ComponentError(f"the optimizer of '{role}' {error}") from None
+            tensors.update({f"{role}.{name}": tensor for name, tensor in found.items()})
+            numbers += [f"{role}.{name}" for name in plain]
+        return tensors, numbers
+
+
+def optimizer_tensors(
+    network: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], list[str]]:
+    """What an optimizer keeps, such as Adam's moments and step counts, as `parameter:key`.
+
+    Returns:
+        Tensors on the CPU, and the names of those that are plain numbers in the optimizer.
+
+    Raises:
+        ComponentError: it keeps something else; the message continues "the optimizer ...".
+    """
+    tensors, numbers = {}, []
+    states = optimizer.state_dict()["state"]
+    for index, (name, _) in enumerate(network.named_parameters()):
+        for key, value in states.get(index, {}).items():
+            if value is None:  # SGD without momentum
+                continue
+            if not isinstance(value, Tensor | int | float):
+                raise ComponentError(
+                    f"keeps '{key}' of type {type(value).__name__}; "
+                    "checkpoints save only tensors and numbers by parameter"
+                )
+            if not isinstance(value, Tensor):
+                numbers.append(f"{name}:{key}")
+                # Python's floats have 64 bits.
+                value = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+            tensors[f"{name}:{key}"] = value.detach().cpu().contiguous()
+    return tensors, numbers
 
 
 def network_tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -152,7 +183,10 @@ def _with_prefix(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _load_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+def load_optimizer(
+    network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: Collection[str] = ()
+) -> None:
+    """Load what `optimizer_tensors` returned."""
     state: dict[int, dict[str, Any]] = {}
     for index, (name, _) in enumerate(network.named_parameters()):
         own = _with_prefix(tensors, f"{name}:")
@@ -160,3 +194,11 @@ def _load_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, tensor
             state[index] = own
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    # torch gives all tensors the type of their parameter; some optimizers keep integers or few bits.
+    for name, parameter in network.named_parameters():
+        loaded = optimizer.state.get(parameter, {})
+        for key, saved in _with_prefix(tensors, f"{name}:").items():
+            if f"{name}:{key}" in numbers:
+                loaded[key] = saved.item()
+            elif loaded[key].dtype != saved.dtype:
+                loaded[key] = saved.to(loaded[key].device)

@@ -193,6 +193,29 @@ def test_numbers_that_an_optimizer_keeps_are_saved() -> None:
 
 
 @pytest.mark.parametrize(
+    "value", [3, 2**24 + 1, True, 0.1, torch.tensor(2**24 + 1), torch.ones(3, 3, dtype=torch.uint8)]
+)
+def test_what_an_optimizer_keeps_is_loaded_with_its_type_and_all_its_digits(
+    tmp_path: Path, value: Any
+) -> None:
+    """torch itself would give it the type of the parameter."""
+    state, other = toy(), toy()
+    toy_step(state)
+    parameter = state.translator.networks["n"].get_parameter("conv.weight")
+    state.optimizers["n"].state[parameter]["own"] = value
+    save_checkpoint(tmp_path, 1, state, keep=1)
+    load_checkpoint(newest_checkpoint(tmp_path), other)
+    parameter = other.translator.networks["n"].get_parameter("conv.weight")
+    found = other.optimizers["n"].state[parameter]["own"]
+    assert type(found) is type(value)
+    if isinstance(value, Tensor):
+        assert found.dtype == value.dtype
+        assert torch.equal(found, value)
+    else:
+        assert found == value
+
+
+@pytest.mark.parametrize(
     ("kept", "places", "batch_size", "shape"),
     [
         (Kept(), 3, 5, (3,)),
