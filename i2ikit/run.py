@@ -9,6 +9,7 @@ samples/*.png          translations of fixed inputs during training
 metrics.jsonl          one line per log interval
 tensorboard/           the same for TensorBoard
 eval/                  reports and pictures of `i2ikit eval`
+.lock                  empty; a command that trains the run holds it
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ def test_a_run_says_where_its_results_are_and_what_to_type_next(trained: Path) -
         "samples",
         "checkpoints",
         "tensorboard",
+        ".lock",
     }
     said = i2ikit("run", str(folder / "resolved.toml"), "--out", "again", cwd=trained)
     assert "i2ikit translate again YOUR_IMAGE.png" in said
