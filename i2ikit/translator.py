@@ -54,6 +54,9 @@ __all__ = [
 Tensors = Mapping[str, Tensor]
 """Tensors by name."""
 
+LONGEST_NAME = 64
+"""Characters of a domain: files are named after two of them, and a name has 255 bytes at most."""
+
 
 @dataclass(frozen=True)
 class ImageSpec:
@@ -61,7 +64,7 @@ class ImageSpec:
 
     Args:
         channels: number of channels by domain, in the order in which domains are shown; names consist of
-            letters, digits, `-` and `_`.
+            letters, digits, `-` and `_`, 64 at most.
         size: side length in pixels of the training images.
 
     Raises:
@@ -80,6 +83,11 @@ class ImageSpec:
                 raise DataError(
                     f"'{domain}' cannot name a domain; use letters, digits, - and _, and no name that "
                     "torch reserves, such as 'train' or 'keys'"
+                )
+            if len(domain) > LONGEST_NAME:
+                raise DataError(
+                    f"'{domain}' cannot name a domain; {len(domain)} characters are more than the limit of "
+                    f"{LONGEST_NAME}"
                 )
             if number < 1:
                 raise DataError(f"domain {domain} has {number} channels; 1 or more are needed")

@@ -59,6 +59,7 @@ class Domains(Translator):
         (("cat", "dog\n"), "' cannot name a domain"),
         (("cat", "keys"), "'keys' cannot name a domain; .* and no name that torch reserves, such as 'train'"),
         (("train", "dog"), "'train' cannot name a domain"),
+        (("cat", "d" * 65), "'d+' cannot name a domain; 65 characters are more than the limit of 64"),
     ],
 )
 def test_domains_that_cannot_be_used_are_refused(names: tuple[str, ...], message: str) -> None:
