@@ -105,9 +105,9 @@ def compare(
     if len({(run.folder.resolve(), run.best) for run in opened}) < len(opened):
         raise RunError("a run is given twice")
     names = _names(opened)
-    direction = opened[0].direction(source, to)
-    for run in opened:
-        run.direction(*direction)
+    direction = _direction(opened[0], source, to)
+    for run in opened[1:]:
+        _direction(run, *direction)
     facts = [_facts(run) for run in opened]
     rows, notes = [], []
     for name, run, known in zip(names, opened, facts, strict=True):
@@ -137,6 +137,14 @@ def _names(runs: Sequence[Run]) -> list[str]:
     if len(set(names)) < len(names):
         names = [str(run.folder) + " (best)" * run.best for run in runs]
     return names
+
+
+def _direction(run: Run, source: str | None, to: str | None) -> Direction:
+    """The run's first direction with this source and target; an error names the run."""
+    try:
+        return run.direction(source, to)
+    except RunError as error:
+        raise RunError(f"{run.folder}: {error}") from error
 
 
 def _facts(run: Run) -> tuple[str, ...]:

@@ -189,7 +189,9 @@ def test_last_and_best_weights_of_a_run_are_compared(runs: list[Path]) -> None:
 def test_a_run_twice_and_a_direction_that_one_cannot_do_are_errors(runs: list[Path]) -> None:
     with pytest.raises(RunError, match="given twice"):
         compare([runs[0], runs[0]], to=None, seed=0)
-    with pytest.raises(RunError, match="does not translate from b to a; it translates a to b"):
+    with pytest.raises(
+        RunError, match="/bicyclegan: this run does not translate from b to a; it translates a to b"
+    ):
         compare(runs, to="a", seed=0)
 
 
