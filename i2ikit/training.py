@@ -456,7 +456,8 @@ def update_ema(ema: Translator, translator: Translator, decay: float, step: int)
     decay = min(decay, (1 + step) / (10 + step))
     for role in ema.generative:
         averaged, live = ema.networks[role], translator.networks[role]
-        if parameters := list(averaged.parameters()):  # torch refuses empty lists
+        parameters: list[Tensor] = [*averaged.parameters()]
+        if parameters:  # torch refuses empty lists
             torch._foreach_lerp_(parameters, list(live.parameters()), 1 - decay)
         for mine, theirs in zip(averaged.buffers(), live.buffers(), strict=True):
             mine.copy_(theirs)
