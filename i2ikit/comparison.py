@@ -22,7 +22,7 @@ from i2ikit.metrics.subject import Subject
 from i2ikit.run import Run, load
 from i2ikit.runlog import METRICS
 from i2ikit.sampling import distinct_test_indices, pictures, sheet
-from i2ikit.translator import Direction
+from i2ikit.translator import Direction, chosen_direction
 
 __all__ = ["Column", "Comparison", "check_page", "compare", "write_page"]
 
@@ -141,8 +141,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _direction(run: Run, source: str | None, to: str | None) -> Direction:
     """The run's first direction with this source and target; an error names the run."""
+    translator = run.translator
     try:
-        return run.direction(source, to)
+        return chosen_direction(translator, source, to)
     except RunError as error:
         raise RunError(f"{run.folder}: {error}") from error
 
