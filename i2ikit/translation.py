@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from i2ikit.data.images import load_image, write_image
+from i2ikit.errors import RunError
 from i2ikit.run import Run
 from i2ikit.sampling import sheet
 
@@ -39,7 +40,8 @@ def translate_files(
         The sheets, one for each file.
 
     Raises:
-        RunError: the run cannot be loaded, translate in this direction, or follow exemplars.
+        RunError: the run cannot be loaded, translate in this direction, or follow exemplars; or `out` cannot
+            be created.
         DataError: an image cannot be read.
     """
     source, to = run.direction(source, to)
@@ -50,7 +52,10 @@ def translate_files(
         labels = ["translated"]
     # Read all files first, so that a wrong name fails before anything is translated.
     inputs = [load_image(path, run.images.channels[source], run.images.size) for path in files]
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot create the folder {out}: {error.strerror}") from error
     sheets = []
     for name, x in zip(_distinct_names(files), inputs, strict=True):
         columns = [("input", run.pictures(x[None], source))]
@@ -66,7 +71,11 @@ def translate_files(
 def _distinct_names(files: Sequence[Path]) -> list[str]:
     """The file names without extensions; repeated names are numbered."""
     names: list[str] = []
+    own = {path.stem for path in files}
     for path in files:
-        taken = sum(other == path.stem for other in (file.stem for file in files[: len(names)]))
-        names.append(f"{path.stem}-{taken + 1}" if taken else path.stem)
+        name, number = path.stem, 1
+        while name in names or (number > 1 and name in own):  # `x-2` may be a file of its own
+            number += 1
+            name = f"{path.stem}-{number}"
+        names.append(name)
     return names
