@@ -111,12 +111,12 @@ def check_optimizers(
     shared = {key: value for key, value in table.items() if key not in nested and key not in roles}
     optimizers = {}
     for role in roles:
-        own = nested.get(role, {})
-        merged = optimizer_over(_with_default(shared, defaults.get(role, {})), own)
-        optimizers[role], found = _checked(merged, own, role, roles, setting)
+        own, default = nested.get(role, {}), defaults.get(role, {})
+        merged = optimizer_over(_with_default(shared, default), own)
+        optimizers[role], found = _checked(merged, own, default, role, roles, setting)
         problems += [problem for problem in found if problem not in problems]
     if not roles:
-        problems += _checked(shared, {}, "", roles, setting)[1]
+        problems += _checked(shared, {}, {}, "", roles, setting)[1]
     return optimizers, problems, notes
 
 
@@ -141,9 +141,17 @@ def optimizer_over(below: Mapping[str, Any], table: Mapping[str, Any]) -> Table:
 
 
 def _checked(
-    table: Mapping[str, Any], own: Mapping[str, Any], role: str, roles: Sequence[str], setting: Setting | None
+    table: Mapping[str, Any],
+    own: Mapping[str, Any],
+    default: Mapping[str, Any],
+    role: str,
+    roles: Sequence[str],
+    setting: Setting | None,
 ) -> tuple[OptimizerOptions, list[Problem]]:
-    """Check the merged table of a role; a problem is said of the table that has the key."""
+    """Check the merged table of a role; a problem is said of the table that has the key.
+
+    That may be the role's own one, the translator's default, or else [optimizer].
+    """
     keys = ScheduleOptions.model_fields
     plain = {key: value for key, value in table.items() if key in keys}
     values, problems = validated(ScheduleOptions, plain, "optimizer", "[optimizer]")
@@ -153,8 +161,14 @@ def _checked(
     placed = []
     for problem in problems + found:
         key = problem.path.removeprefix("optimizer").removeprefix(".").partition(".")[0]
-        path = problem.path.replace("optimizer", f"optimizer.{role}", 1) if key in own else problem.path
-        placed.append(Problem(path, problem.message))
+        if key in own:
+            path = problem.path.replace("optimizer", f"optimizer.{role}", 1)
+            placed.append(Problem(path, problem.message))
+        elif key in default and table[key] == default[key]:
+            message = f"its default for '{role}' is wrong: {problem.path}: {problem.message}"
+            placed.append(Problem("translator.name", message))
+        else:
+            placed.append(problem)
     return OptimizerOptions(spec, ScheduleOptions(**values)), placed
 
 

@@ -154,6 +154,12 @@ def test_a_problem_is_said_once_and_of_the_table_that_has_the_key(text: str, mes
     assert problem.startswith(message)
 
 
+def test_a_wrong_default_of_a_translator_is_not_said_of_the_recipe() -> None:
+    problems = found("[optimizer]\nlr = 1.0", {"critic": {"lrr": 1.0}})[1]
+    message = "its default for 'critic' is wrong: optimizer.lrr: optimizer 'adam' has no option 'lrr'"
+    assert problems == [f"translator.name: {message}; did you mean 'lr'?"]
+
+
 def test_problems_of_a_shared_table_are_found_though_the_networks_are_not_known() -> None:
     """The translator may be misspelt in the same recipe."""
     assert len(found("[optimizer]\nlrr = 1.0\ndecay = 3", roles=())[1]) == 2
