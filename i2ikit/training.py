@@ -146,12 +146,13 @@ def build(
         batch_size: number of places of all processes.
 
     Raises:
-        ComponentError: a phase trains an unknown network, or one without trainable parameters.
+        ComponentError: a phase trains an unknown network, or one without trainable parameters; or an
+            optimizer has no learning rate.
     """
     translator = translator.to(accelerator.device).train()
     ema = copy.deepcopy(translator).eval().requires_grad_(False)
     built = {
-        role: optimizers[role].optimizer().optimizer(list(network.parameters()))
+        role: _new_optimizer(optimizers[role], network)
         for role, network in translator.networks.items()
         if any(parameter.requires_grad for parameter in network.parameters())
     }
@@ -169,6 +170,16 @@ def build(
     return TrainingState(
         accelerator, translator, ema, phases, built, schedules, steps, kept, places, batch_size
     )
+
+
+def _new_optimizer(options: OptimizerOptions, network: nn.Module) -> Optimizer:
+    optimizer: Optimizer = options.optimizer().optimizer(list(network.parameters()))
+    if "lr" not in optimizer.defaults:
+        raise ComponentError(
+            f"optimizer '{options.optimizer.name}' made a {type(optimizer).__name__} without a default `lr`, "
+            "which the schedule changes; pass it to the constructor of torch's Optimizer"
+        )
+    return optimizer
 
 
 def _check_roles(phase: Phase, translator: Translator, trained: Collection[str]) -> None:

@@ -18,8 +18,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from i2ikit.components.optimizers import SGD
 from i2ikit.data.batches import shares, training_batches
-from i2ikit.errors import RunError, TrainingError
+from i2ikit.errors import ComponentError, RunError, TrainingError
 from i2ikit.loop import train
 from i2ikit.loss_weights import Weights
 from i2ikit.metrics.style import DiversityProbe
@@ -224,6 +225,18 @@ def test_ema_follows_the_weights_slowly_and_the_buffers_at_once(folders: Path) -
         expected = live[name] if name in buffers else 0.9 * first[name] + 0.1 * live[name]
         torch.testing.assert_close(averaged[name], expected)
     assert any(not torch.equal(averaged[n], first[n]) for n in buffers if "running_mean" in n)
+
+
+def test_an_optimizer_without_a_learning_rate_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Still(torch.optim.Optimizer):
+        def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+            super().__init__(parameters, {})
+
+    monkeypatch.setattr(SGD, "optimizer", lambda self, parameters: Still(parameters))
+    with pytest.raises(
+        ComponentError, match="optimizer 'sgd' made a Still without a default `lr`, which the"
+    ):
+        new_toy({"n": nn.Conv2d(1, 1, 1)}, [], {})
 
 
 def test_ema_of_a_generative_network_without_parameters_has_its_buffers() -> None:
