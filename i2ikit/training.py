@@ -274,7 +274,7 @@ def _run(
                 convert_to_fp32(dict(found)) for found in (result.losses, result.handed, result.notes)
             )
             if trained:
-                total = weighted_total(losses, weights)
+                total = weighted_total(losses, weights, phase.name)
                 if losses:
                     state.accelerator.backward(micro.weight * total)
             earlier.update(new)
@@ -284,17 +284,22 @@ def _run(
     return summed, {name: torch.cat([part[name] for part in kept]) for name in phase.keeps}
 
 
-def weighted_total(losses: Mapping[str, Tensor], weights: Weights) -> Tensor:
+def weighted_total(losses: Mapping[str, Tensor], weights: Weights, phase: str = "") -> Tensor:
     """SUM of weight * loss; 0 if all weights of the phase are switched off part by part.
+
+    Args:
+        phase: its name, for the message.
 
     Raises:
         TrainingError: a loss without a weight, or a weight (other than 0) without a loss.
     """
     without_weight, without_loss = unmatched(losses, weights)
     if without_weight or without_loss:
+        unused = [f"losses {without_weight} have no weight"] * bool(without_weight)
+        unused += [f"weights {without_loss} have no loss"] * bool(without_loss)
         raise TrainingError(
-            f"losses {without_weight} have no weight and weights {without_loss} have no loss: "
-            "use the same names for both"
+            f"phase '{phase}': {' and '.join(unused)}; use the same names for both "
+            f"(losses: {', '.join(losses) or 'none'})"
         )
     if not losses:
         return torch.zeros(())

@@ -125,6 +125,13 @@ def test_names_on_one_side_only_are_an_error() -> None:
         weighted_total({"x": one}, Weights({"x": 1, "y": 1}))
 
 
+def test_a_weight_of_a_part_that_there_is_not_is_an_error_with_its_phase_and_the_losses() -> None:
+    message = r"phase 'p': weights \['x/c'\] have no loss; use the same names for both \(losses: x/a, x/b\)"
+    one = torch.tensor(1.0)
+    with pytest.raises(TrainingError, match=message):
+        weighted_total({"x/a": one, "x/b": one}, Weights({"x": 1, "x/c": 1}), "p")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("constant", [1.0, -1.0, 0.0])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
