@@ -172,9 +172,9 @@ class BestSoFar:
     since: int = 0
 
     def after(self, value: float, step: int, higher: bool) -> BestSoFar:
-        """The state after another value; nan is never better."""
-        first = self.value is None and not math.isnan(value)
-        if first or (self.value is not None and (value > self.value if higher else value < self.value)):
+        """The state after another value; one that is not finite is never better."""
+        better = self.value is None or (value > self.value if higher else value < self.value)
+        if better and math.isfinite(value):
             return BestSoFar(value, step)
         return dataclasses.replace(self, since=self.since + 1)
 

@@ -525,3 +525,13 @@ def test_what_a_metric_says_about_its_values_is_checked() -> None:
             continue
         with pytest.raises(AssertionError, match=message):
             check_metric(Declared)
+
+
+@pytest.mark.parametrize("higher", [True, False])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_never_the_best(value: float, higher: bool) -> None:
+    """Neither the first one nor a later one: no finite value could follow an infinite best."""
+    first = BestSoFar().after(value, 1, higher)
+    assert first == BestSoFar(None, 0, 1)
+    assert first.after(2.0, 2, higher) == BestSoFar(2.0, 2, 0)
+    assert BestSoFar(2.0, 2, 0).after(value, 3, higher) == BestSoFar(2.0, 2, 1)
