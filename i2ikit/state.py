@@ -136,7 +136,7 @@ def optimizer_tensors(
     """What an optimizer keeps, such as Adam's moments and step counts, as `parameter:key`.
 
     Returns:
-        Tensors on the CPU, and the names of those that are plain numbers in the optimizer.
+        Copies on the CPU, and the names of those that are plain numbers in the optimizer.
 
     Raises:
         ComponentError: it keeps something else; the message continues "the optimizer ...".
@@ -156,7 +156,7 @@ def optimizer_tensors(
                 numbers.append(f"{name}:{key}")
                 # Python's floats have 64 bits.
                 value = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
-            tensors[f"{name}:{key}"] = value.detach().cpu().contiguous()
+            tensors[f"{name}:{key}"] = value.detach().cpu().clone().contiguous()
     return tensors, numbers
 
 

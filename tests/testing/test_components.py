@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from i2ikit.packages.templates.optimizers import MyPlugin
 from i2ikit.testing import check_optimizer
 
 
@@ -51,3 +52,8 @@ def test_an_optimizer_that_keeps_something_for_a_group_is_found_out() -> None:
         AssertionError, match="continues differently; checkpoints hold what it keeps by param"
     ):
         check_optimizer(lambda: Factory(0, in_group=True))
+
+
+def test_the_optimizer_of_new_plugin_is_accepted() -> None:
+    """It changes all that it keeps in place: what was saved must not change with it."""
+    check_optimizer(MyPlugin)
