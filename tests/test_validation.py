@@ -92,7 +92,7 @@ class Silent:
 
 
 class Unbuildable(Refusing):
-    """Needs weights that nobody has."""
+    """Needs weights that cannot be found."""
 
     def __init__(self) -> None:
         raise WeightsError("cannot find the weights of nothing")

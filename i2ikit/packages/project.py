@@ -136,7 +136,7 @@ def read_project(folder: Path, by_hand: str) -> Project:
         by_hand: what to do where entry points cannot be added to this package, for the message.
 
     Raises:
-        ComponentError: the folder is no package, or its entry points are not in pyproject.toml.
+        ComponentError: the folder holds no package, or its pyproject.toml cannot hold the entry points.
     """
     file = folder / PYPROJECT
     legacy = [name for name in ("setup.cfg", "setup.py") if (folder / name).is_file()]

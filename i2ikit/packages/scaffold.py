@@ -283,7 +283,7 @@ def _group(kind: str) -> str:
 def _with_kind(name: str, kind: str) -> str:
     """`wide` and encoders: wide-encoder; `wide-encoder` stays as it is.
 
-    With the kind in it, a class has none of torch's names, and two components called alike have two files.
+    With the kind in it, a class is not called like one of torch's, and each component has its own file.
     """
     word = KINDS[kind]
     return name if name.endswith(f"-{word}") else f"{name}-{word}"

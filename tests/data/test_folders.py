@@ -201,7 +201,7 @@ def problems_at(root: Path, *overrides: str) -> str:
 
 @pytest.mark.parametrize("held_out", ["test", "val"])
 def test_folders_named_after_domains_are_domains_of_these_names(tmp_path: Path, held_out: str) -> None:
-    """Sorted; digits, - and _ are letters like others; val/ is used where there is no test/."""
+    """Names are sorted; they may contain digits, - and _; without test/, val/ is read."""
     data = folders_at(named_folders(tmp_path, held_out=held_out), size=16)
     assert isinstance(data, Dataset)
     assert list(data.images.channels) == list(NAMES)

@@ -1,4 +1,4 @@
-"""Metrics in several processes: what one cannot measure is an error in all, and nobody waits."""
+"""Metrics in several processes: an error in one process is raised in all of them, and none keeps waiting."""
 
 from __future__ import annotations
 
