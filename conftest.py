@@ -92,6 +92,7 @@ def _set_up(namespace: dict[str, Any]) -> None:
     (folder / "recipes").symlink_to(Path(__file__).parent / "recipes")
     for name in ("my-outline.png", "exemplar.png"):
         (folder / name).write_bytes((folder / "data" / "testA" / "0.png").read_bytes())
+    shutil.copytree(folder / "data" / "testA", folder / "my-outlines")
     namespace["folder"] = folder
     namespace["before"] = Path.cwd()
     os.chdir(folder)  # where Python blocks write what commands then read

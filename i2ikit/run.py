@@ -19,6 +19,7 @@ import datetime
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -370,7 +371,7 @@ def _made(folder: Path) -> Path:
 
 def is_run(path: Path) -> bool:
     """Whether the path is a run folder."""
-    return (path / RESOLVED).is_file()
+    return os.path.isfile(path / RESOLVED)  # False also for a name that is too long
 
 
 def _last_written(run: Path) -> float:

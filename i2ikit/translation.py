@@ -2,15 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from i2ikit.data.images import load_image, write_image
-from i2ikit.errors import RunError
-from i2ikit.run import Run
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from i2ikit.data.folders import image_files
+from i2ikit.data.images import ARRAY_ENDING, COLOURS, IMAGE_ENDINGS, file_content, load_image, read_image
+from i2ikit.errors import DataError, ShapeError
+from i2ikit.output_folder import OutputFolder, Result, cut, folded, origins, readable
+from i2ikit.run import Run, is_run
 from i2ikit.sampling import sheet
+from i2ikit.translator import Direction
 
-__all__ = ["translate_files"]
+__all__ = ["Translated", "input_files", "translate_files"]
+
+EXEMPLAR_BYTES = 60  # of an exemplar's name in the name of a translation
+
+
+@dataclass(frozen=True)
+class Translated:
+    """The files that were made from one image: one in each style, and the sheet that shows all of them."""
+
+    image: Path
+    files: tuple[Path, ...]
+    sheet: Path
+
+
+def input_files(
+    run: Run, images: Sequence[Path], source: str | None, to: str | None, out: Path
+) -> list[Path]:
+    """The images to translate: those given, and those in the folders given.
+
+    Of a folder, its images are taken, sorted by name; or its .npy files, if images of the source domain have
+    other numbers of channels than 1 and 3. Hidden files, sub-folders and sheets that `translate_files` wrote
+    are left out; so are its translations if the folder is `out`.
+
+    Raises:
+        RunError: the run does not translate in this direction.
+        DataError: some of the files given are missing or not images, as far as their headers show, or a
+            folder contains no image; lists all of them. `translate_files` names what is wrong in a folder.
+    """
+    channels = run.images.channels[run.direction(source, to).source]
+    files: list[Path] = []
+    problems = []
+    for path in images:
+        if not os.path.isdir(path) or is_run(path):
+            problems += [problem] if (problem := _problem(path, channels)) else []
+            files.append(path)
+            continue
+        try:
+            found = _images_in(path, channels, out)
+            problems += [] if found else [_without_images(path, channels)]
+            files += found
+        except OSError as error:
+            problems.append(f"cannot read the folder {path}: {error.strerror}")
+    if problems:
+        raise DataError(_listed(problems, f"{len(problems)} inputs cannot be translated; none was"))
+    return files
 
 
 def translate_files(
@@ -22,60 +77,196 @@ def translate_files(
     to: str | None,
     seed: int,
     out: Path,
-) -> list[Path]:
-    """Translate each file in every style.
+) -> Iterator[Translated]:
+    """Translate each file in every style, one file after another.
 
     The shorter side of an image is resized to the training size; the aspect ratio is kept.
 
     Args:
+        files: see `input_files`.
         num_styles: number of random styles from `seed`, the same for each file; not used with exemplars, nor
             by a deterministic translator, which makes one translation of each file.
         exemplars: images of domain `to` whose styles are used instead.
         source, to: domains of the direction; if one or both are None, the translator's first that fits.
-        out: folder for NAME-style-1.png, ... (or NAME-as-EXEMPLAR.png, or NAME-translated.png), and
-            NAME-sheet.png. Images with other numbers of channels than 1 and 3 are written as .npy, as they
-            are read: arrays (H, W, C) in [0, 1].
+        out: folder for NAME-a2b-seed0-style-1-of-8.png, ... (or NAME-a2b-as-EXEMPLAR.png, or NAME-a2b.png),
+            the sheets NAME-a2b-seed0-sheet-of-8.png and the like, and an index; see `OutputFolder`. Names
+            contain `best` if the run was opened with its best weights. Images with other numbers of channels
+            than 1 and 3 are written as .npy, as they are read: arrays (H, W, C) in [0, 1].
 
-    Returns:
-        The sheets, one for each file.
+    Yields:
+        The paths that were written for each file.
 
     Raises:
-        RunError: the run cannot be loaded, translate in this direction, or follow exemplars; or `out` cannot
-            be created.
-        DataError: an image cannot be read.
+        RunError: the run cannot be loaded, translate in this direction, or follow exemplars; or a file cannot
+            be written.
+        DataError: an exemplar cannot be read. Or, after all others are translated: some files could not be
+            read; lists them.
     """
-    source, to = run.direction(source, to)
-    codes = run.codes(num_styles, exemplars, to, seed)
-    labels = [f"as-{name}" for name in _distinct_names(exemplars)] if exemplars else []
-    labels = labels or [f"style-{n}" for n in range(1, num_styles + 1)]
-    if run.translator.is_deterministic(to):
-        labels = ["translated"]
-    # Read all files first, so that a wrong name fails before anything is translated.
-    inputs = [load_image(path, run.images.channels[source], run.images.size) for path in files]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot create the folder {out}: {error.strerror}") from error
-    sheets = []
-    for name, x in zip(_distinct_names(files), inputs, strict=True):
-        columns = [("input", run.pictures(x[None], source))]
-        translated = run.translate(x, source=source, to=to, styles=codes)
-        for label, y in zip(labels, translated, strict=True):
-            write_image(out / f"{name}-{label}", y)
-            columns.append((label, run.pictures(y[None], to)))
-        sheets.append(out / f"{name}-sheet.png")
-        sheet(columns).save(sheets[-1])
-    return sheets
+    direction = run.direction(source, to)
+    codes = run.codes(num_styles, exemplars, direction.to, seed)
+    styles = _styles(run, direction, len(codes), exemplars, seed)
+    folder = OutputFolder(out, [readable(path.stem) for path in files])
+    return _translated(run, files, direction, codes, styles, folder)
 
 
-def _distinct_names(files: Sequence[Path]) -> list[str]:
-    """The file names without extensions; repeated names are numbered."""
-    names: list[str] = []
-    own = {path.stem for path in files}
+@dataclass(frozen=True)
+class _Style:
+    """How one file is named, what heads its column in the sheet, and what the index says about it."""
+
+    label: str
+    heading: str
+    origin: Mapping[str, Any]
+
+
+def _translated(
+    run: Run,
+    files: Sequence[Path],
+    direction: Direction,
+    codes: Tensor,
+    styles: Sequence[_Style],
+    folder: OutputFolder,
+) -> Iterator[Translated]:
+    """Translate and write, file by file; `styles` are those of the codes, and the sheet's."""
+    source, to = direction
+    about = {"step": run.step, "weights_sha256": run.sha256}
+    problems = []
     for path in files:
-        name, number = path.stem, 1
-        while name in names or (number > 1 and name in own):  # `x-2` may be a file of its own
+        try:
+            x = load_image(path, run.images.channels[source], run.images.size)
+            translated = run.translate(x, source=source, to=to, styles=codes)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        except (ShapeError, MemoryError) as error:
+            problems.append(f"{path}: {str(error) or 'there is not enough memory to translate it'}")
+            continue
+        columns = [("input", run.pictures(x[None], source))]
+        columns += [
+            (style.heading, run.pictures(y[None], to))
+            for style, y in zip(styles[:-1], translated, strict=True)
+        ]
+        contents = [file_content(y) for y in translated]
+        contents.append((".png", _png(sheet(columns))))
+        origin = {"source": os.path.abspath(path), "run": os.path.abspath(run.folder)}
+        results = [
+            Result(style.label, *content, {**origin, **style.origin})
+            for style, content in zip(styles, contents, strict=True)
+        ]
+        *written, overview = folder.write(readable(path.stem), results, about)
+        yield Translated(path, tuple(written), overview)
+    if problems:
+        raise DataError(_listed(problems, f"{len(problems)} of {len(files)} images could not be translated"))
+
+
+def _styles(run: Run, direction: Direction, count: int, exemplars: Sequence[Path], seed: int) -> list[_Style]:
+    """The style of each code, and, last, that of the sheet."""
+    start = f"{direction}{'-best' if run.best else ''}"
+    origin: dict[str, Any] = {"weights": "best" if run.best else "last", "direction": str(direction)}
+    if exemplars:
+        names = [cut(readable(path.stem), EXEMPLAR_BYTES) for path in exemplars]
+        more = f"-and-{count - 1}-more" if count > 1 else ""
+        *names, all_of_them = _distinct([*names, f"{names[0]}{more}-sheet"])
+        paths = [os.path.abspath(path) for path in exemplars]
+        styles = [
+            _Style(f"{start}-as-{name}", f"as {name}", {**origin, "exemplar": path})
+            for name, path in zip(names, paths, strict=True)
+        ]
+        overview = _Style(f"{start}-as-{all_of_them}", "", {**origin, "sheet": paths})
+    elif run.translator.is_deterministic(direction.to):
+        styles = [_Style(start, "translation", {**origin})]
+        overview = _Style(f"{start}-sheet", "", {**origin, "sheet": 1})
+    else:
+        origin["seed"] = seed
+        start += f"-seed{seed}"
+        width = len(str(count))
+        styles = [
+            _Style(
+                f"{start}-style-{n:0{width}}-of-{count}",
+                f"style {n}",
+                {**origin, "style": n, "styles": count},  # another number gives other styles
+            )
+            for n in range(1, count + 1)
+        ]
+        overview = _Style(f"{start}-sheet-of-{count}", "", {**origin, "sheet": count})
+    return [*styles, overview]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names; repeated ones are numbered."""
+    found: list[str] = []
+    taken = {folded(name) for name in names}
+    used: set[str] = set()
+    for name in names:
+        chosen, number = name, 1
+        while folded(chosen) in used or (number > 1 and folded(chosen) in taken):
             number += 1
-            name = f"{path.stem}-{number}"
-        names.append(name)
-    return names
+            chosen = f"{name}-{number}"
+        used.add(folded(chosen))
+        found.append(chosen)
+    return found
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return file.getvalue()
+
+
+def _images_in(folder: Path, channels: int, out: Path) -> list[Path]:
+    """The images in a folder that are to be translated."""
+    made = origins(folder)
+    same = os.path.realpath(folder) == os.path.realpath(out)
+    return [
+        path
+        for path in _all_images_in(folder, channels)
+        if path.name not in made or not (same or "sheet" in made[path.name])
+    ]
+
+
+def _all_images_in(folder: Path, channels: int) -> list[Path]:
+    if channels in COLOURS:
+        found = image_files(folder)
+    else:
+        found = sorted(p for p in folder.iterdir() if p.suffix.lower() == ARRAY_ENDING and p.is_file())
+    return [path for path in found if not path.name.startswith(".")]
+
+
+def _without_images(folder: Path, channels: int) -> str:
+    """What is wrong with a folder without images."""
+    if _all_images_in(folder, channels):
+        return f"{folder}/ contains only translations; to translate them, give another folder with --out"
+    endings = IMAGE_ENDINGS if channels in COLOURS else (ARRAY_ENDING,)
+    text = f"{folder}/ contains no image ({', '.join(endings)})"
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."):
+        if _all_images_in(inner, channels):
+            return f"{text}, but its sub-folder {inner.name}/ does; give that one"
+    return text
+
+
+def _problem(file: Path, channels: int) -> str | None:
+    """Why a file cannot be translated, as far as its header shows; None if it can."""
+    if is_run(file):
+        return f"{file} is a run folder; give it first, before the images"
+    if not os.path.lexists(file):
+        return f"{file}: no such file or folder"
+    if not os.path.isfile(file):
+        return f"{file}: not a file, or a link to none"
+    try:
+        if file.suffix.lower() != ARRAY_ENDING and channels not in COLOURS:
+            read_image(file, channels)  # says what is needed
+        with file.open("rb") as opened:
+            if file.suffix.lower() == ARRAY_ENDING:
+                np.lib.format.read_magic(opened)
+            else:
+                Image.open(opened).close()
+    except DataError as error:
+        return str(error)
+    except Exception as error:  # Pillow's formats raise many types of errors
+        kind = "array" if file.suffix.lower() == ARRAY_ENDING else "image"
+        return f"{file}: not a readable {kind} ({type(error).__name__}: {error})"
+    return None
+
+
+def _listed(problems: Sequence[str], heading: str) -> str:
+    """One problem as it is, several below a heading."""
+    return problems[0] if len(problems) == 1 else "\n  ".join([f"{heading}:", *problems])

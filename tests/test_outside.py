@@ -248,7 +248,9 @@ def test_any_number_of_channels_and_domains_goes_through_every_command(
     direction = ("--from", names[-1], "--to", "one")
     command("translate", str(runs[0]), str(image), "--styles", "2", *direction, "--out", str(made))
     ending = image.suffix
-    assert {p.name for p in made.iterdir()} == {f"x-style-1{ending}", f"x-style-2{ending}", "x-sheet.png"}
+    start = f"x-{names[-1]}-to-one-seed0"
+    results = {f"{start}-style-{n}-of-2{ending}" for n in (1, 2)} | {f"{start}-sheet-of-2.png"}
+    assert {p.name for p in made.glob("x*")} == results
     out = command("eval", str(runs[0]), "--metric", "l1-diversity", *direction)
     assert f"({names[-1]}-to-one, seed 0)" in out
     page = tmp_path / "page.html"

@@ -1,17 +1,19 @@
-"""Translating files: the names of what is written, and where."""
+"""Translating files: what is translated, and what the results are named."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from i2ikit.checkpoints import save_weights
-from i2ikit.errors import RunError
+from i2ikit.errors import DataError, RunError
+from i2ikit.output_folder import origins
 from i2ikit.run import RESOLVED, Run
 from i2ikit.training import new_translator
-from i2ikit.translation import translate_files
+from i2ikit.translation import Translated, input_files, translate_files
 from tests.tiny import tiny_recipe
 
 
@@ -25,21 +27,195 @@ def untrained(folders: Path, tmp_path: Path) -> Run:
     return Run(tmp_path / "run", "cpu")
 
 
-def test_numbered_files_do_not_overwrite_a_file_of_that_name(untrained: Run, tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("x.png", "x.bmp", "x-2.png", "x.png")]
-    for file in files:
-        Image.new("L", (64, 64), 90).save(file)
-    sheets = translate_files(untrained, files, 1, [], None, None, 0, tmp_path / "out")
-    assert [sheet.name for sheet in sheets] == [
-        "x-sheet.png",
-        "x-3-sheet.png",
-        "x-2-sheet.png",
-        "x-4-sheet.png",
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (64, 64), 90).save(path)
+    return path
+
+
+def translated(
+    run: Run, files: list[Path], out: Path, *exemplars: Path, styles: int = 1, seed: int = 0
+) -> list[Translated]:
+    return list(translate_files(run, files, styles, exemplars, None, None, seed, out))
+
+
+def test_names_say_direction_seed_and_style_and_sort(untrained: Run, tmp_path: Path) -> None:
+    file = picture(tmp_path / "my photo.v1.png")
+    (made,) = translated(untrained, [file], tmp_path / "out", styles=12, seed=7)
+    names = [path.name for path in made.files]
+    assert names[0] == "my photo.v1-a2b-seed7-style-01-of-12.png"
+    assert names == sorted(names)
+    assert made.sheet.name == "my photo.v1-a2b-seed7-sheet-of-12.png"
+    first, second = picture(tmp_path / "one" / "ex.png"), picture(tmp_path / "two" / "ex.png")
+    (made,) = translated(untrained, [file], tmp_path / "out", first, second)
+    assert [path.name for path in (*made.files, made.sheet)] == [
+        "my photo.v1-a2b-as-ex.png",
+        "my photo.v1-a2b-as-ex-2.png",
+        "my photo.v1-a2b-as-ex-and-1-more-sheet.png",
+    ]
+    found = origins(tmp_path / "out")
+    assert len(found) == 13 + 3
+    assert found["my photo.v1-a2b-as-ex-2.png"]["exemplar"] == str(second)
+    assert found["my photo.v1-a2b-seed7-style-01-of-12.png"] == {
+        "source": str(file),
+        "run": str(untrained.folder),
+        "weights": "last",
+        "direction": "a2b",
+        "seed": 7,
+        "style": 1,
+        "styles": 12,
+    }
+
+
+def test_only_the_same_command_replaces_results(untrained: Run, tmp_path: Path) -> None:
+    """Another seed, number of styles, direction, exemplar, run, or image of the same name does not."""
+    out = tmp_path / "out"
+    one, two = picture(tmp_path / "one" / "x.png"), picture(tmp_path / "two" / "x.jpg")
+    exemplars = [picture(tmp_path / name / "e.png") for name in ("p", "q")]
+    (untrained.folder / "best.safetensors").write_bytes(
+        (untrained.folder / "weights.safetensors").read_bytes()
+    )
+    for _ in range(2):
+        for run in (untrained, Run(untrained.folder, "cpu", best=True)):
+            for file in (one, two):
+                for seed in (0, 1):
+                    for styles in (1, 2):
+                        list(translate_files(run, [file], styles, [], None, None, seed, out))
+                for exemplar in exemplars:
+                    list(translate_files(run, [file], 1, [exemplar], None, None, 0, out))
+                list(translate_files(run, [file], 1, [], "b", None, 0, out))
+    images = 2 * 2 * (2 * (1 + 2) + 2 + 1)
+    sheets = 2 * 2 * (2 * 2 + 2 + 1)
+    assert len(list(out.glob("*.png"))) == images + sheets
+    (untrained.folder).rename(tmp_path / "other run")
+    list(translate_files(Run(tmp_path / "other run", "cpu"), [one], 1, [], None, None, 0, out))
+    assert len(list(out.glob("*.png"))) == images + sheets + 2
+
+
+def test_an_exemplar_may_be_named_like_a_sheet(untrained: Run, tmp_path: Path) -> None:
+    file = picture(tmp_path / "x.png")
+    names = ("e.png", "e-and-2-more-sheet.png", "E.png")
+    exemplars = [picture(tmp_path / name) for name in names]
+    (made,) = translated(untrained, [file], tmp_path / "out", *exemplars)
+    assert len({path.name.casefold() for path in (*made.files, made.sheet)}) == 4
+    assert len(origins(tmp_path / "out")) == 4
+
+
+def test_numbers_are_not_those_of_another_image(untrained: Run, tmp_path: Path) -> None:
+    files = [picture(tmp_path / name) for name in ("x.png", "x.bmp", "x-2.png", "x.png")]
+    made = translated(untrained, files, tmp_path / "out")
+    assert [each.files[0].name.removesuffix("-a2b-seed0-style-1-of-1.png") for each in made] == [
+        "x",
+        "x-3",
+        "x-2",
+        "x-4",
     ]
 
 
-def test_a_folder_that_cannot_be_created_is_named(untrained: Run, tmp_path: Path) -> None:
-    Image.new("L", (64, 64), 90).save(tmp_path / "x.png")
-    for out in (tmp_path / "x.png", tmp_path / "x.png" / "out"):
-        with pytest.raises(RunError, match=r"cannot create the folder .*x\.png"):
-            translate_files(untrained, [tmp_path / "x.png"], 1, [], None, None, 0, out)
+def test_results_beside_the_inputs_replace_none_of_them(untrained: Run, tmp_path: Path) -> None:
+    """The folder can be translated again: its results are not taken for inputs."""
+    folder = tmp_path / "pictures"
+    names = ("photo.png", "photo-a2b-seed0-style-1-of-1.png", "PHOTO-2-a2b-seed0-sheet-of-1.png")
+    before = {picture(folder / name): (folder / name).read_bytes() for name in names}
+    for _ in range(2):
+        files = input_files(untrained, [folder], None, None, folder)
+        assert files == sorted(before)
+        translated(untrained, files, folder)
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list(folder.glob("*.png"))) == 3 * 3
+
+
+def test_a_folder_gives_its_images_in_order(untrained: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    for name in ("b.png", "a.JPG", "c.tif", ".hidden.png", "inner/d.png"):
+        picture(folder / name)
+    (folder / "notes.txt").touch()
+    np.save(folder / "array.npy", np.zeros((64, 64, 3)))
+    single = picture(tmp_path / "z.png")
+    files = input_files(untrained, [single, folder], None, None, tmp_path / "out")
+    assert files == [single, folder / "a.JPG", folder / "b.png", folder / "c.tif"]
+
+
+def test_sheets_are_not_translated_but_translations_are(untrained: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (made,) = translated(untrained, [picture(tmp_path / "x.png")], out, styles=2)
+    assert input_files(untrained, [out], "b", None, tmp_path / "back") == list(made.files)
+    with pytest.raises(DataError, match=r"out/ contains only translations; .* another folder with --out"):
+        input_files(untrained, [out], "b", None, out)
+
+
+def test_all_that_is_wrong_with_the_inputs_is_said_before_anything_is_translated(
+    untrained: Run, tmp_path: Path
+) -> None:
+    good = picture(tmp_path / "good.png")
+    (tmp_path / "notes.png").write_text("not an image")
+    (tmp_path / "notes.npy").write_text("not an array")
+    (tmp_path / "empty").mkdir()
+    picture(tmp_path / "outer" / "inner" / "x.png")
+    (tmp_path / "link.png").symlink_to("nothing")
+    names = ("missing.png", "notes.png", "notes.npy", "empty", "outer", "link.png", "n" * 300, "run")
+    with pytest.raises(DataError) as raised:
+        input_files(untrained, [good, *(tmp_path / name for name in names)], None, None, tmp_path / "out")
+    first, *problems = str(raised.value).splitlines()
+    assert first == "8 inputs cannot be translated; none was:"
+    endings = ".png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff"
+    for expected in (
+        f"empty/ contains no image ({endings})",
+        f"outer/ contains no image ({endings}), but its sub-folder inner/ does; give that one",
+        "missing.png: no such file or folder",
+        "link.png: not a file, or a link to none",
+        "run is a run folder; give it first, before the images",
+    ):
+        assert [line for line in problems if line.endswith(expected)], expected
+    assert [line for line in problems if "notes.png: not a readable image (Unidentified" in line]
+    assert [line for line in problems if "notes.npy: not a readable array (ValueError" in line]
+    with pytest.raises(DataError, match=r"^[^\n]*missing.png: no such file or folder$"):
+        input_files(untrained, [tmp_path / "missing.png"], None, None, tmp_path / "out")
+
+
+def test_an_image_that_cannot_be_decoded_does_not_stop_the_others(untrained: Run, tmp_path: Path) -> None:
+    """It is named at the end."""
+    files = [picture(tmp_path / f"{name}.png") for name in "abc"]
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(files[1])
+    files[1].write_bytes(files[1].read_bytes()[:1000])
+    assert input_files(untrained, [*files, files[1]], None, None, tmp_path) == [*files, files[1]]
+    made: list[Path] = []
+    results = translate_files(untrained, [*files, files[1]], 1, [], None, None, 0, tmp_path / "out")
+    with pytest.raises(DataError) as raised:
+        made.extend(each.image for each in results)
+    assert made == [files[0], files[2]]
+    first, *problems = str(raised.value).splitlines()
+    assert first == "2 of 4 images could not be translated:"
+    assert all(f"{files[1]}: not a readable image" in problem for problem in problems)
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+
+
+def test_a_file_in_a_folder_that_is_no_image_does_not_stop_the_others(untrained: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    good = picture(folder / "good.png")
+    (folder / "bad.png").write_text("not an image")
+    files = input_files(untrained, [folder], None, None, tmp_path / "out")
+    assert files == [folder / "bad.png", good]
+    results = translate_files(untrained, files, 1, [], None, None, 0, tmp_path / "out")
+    assert next(results).image == good
+    with pytest.raises(DataError, match=r"bad\.png: not a readable image"):
+        next(results)
+
+
+def test_images_are_translated_one_after_another(untrained: Run, tmp_path: Path) -> None:
+    """The second is not even read before the first is written."""
+    files = [picture(tmp_path / f"{name}.png") for name in "ab"]
+    steps = translate_files(untrained, files, 1, [], None, None, 0, tmp_path / "out")
+    next(steps)
+    picture(files[1]).unlink()
+    with pytest.raises(DataError, match=r"b\.png: not a readable image \(FileNotFoundError"):
+        next(steps)
+
+
+def test_a_folder_that_cannot_be_written_in_is_named_before_anything_is_translated(
+    untrained: Run, tmp_path: Path
+) -> None:
+    file = picture(tmp_path / "x.png")
+    with pytest.raises(RunError, match=r"cannot write in the folder .*x\.png: .*; give another folder"):
+        translate_files(untrained, [file], 1, [], None, None, 0, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "eval_", "translate"]
 
+MOST_LISTED = 10
+
 
 def translate(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="[RUN] IMAGE...", help="Run folder (default: newest in ./runs) and images."),
+        typer.Argument(
+            metavar="[RUN] IMAGE...",
+            help="Run folder (default: newest in ./runs), and images or folders of images.",
+        ),
     ],
     styles: Annotated[int, typer.Option(min=1, max=1000, help="Number of random styles.")] = 8,
     style_from: Annotated[
@@ -35,20 +41,52 @@ def translate(
     device: DeviceOption = None,
     out: Annotated[Path | None, typer.Option(help="Output folder (default: RUN/translations).")] = None,
 ) -> None:
-    """Translate images: one output image per style, and a sheet with all of them."""
-    from i2ikit.run import is_run, load
-    from i2ikit.translation import translate_files
+    """Translate images: one output image per style, and a sheet with all of them.
 
+    Of a folder, its images are translated, without those in sub-folders. The same command replaces its own
+    results; no other file is replaced. translations.jsonl in the output folder lists what each file shows.
+    """
+    from i2ikit.pretrained.cache import progress_over
+    from i2ikit.run import is_run, load
+    from i2ikit.translation import input_files, translate_files
+
+    images, exemplars = [_home(path) for path in images], [_home(path) for path in style_from or []]
     named = is_run(images[0]) or images[0].suffix == ".safetensors"
     run = load(images[0] if named else None, device)
-    files = images[1:] if named else images
-    if not files:
+    if named:
+        del images[0]
+    if not images:
         raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
-    target = out or run.folder / "translations"
-    sheets = translate_files(run, files, styles, style_from or [], from_, to, seed, target)
-    console.print(f"Translated with {escape(str(run.folder))}:", highlight=False, soft_wrap=True)
-    for sheet in sheets:
-        console.print(f"  {escape(str(sheet))}", highlight=False, soft_wrap=True)
+    target = run.folder / "translations" if out is None else _home(out)
+    sheets: list[Path] = []
+    count = 0
+    try:
+        files = input_files(run, images, from_, to, target)
+        made = translate_files(run, files, styles, exemplars, from_, to, seed, target)
+        for each in progress_over(made, len(files), "Translating") if len(files) > 1 else made:
+            sheets.append(each.sheet)
+            count += len(each.files)
+    except KeyboardInterrupt:
+        console.print("Stopped.", end=" " if sheets else "\n")
+        raise typer.Exit(130) from None
+    finally:
+        if sheets:
+            _print_made(sheets, count, run.folder, target)
+
+
+def _home(path: Path) -> Path:
+    """A path that begins with ~ as one in the home directory, unless there is such a file here."""
+    return path if os.path.lexists(path) else Path(os.path.expanduser(path))
+
+
+def _print_made(sheets: list[Path], count: int, run: Path, out: Path) -> None:
+    """Say what was translated, and list the sheets if they are few."""
+    one = len(sheets) == 1
+    text = f"Translated {len(sheets)} image{'' if one else 's'} with {run}: {count} translations and "
+    text += f"{'a sheet' if one else f'{len(sheets)} sheets'} in {out}"
+    listed = [f"  {sheet}" for sheet in sheets] if len(sheets) <= MOST_LISTED else []
+    for line in (text, *listed):
+        console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def eval_(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -25,6 +26,7 @@ __all__ = [
     "as_floats",
     "bands_shown",
     "cropped_to_square",
+    "file_content",
     "floats_from",
     "load_image",
     "loaded",
@@ -33,7 +35,6 @@ __all__ = [
     "to_picture",
     "to_tensor",
     "too_large_a_crop",
-    "write_image",
 ]
 
 Side = Annotated[int, Field(ge=8, le=4096)]
@@ -293,19 +294,17 @@ def load_image(path: Path, channels: int, size: int) -> Tensor:
         raise DataError(f"{path}: {error}") from error
 
 
-def write_image(stem: Path, image: Tensor) -> Path:
-    """Write (C, H, W) in [-1, 1] as a PNG, or as an array (H, W, C) in [0, 1] if a PNG cannot hold it.
+def file_content(image: Tensor) -> tuple[str, bytes]:
+    """The ending and the bytes of a file with an image (C, H, W) in [-1, 1].
 
-    Args:
-        stem: the path without its ending.
+    A PNG; or an array (H, W, C) in [0, 1] if a PNG cannot hold it.
     """
+    file = io.BytesIO()
     if len(image) in COLOURS:
-        path = stem.with_name(f"{stem.name}.png")
-        to_picture(image).save(path)
-    else:
-        path = stem.with_name(f"{stem.name}{ARRAY_ENDING}")
-        np.save(path, ((image.detach().float().cpu().permute(1, 2, 0) + 1) / 2).clamp(0, 1).numpy())
-    return path
+        to_picture(image).save(file, "png")
+        return ".png", file.getvalue()
+    np.save(file, ((image.detach().float().cpu().permute(1, 2, 0) + 1) / 2).clamp(0, 1).numpy())
+    return ARRAY_ENDING, file.getvalue()
 
 
 def _check_colours(channels: int, name: str) -> None:

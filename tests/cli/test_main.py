@@ -67,14 +67,15 @@ def test_a_run_says_where_its_results_are_and_what_to_type_next(trained: Path) -
 def test_translate_uses_the_newest_run_and_is_seeded(trained: Path) -> None:
     Image.new("RGB", (90, 65), "red").save(trained / "mine.png")
     said = i2ikit("translate", "mine.png", "--styles", "3", "--out", "one", cwd=trained)
-    assert "one/mine-sheet.png" in said
-    names = {p.name for p in (trained / "one").iterdir()}
-    assert names == {"mine-style-1.png", "mine-style-2.png", "mine-style-3.png", "mine-sheet.png"}
-    with Image.open(trained / "one" / "mine-style-1.png") as picture:
+    assert "one/mine-a2b-seed0-sheet-of-3.png" in said
+    styles = {f"mine-a2b-seed0-style-{n}-of-3.png" for n in (1, 2, 3)}
+    assert {p.name for p in (trained / "one").glob("*.png")} == {*styles, "mine-a2b-seed0-sheet-of-3.png"}
+    with Image.open(trained / "one" / "mine-a2b-seed0-style-1-of-3.png") as picture:
         assert picture.size == (89, 64)
     i2ikit("translate", "mine.png", "--styles", "3", "--out", "two", cwd=trained)
     i2ikit("translate", "mine.png", "--styles", "3", "--seed", "1", "--out", "three", cwd=trained)
-    one, two, three = ((trained / d / "mine-style-2.png").read_bytes() for d in ("one", "two", "three"))
+    files = ("one/mine-a2b-seed0", "two/mine-a2b-seed0", "three/mine-a2b-seed1")
+    one, two, three = ((trained / f"{file}-style-2-of-3.png").read_bytes() for file in files)
     assert one == two != three
 
 
@@ -83,12 +84,12 @@ def test_translate_takes_a_run_exemplars_and_a_direction(trained: Path) -> None:
     images = ["data/testB/0.png", "data/testB/1.png"]
     own = ("--style-from", "data/testA/2.png", "--to", "a", "--device", "cpu")
     said = i2ikit("translate", str(run), *images, *own, cwd=trained)
-    assert "translations/0-sheet.png" in said
-    assert {p.name for p in (run / "translations").iterdir()} == {
-        "0-as-2.png",
-        "0-sheet.png",
-        "1-as-2.png",
-        "1-sheet.png",
+    assert "translations/0-b2a-as-2-sheet.png" in said
+    assert {p.name for p in (run / "translations").glob("*.png")} == {
+        "0-b2a-as-2.png",
+        "0-b2a-as-2-sheet.png",
+        "1-b2a-as-2.png",
+        "1-b2a-as-2-sheet.png",
     }
 
 
@@ -96,12 +97,6 @@ def test_translate_takes_a_run_exemplars_and_a_direction(trained: Path) -> None:
 def test_a_device_that_is_not_there_is_named(trained: Path, command: tuple[str, ...]) -> None:
     said = i2ikit(*command, "--device", "cuda:9", cwd=trained, code=2)
     assert "device 'cuda:9' cannot be used; this machine has cpu" in said
-
-
-def test_images_of_one_name_do_not_overwrite_each_other(trained: Path) -> None:
-    i2ikit("translate", "data/testA/0.png", "data/testB/0.png", "--styles", "1", "--out", "same", cwd=trained)
-    names = {p.name for p in (trained / "same").iterdir()}
-    assert names == {"0-style-1.png", "0-sheet.png", "0-2-style-1.png", "0-2-sheet.png"}
 
 
 @pytest.mark.slow

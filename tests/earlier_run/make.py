@@ -47,7 +47,11 @@ def make(folder: Path) -> None:
         i2ikit("translate", "run", IMAGE, "--styles", "2", "--out", "expected", cwd=work)
         resolved = work / "run" / "resolved.toml"
         resolved.write_text(resolved.read_text().replace("steps = 2\n", "steps = 4\n"))
-        (work / "expected" / "0-sheet.png").unlink()
+        for file in (work / "expected").iterdir():
+            if "-style-" in file.name:
+                file.rename(file.with_name(f"0-style-{file.name.split('-style-')[1][0]}.png"))
+            else:
+                file.unlink()
         shutil.copyfile(work / "whole" / "metrics.jsonl", work / "expected" / "metrics.jsonl")
         for left_out in ("samples", "tensorboard", "translations"):
             shutil.rmtree(work / "run" / left_out, ignore_errors=True)

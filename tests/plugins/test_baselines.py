@@ -117,7 +117,9 @@ def test_no_exemplar_without_a_style_encoder(untrained: dict[str, Path], tmp_pat
     with pytest.raises(RunError, match="no style encoder and cannot follow exemplars"):
         translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [picture], None, None, 0, out)
     assert not out.exists()
-    assert translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [], None, None, 0, out)
+    (made,) = translate_files(Run(untrained["cyclegan-noise"]), [picture], 2, [], None, None, 0, out)
+    assert made.files == tuple(out / f"x-a2b-seed0-style-{n}-of-2.png" for n in (1, 2))
+    assert made.sheet == out / "x-a2b-seed0-sheet-of-2.png"
     (found,) = evaluate(Run(untrained["cyclegan-noise"]), ["style-health"], to=None, seed=0, strict=False)
     assert found.found == "not measured: this translator has no style encoder, which this metric needs"
 
