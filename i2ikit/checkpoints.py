@@ -3,30 +3,46 @@
 A checkpoint is a folder. It is written under a temporary name and synced, with its manifest (sha256 of
 every file) last, and then renamed; older ones are removed only afterwards. If the process is killed at any
 moment, the last complete checkpoint remains. All files are safetensors or JSON; there are no pickles.
+
+A checkpoint is good if its manifest names exactly the files that are there, they match it, and their content
+can be read and is finite. Others are passed over when resuming, and never count when older ones are removed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NoReturn
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from i2ikit.errors import RunError
+from i2ikit.errors import RunError, TrainingError
+from i2ikit.finite import names
+from i2ikit.paths import pasted, sync
 from i2ikit.processes import ALONE, Processes
+from i2ikit.resolved import RESOLVED
 from i2ikit.state import TrainingState, network_tensors
-from i2ikit.translator import ImageSpec, Translator
+from i2ikit.translator import ImageSpec, Tensors, Translator
+from i2ikit.weights_file import write_weights
 
 __all__ = [
     "BEST_FILE",
     "WEIGHTS_FILE",
+    "Newest",
+    "check_finite",
     "load_checkpoint",
     "newest_checkpoint",
     "save_checkpoint",
     "save_weights",
+    "usable_checkpoint",
 ]
 
 FORMAT = "1"
@@ -34,6 +50,11 @@ WEIGHTS_FILE = "weights.safetensors"
 BEST_FILE = "best.safetensors"
 MANIFEST = "manifest.json"
 STATE = "state.json"
+LEAST = {STATE, "ema.safetensors", "networks.safetensors", "optimizers.safetensors"}
+NAME = re.compile(r"step-(\d{9,18})")
+
+_good: dict[Path, list[tuple[str, int, int]]] = {}
+"""Checkpoints that this process has written or read: the names, sizes and times of their files."""
 
 
 def save_weights(
@@ -45,21 +66,16 @@ def save_weights(
         file: another name for the file.
     """
     tensors = network_tensors({role: ema.networks[role] for role in ema.generative})
-    metadata = {
-        "format": FORMAT,
-        "step": str(step),
-        "images": json.dumps([dict(images.channels), images.size]),
-    }
-    staged = folder / f".{file}.tmp"
-    save_file(tensors, staged, metadata)
-    _sync(staged)
-    os.replace(staged, folder / file)
+    write_weights(folder / file, tensors, images, step)
 
 
 def save_checkpoint(
     folder: Path, step: int, state: TrainingState, keep: int, group: Processes = ALONE
 ) -> Path:
-    """Write checkpoints/step-N in the main process, then remove all but the newest `keep`. Collective."""
+    """Write checkpoints/step-N in the main process, then remove all but the newest `keep`. Collective.
+
+    One that is there is replaced, unless this process has written or read it.
+    """
     checkpoints = folder / "checkpoints"
     final = checkpoints / f"step-{step:09d}"
     kept = state.gathered_kept(group)
@@ -67,10 +83,20 @@ def save_checkpoint(
         return final
     checkpoints.mkdir(exist_ok=True)
     for left_over in checkpoints.glob(".tmp-*"):
-        shutil.rmtree(left_over)
-    if final.exists():
-        return final
-    staged = checkpoints / f".tmp-{final.name}"
+        _remove(left_over)
+    if not _is_known(final):
+        staged = checkpoints / f".tmp-{final.name}"
+        _write(staged, step, state, kept)
+        if final.exists() or final.is_symlink():
+            os.replace(final, checkpoints / ".tmp-damaged")
+        os.replace(staged, final)
+        sync(checkpoints)
+        _good[final.resolve()] = _stamp(final)
+    _prune(final, keep, state)
+    return final
+
+
+def _write(staged: Path, step: int, state: TrainingState, kept: Tensors) -> None:
     staged.mkdir()
     groups, plain = state.save(kept)
     for name, tensors in groups.items():
@@ -78,66 +104,268 @@ def save_checkpoint(
     (staged / STATE).write_text(json.dumps({"format": FORMAT, "step": step, **plain}))
     sums = {file.name: _sha256(file) for file in sorted(staged.iterdir())}
     for file in staged.iterdir():
-        _sync(file)
+        sync(file)
     (staged / MANIFEST).write_text(json.dumps(sums, indent=1))
-    _sync(staged / MANIFEST)
-    os.replace(staged, final)
-    _sync(checkpoints)
-    for old in sorted(checkpoints.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
-    return final
+    sync(staged / MANIFEST)
+
+
+def _prune(newest: Path, keep: int, state: TrainingState) -> None:
+    """Remove all checkpoints but the newest one, and the `keep` - 1 newest good ones before it.
+
+    Later ones are removed too: training has passed them over, because they are damaged.
+    """
+    kept = 1
+    for path in sorted(_checkpoints(newest.parent), reverse=True):
+        if path == newest:
+            continue
+        if path < newest and kept < keep and _is_good(path, state):
+            kept += 1
+        else:
+            _remove(path)
+    damaged = newest.parent / ".tmp-damaged"
+    if damaged.exists() or damaged.is_symlink():
+        _remove(damaged)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("step-*") if NAME.fullmatch(path.name)]
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest good checkpoint of a run.
+
+    Args:
+        path: None if none has been saved.
+        damaged: what is wrong with each newer one, by its name.
+    """
+
+    path: Path | None = None
+    damaged: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """Its number of steps; 0 if there is none."""
+        return 0 if self.path is None else int(self.path.name.removeprefix("step-"))
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """One for each newer checkpoint that is damaged."""
+        used = f"step {self.step} is used; the steps since then are repeated" if self.path else ""
+        return [f"checkpoint {name} is damaged ({why}): {used}" for name, why in self.damaged.items()]
 
 
 def newest_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint whose files match its manifest; None if none has been saved.
+    """The newest checkpoint that is good; None if none has been saved.
 
     Raises:
         RunError: all are damaged.
     """
-    damaged = []
-    for path in sorted(run.glob("checkpoints/step-*"), reverse=True):
-        if _verifies(path):
-            return path
-        damaged.append(path.name)
+    return usable_checkpoint(run).path
+
+
+def usable_checkpoint(run: Path, state: TrainingState | None = None) -> Newest:
+    """The newest checkpoint that is good, and what is wrong with newer ones.
+
+    Args:
+        state: the state that will be loaded; without it, values that are not finite are not looked for.
+
+    Raises:
+        RunError: all are damaged.
+    """
+    damaged: dict[str, str] = {}
+    for path in sorted(_checkpoints(run / "checkpoints"), reverse=True):
+        try:
+            groups, _ = _read(path)
+            if state is not None:
+                _check_finite(path, groups, state)
+        except RunError as error:
+            damaged[path.name] = str(error).removeprefix(f"{path}: ")
+            continue
+        return Newest(path, damaged)
     if damaged:
-        raise RunError(f"{run} has no checkpoint to resume from; damaged: {', '.join(damaged)}")
-    return None
+        again = pasted("i2ikit", "run", run / RESOLVED, "--weights-from", run)
+        raise RunError(
+            f"{run} has no checkpoint to resume from; damaged: {', '.join(damaged)} "
+            f"({'; '.join(dict.fromkeys(damaged.values()))}). Restore one, or start again: `{again}` "
+            f"begins with the weights of {WEIGHTS_FILE}"
+        )
+    return Newest()
+
+
+def check_finite(state: TrainingState, step: int, folder: Path, group: Processes) -> None:
+    """Check that everything that will be saved is finite. Collective.
+
+    Raises:
+        TrainingError: it is not, in one of the processes; raised in all.
+    """
+    found = group.gather(state.newly_not_finite())
+    if not found:
+        return
+    newest = group.on_main(lambda: _newest_step(folder, state))
+    saved = "nothing was saved before" if newest is None else f"the newest checkpoint is of step {newest}"
+    again = pasted("i2ikit", "resume", folder)
+    go_on = "start again" if newest is None else f"continue (`{again} --set optimizer.lr=...`)"
+    raise TrainingError(
+        f"step {step}: values are not finite (NaN or inf), in {names(dict.fromkeys(found))}; they are "
+        f"not saved, and {saved}. Training has diverged: {go_on} with a lower learning rate, or with "
+        "gradient clipping (optimizer.max_grad_norm), or start again with training.precision=fp32"
+    )
+
+
+def _newest_step(folder: Path, state: TrainingState) -> int | None:
+    try:
+        newest = usable_checkpoint(folder, state)
+    except RunError:
+        return None
+    return None if newest.path is None else newest.step
 
 
 def load_checkpoint(path: Path, state: TrainingState) -> int:
     """Load a checkpoint into the state; returns its number of steps.
 
     Raises:
-        RunError: it is from another recipe, or has another format.
+        RunError: it is damaged, from another recipe, or has another format.
     """
-    plain = json.loads((path / STATE).read_text())
-    if plain["format"] != FORMAT:
-        raise RunError(f"{path} has format {plain['format']}; this i2ikit reads format {FORMAT}")
+    groups, plain = _read(path)
+    _check_finite(path, groups, state)
     try:
-        state.load({file.stem: load_file(file) for file in path.glob("*.safetensors")}, plain)
-    except (KeyError, RuntimeError) as error:
+        state.load(groups, plain)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise RunError(f"{path} does not fit the recipe: {error}") from error
+    _good[path.resolve()] = _stamp(path)
     step: int = plain["step"]
     return step
 
 
-def _verifies(path: Path) -> bool:
+def _check_finite(path: Path, groups: Mapping[str, Tensors], state: TrainingState) -> None:
+    tensors = {f"{group}.{name}": x for group, own in groups.items() for name, x in own.items()}
+    if bad := state.newly_not_finite(tensors):
+        raise RunError(f"{path}: it holds values that are not finite (NaN or inf), in {names(bad)}")
+
+
+def _read(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
+    """The tensors of a checkpoint by group, and its JSON values, all checked.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    files = _verified(path)
+    plain = _state(path)
+    groups: dict[str, Tensors] = {}
+    for name in files:
+        if name.endswith(".safetensors"):
+            try:
+                groups[name.removesuffix(".safetensors")] = load_file(path / name)
+            except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
+                raise RunError(f"{path}: {name} cannot be read: {error}") from error
+    return groups, plain
+
+
+def _verified(path: Path) -> list[str]:
+    """The names of the files of a checkpoint, which match its manifest.
+
+    Raises:
+        RunError: they do not.
+    """
     try:
-        sums = json.loads((path / MANIFEST).read_text())
-        return all(_sha256(path / name) == sha256 for name, sha256 in sums.items())
-    except (OSError, ValueError, AttributeError):
-        return False
+        sums = json.loads((path / MANIFEST).read_text("utf-8"), parse_constant=_refuse)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: {MANIFEST} is missing or damaged") from error
+    if not isinstance(sums, dict) or not sums.keys() >= LEAST:
+        raise RunError(f"{path}: {MANIFEST} does not name the files of a checkpoint")
+    # Finder leaves .DS_Store in folders that it has shown.
+    found = {file.name for file in path.iterdir() if not file.name.startswith(".")} - {MANIFEST}
+    if found != sums.keys():
+        different = sorted(str(name) for name in found ^ sums.keys())
+        raise RunError(f"{path}: {MANIFEST} and the folder differ in {names(different)}")
+    for name, digest in sums.items():
+        file = path / name
+        try:
+            matches = file.is_file() and not file.is_symlink() and _sha256(file) == digest
+        except OSError as error:
+            raise RunError(f"{path}: {name} cannot be read: {error.strerror}") from error
+        if not matches:
+            raise RunError(f"{path}: {name} does not match {MANIFEST}")
+    return list(sums)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """The content of state.json, whose types are checked.
+
+    Raises:
+        RunError: it is damaged, or of another format.
+    """
+    try:
+        plain = json.loads((path / STATE).read_text("utf-8"), parse_constant=_refuse)
+        if plain["format"] != FORMAT:
+            raise RunError(
+                f"{path}: {STATE} has format {plain['format']!r}; this i2ikit reads format {FORMAT}"
+            )
+        sound = [
+            type(plain["step"]) is int and path.name == f"step-{plain['step']:09d}",
+            all(isinstance(name, str) for name in _of(list, plain.get("numbers", []))),
+            all(map(_is_number, _of(dict, plain.get("scaler") or {}).values())),
+            _is_best(_of(dict, plain.get("validation", {}))),
+        ]
+    except (OSError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RunError(f"{path}: {STATE} cannot be read: {error}") from error
+    if not all(sound):
+        raise RunError(f"{path}: {STATE} holds values that a checkpoint does not have")
+    return plain
+
+
+def _of(kind: type, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"expected a {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_best(validation: Mapping[str, object]) -> bool:
+    """Whether these are the values of `BestSoFar`; earlier checkpoints have none."""
+    value = validation.get("value")
+    counts = [validation.get(key, 0) for key in ("step", "since")]
+    known = validation.keys() <= {"value", "step", "since"}
+    return known and (value is None or _is_number(value)) and all(type(n) is int and n >= 0 for n in counts)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _is_good(path: Path, state: TrainingState) -> bool:
+    if not _is_known(path):
+        try:
+            _check_finite(path, _read(path)[0], state)
+        except RunError:
+            return False
+        _good[path.resolve()] = _stamp(path)
+    return True
+
+
+def _is_known(path: Path) -> bool:
+    """Whether this process has written or read this checkpoint, and its files have not changed since."""
+    return path.resolve() in _good and _good[path.resolve()] == _stamp(path)
+
+
+def _stamp(path: Path) -> list[tuple[str, int, int]]:
+    if not path.is_dir() or path.is_symlink():
+        return []
+    facts = [(file.name, file.lstat()) for file in path.iterdir()]
+    return sorted((name, found.st_size, found.st_mtime_ns) for name, found in facts)
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

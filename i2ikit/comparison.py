@@ -114,7 +114,7 @@ def compare(
         progress(f"measuring {name}")
         cells, found = _measured(run, direction, seed)
         rows.append([name, *cells, *known])
-        notes += found
+        notes += [*found, *run.notes]
     notes = [
         f"Direction {direction}, seed {seed}; ± is the standard error over inputs.",
         *dict.fromkeys(notes),

@@ -16,14 +16,23 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from i2ikit.checkpoints import BEST_FILE, load_checkpoint, newest_checkpoint, save_checkpoint, save_weights
+from i2ikit.checkpoints import (
+    BEST_FILE,
+    Newest,
+    check_finite,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+    usable_checkpoint,
+)
 from i2ikit.data.batches import shares, training_batches
 from i2ikit.data.dataset import Dataset
+from i2ikit.errors import RunError
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog
 from i2ikit.sampling import save_samples
-from i2ikit.state import TrainingState
+from i2ikit.state import TrainingState, load_some
 from i2ikit.training import (
     build,
     counted_draw,
@@ -34,7 +43,7 @@ from i2ikit.training import (
     train_step,
     update_ema,
 )
-from i2ikit.translator import Translator
+from i2ikit.translator import Tensors, Translator
 from i2ikit.validation import Validator
 
 __all__ = ["Probe", "Stopped", "train"]
@@ -60,6 +69,8 @@ def train(
     probe: Probe | None = None,
     validator: Validator | None = None,
     console: Console,
+    begun: Callable[[int], None] = lambda step: None,
+    initial: Tensors | None = None,
 ) -> Stopped:
     """Train in a run folder, from the start, or from its newest checkpoint if it has one.
 
@@ -70,12 +81,15 @@ def train(
         folder: the main process writes here; the others read checkpoints from it when resuming.
         probe: called whenever samples are written; its values are logged, its remarks printed.
         validator: measures the averaged weights at its own interval, and may end training early.
+        begun: called once when the first step of this command is done, or if none is left, with the number of
+            steps before it.
+        initial: tensors of the networks to start from, by `role.name`; the others keep their initial values.
 
     Returns:
         The number of steps done, and the signal that ended training, if any.
     """
     with processes() as group:
-        return _train(recipe, data, folder, resume, probe, validator, console, group)
+        return _train(recipe, data, folder, resume, probe, validator, console, begun, initial, group)
 
 
 def _train(
@@ -86,24 +100,32 @@ def _train(
     probe: Probe | None,
     validator: Validator | None,
     console: Console,
+    begun: Callable[[int], None],
+    initial: Tensors | None,
     group: Processes,
 ) -> Stopped:
     """`train` in its group; a separate function, so that its locals are freed before the group ends."""
     options = recipe.training
     accelerator = new_accelerator(options.precision, folder)
     translator = new_translator(recipe, data.images)
+    if initial is not None:
+        load_some(translator, initial)
     cut = shares(options.batch_size, translator.batch_parts, options.accumulation, group.count)
     places = [share[group.rank] for share in cut]
     whole = [place for share in places for place in share]
     state = build(translator, recipe.optimizers, accelerator, options.steps, whole, options.batch_size)
-    first = 0
-    if resume:
-        path = group.on_main(lambda: newest_checkpoint(folder))
-        first = 0 if path is None else load_checkpoint(path, state)
+    newest = group.on_main(lambda: usable_checkpoint(folder, state)) if resume else Newest()
+    first = 0 if newest.path is None else load_checkpoint(newest.path, state)
+    if first > options.steps:
+        raise RunError(f"{folder} has done {first} steps; training.steps = {options.steps} is less")
     # TensorBoard drops what it has of later steps, which are logged again.
     accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": first + 1}})
-    run = _Run(recipe, data, folder, group, state, places, probe, validator)
+    run = _Run(recipe, data, folder, group, state, places, probe, validator, begun)
+    if initial is not None:
+        _save(run, 0)  # so that resuming needs no other run
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
+        for note in newest.notes:
+            log.say(note)
         try:
             with _signals() as caught, own_random_numbers(accelerator.device):
                 step, number = _loop(run, first, log, caught)
@@ -129,6 +151,7 @@ class _Run:
     places: Sequence[Sequence[int]]
     probe: Probe | None
     validator: Validator | None
+    begun: Callable[[int], None]
 
 
 def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, int | None]:
@@ -138,6 +161,8 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
     counts: Counter[str] = Counter()
 
     step = first
+    if step == options.steps:
+        run.begun(step)
     if _has_ended(run, log):  # a run that ended early is resumed
         return step, None
     if _lacks_samples(run, step):
@@ -157,6 +182,8 @@ def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, i
         if state.skips > skips:
             log.say(f"step {step}: gradients or running statistics were not finite; the update was skipped")
         update_ema(state.ema, state.translator, options.ema, step)
+        if step == first:
+            run.begun(step)
         step += 1
         log.advance(step)
         if run.validator is not None and (step == options.steps or _due(step, run.validator.section.every)):
@@ -210,6 +237,8 @@ def _validate(run: _Run, validator: Validator, step: int, log: RunLog) -> None:
     with log.paused():
         found = validator(run.state.ema, step, run.state.validation)
     run.state.validation = found.state
+    if found.state.step == step:
+        check_finite(run.state, step, run.folder, run.group)
     if not run.group.is_main:
         return
     if found.state.step == step:  # it is the best so far
@@ -230,6 +259,7 @@ def _has_ended(run: _Run, log: RunLog) -> bool:
 
 def _save(run: _Run, step: int) -> None:
     """Save weights and a checkpoint: all processes hold the same, but for local norms and kept tensors."""
+    check_finite(run.state, step, run.folder, run.group)
     if run.group.is_main:
         save_weights(run.state.ema, run.data.images, step, run.folder)
     save_checkpoint(run.folder, step, run.state, run.recipe.training.keep, run.group)

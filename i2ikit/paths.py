@@ -1,4 +1,4 @@
-"""Options that hold paths; commands to paste."""
+"""Options that hold paths; commands to paste; writing to disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-__all__ = ["FilePath", "pasted"]
+__all__ = ["FilePath", "pasted", "sync"]
 
 
 def _absolute(path: str) -> str:
@@ -27,3 +27,17 @@ The checked option is absolute, so that a run finds the same files from every di
 def pasted(*words: str | Path) -> str:
     """A command that can be pasted into a shell: words with spaces and the like are quoted."""
     return shlex.join(map(str, words))
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():  # Windows opens no folders
+            return
+        raise
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -37,15 +37,20 @@ from i2ikit.translator import TRANSLATOR_SLOT, Translator
 from i2ikit.validation import Validation, check_validation
 
 __all__ = [
+    "RECORDS",
     "Precision",
     "Recipe",
     "TopLevel",
     "TrainingOptions",
     "check_section",
+    "checked_recipe",
     "finished_recipe",
     "image_problems",
     "load_recipe",
 ]
+
+RECORDS = ("versions", "weights_from", "changes")
+"""Tables of a resolved.toml that say what happened; no option is read from them."""
 
 Steps = Annotated[int, Field(gt=0)]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -126,8 +131,12 @@ class Recipe:
         """The stem of the file name; run folders are named after it."""
         return self.source.stem
 
-    def to_toml(self) -> str:
-        """The whole recipe with every default, and the package versions it was checked with."""
+    def to_toml(self, **records: Mapping[str, Any]) -> str:
+        """The whole recipe with every default, and the package versions it was checked with.
+
+        Args:
+            records: more tables of `RECORDS`.
+        """
         table = {
             "seed": self.seed,
             "data": self.data.table(),
@@ -136,6 +145,7 @@ class Recipe:
             "training": _plain(self.training),
             "validation": self.validation and self.validation.table(),
             "versions": _versions(self),
+            **records,
         }
         return tomli_w.dumps(_without_none(table), multiline_strings=False)
 
@@ -157,6 +167,21 @@ def load_recipe(source: str | Path, overrides: str | Sequence[str] = (), process
     problems += found
     if recipe is None or problems:
         raise RecipeError(str(source), problems)
+    return recipe
+
+
+def checked_recipe(text: RecipeText, processes: int) -> Recipe:
+    """The recipe of a table.
+
+    Args:
+        processes: number of processes that will share each batch.
+
+    Raises:
+        RecipeError: lists every problem.
+    """
+    recipe, problems = _check(text, processes)
+    if recipe is None:
+        raise RecipeError(str(text.source), problems)
     return recipe
 
 
@@ -190,8 +215,7 @@ def check_section(table: Mapping[str, Any], key: Literal["data", "translator"], 
 def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list[Problem]]:
     """Check training (components need its batch size), then data, translator, optimizers and validation."""
     table, sections = text.table, ("data", "translator", "optimizer", "validation")
-    # [versions] of a resolved.toml is a record, not an option.
-    top = {key: value for key, value in table.items() if key not in (*sections, "versions")}
+    top = {key: value for key, value in table.items() if key not in (*sections, *RECORDS)}
     values, problems = validated(TopLevel, top, "", "a recipe", sections)
     training = TrainingOptions(**values["training"]) if values else None
     setting = None if processes is None else _batch_setting(training, processes)

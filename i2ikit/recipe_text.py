@@ -87,19 +87,22 @@ def read_recipe(path: Path, extending: tuple[Path, ...] = ()) -> RecipeText:
     return dataclasses.replace(below.under(table), source=path, text=text)
 
 
-def read_toml(path: Path) -> Table:
+def read_toml(path: Path, content: bytes | None = None) -> Table:
     """The table of one file.
+
+    Args:
+        content: of the file, if it has been read already.
 
     Raises:
         RecipeError: the file cannot be read, or is not TOML.
     """
-    return _read(path)[0]
+    return _read(path, content)[0]
 
 
-def _read(path: Path) -> tuple[Table, str]:
+def _read(path: Path, content: bytes | None = None) -> tuple[Table, str]:
     """The table of one file, and its text."""
     try:
-        text = path.read_text("utf-8-sig")
+        text = path.read_text("utf-8-sig") if content is None else content.decode("utf-8-sig")
         return tomllib.loads(text), text
     except FileNotFoundError:
         message = f"no such file (looked in {Path.cwd()})"

@@ -17,20 +17,15 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
 from i2ikit.checkpoints import BEST_FILE, WEIGHTS_FILE
@@ -40,15 +35,14 @@ from i2ikit.data.images import Picture, as_floats, floats_from, loaded, made_lik
 from i2ikit.errors import I2IKitError, RunError, did_you_mean
 from i2ikit.paths import pasted
 from i2ikit.recipe import Recipe, check_section, finished_recipe
-from i2ikit.recipe_text import read_toml
 from i2ikit.registry import Spec, registries
+from i2ikit.resolved import RESOLVED, WITHOUT_CHECKSUM, read_resolved, sealed
 from i2ikit.sampling import pictures, random_styles
 from i2ikit.state import load_networks
 from i2ikit.translator import Direction, ImageSpec, StyleEncoding, Translator, chosen_direction
+from i2ikit.weights_file import WeightsFile, read_weights
 
 __all__ = ["RESOLVED", "Run", "create_run", "find_run", "is_run", "load"]
-
-RESOLVED = "resolved.toml"
 
 
 def load(run: Run | str | Path | None = None, device: str | torch.device | None = None) -> Run:
@@ -68,16 +62,6 @@ def load(run: Run | str | Path | None = None, device: str | torch.device | None 
     if path is not None and path.name in (WEIGHTS_FILE, BEST_FILE):
         return Run(find_run(path.parent), device, best=path.name == BEST_FILE)
     return Run(find_run(path), device)
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """The content of weights.safetensors or best.safetensors."""
-
-    tensors: Mapping[str, Tensor]
-    images: ImageSpec
-    step: int
-    sha256: str
 
 
 class Run:
@@ -127,7 +111,7 @@ class Run:
 
     @property
     def sha256(self) -> str:
-        """Checksum of its weights."""
+        """Of the file of its weights, as `sha256sum` prints it; equal weights have equal files."""
         return self._weights.sha256
 
     @functools.cached_property
@@ -283,27 +267,31 @@ class Run:
             raise RunError("style codes should be finite numbers")
         return codes.to(self.device)
 
-    @functools.cached_property
-    def _table(self) -> dict[str, Any]:
-        return read_toml(self.folder / RESOLVED)
+    @property
+    def notes(self) -> list[str]:
+        """Remarks about files that an earlier version wrote, without a checksum."""
+        files = {self.folder / RESOLVED: self._resolved[1]}
+        if self._file.is_file():
+            files[self._file] = self._weights.has_checksum
+        without = [str(file) for file, has_checksum in files.items() if not has_checksum]
+        return [f"{file} {WITHOUT_CHECKSUM}" for file in without]
 
     @functools.cached_property
-    def _weights(self) -> _Weights:
+    def _resolved(self) -> tuple[dict[str, Any], bool]:
+        return read_resolved(self.folder)
+
+    @property
+    def _table(self) -> dict[str, Any]:
+        return self._resolved[0]
+
+    @functools.cached_property
+    def _weights(self) -> WeightsFile:
         if not self._file.is_file():
             why = "the run has not saved anything yet"
             if self.best:
                 why = "training writes it whenever the value of `validation.best` is the best so far"
             raise RunError(f"{self.folder} has no {self._file.name}: {why}")
-        # In one read, because a running training may replace the file.
-        content = self._file.read_bytes()
-        try:
-            tensors = safetensors.torch.load(content)
-            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-            channels, size = json.loads(header["images"])
-            step = int(header["step"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{self._file} is damaged, or was not written by i2ikit: {error}") from error
-        return _Weights(tensors, ImageSpec(channels, size), step, hashlib.sha256(content).hexdigest())
+        return read_weights(self._file)
 
 
 def _several(exemplars: Picture | Sequence[Picture] | None) -> list[Picture]:
@@ -334,8 +322,11 @@ def _usable(device: str | torch.device) -> torch.device:
     return found
 
 
-def create_run(out: Path | None, recipe: Recipe) -> Path:
+def create_run(out: Path | None, recipe: Recipe, **records: Mapping[str, Any]) -> Path:
     """Create a run folder, `out` or runs/<recipe>-<date>-<time>, that contains the recipe.
+
+    Args:
+        records: more tables for resolved.toml, such as the run whose weights it starts from.
 
     Raises:
         RunError: `out` exists and is not an empty folder, or cannot be created.
@@ -349,8 +340,8 @@ def create_run(out: Path | None, recipe: Recipe) -> Path:
     try:
         folder = _made(folder) if out is None else folder
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / RESOLVED).open("x", encoding="utf-8") as file:  # another command may have been faster
-            file.write(recipe.to_toml())
+        with (folder / RESOLVED).open("xb") as file:  # another command may have been faster
+            file.write(sealed(recipe.to_toml(**records)))
     except FileExistsError as error:
         raise RunError(f"{folder} already exists: another command has just made it") from error
     except OSError as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
+from i2ikit.changes import changed_recipe, record
 from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RecipeError, RunError
 from i2ikit.loop import Stopped
@@ -17,8 +19,10 @@ from i2ikit.loop import train as run_training
 from i2ikit.metrics.style import DiversityProbe
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe, image_problems, load_recipe
-from i2ikit.run import RESOLVED, Run, create_run, find_run, load
+from i2ikit.resolved import RESOLVED, WITHOUT_CHECKSUM, read_resolved
+from i2ikit.run import Run, create_run, find_run, load
 from i2ikit.training import new_translator
+from i2ikit.translator import Tensors
 from i2ikit.validation import Validator, metric_size_problems
 
 __all__ = ["resume", "resume_in", "train", "train_in"]
@@ -49,20 +53,28 @@ def train(
     return Run(folder)
 
 
-def resume(run: Run | str | Path | None = None, *, console: Console | None = None) -> Run:
+def resume(
+    run: Run | str | Path | None = None,
+    overrides: str | Sequence[str] = (),
+    *,
+    console: Console | None = None,
+) -> Run:
     """Continue from the newest checkpoint, or start again if none has been saved.
 
-    The result is the same as without the interruption.
+    The result is the same as without the interruption, unless `overrides` change it.
 
     Args:
         run: as for `load`; the newest run below ./runs if not given.
+        overrides: one or several `key.path=VALUE` of the recipe, from now on: lengths and intervals of
+            [training], learning rates (`optimizer.lr`, `optimizer.ROLE.lr`), data.root of moved images.
 
     Raises:
         RunError: there is no such run, or its checkpoints are damaged.
+        RecipeError: a key may not change.
     """
     found = load(run)
     with processes() as group:
-        resume_in(group, found.folder, console or Console())
+        resume_in(group, found.folder, console or Console(), overrides)
     return Run(found.folder, found.chosen_device)
 
 
@@ -76,13 +88,24 @@ def train_in(group: Processes, recipe: Recipe, out: Path | None, console: Consol
     return folder, _train(group, recipe, data, folder, validator, console, resume=False)
 
 
-def resume_in(group: Processes, run: Path | None, console: Console) -> tuple[Path, Stopped]:
+def resume_in(
+    group: Processes, run: Path | None, console: Console, overrides: str | Sequence[str] = ()
+) -> tuple[Path, Stopped]:
     """`resume` in all processes of a group; returns the folder, and how training ended."""
     folder = group.on_main(lambda: find_run(run))
-    recipe = load_recipe(folder / RESOLVED, processes=group.count)
+    table, has_checksum = group.on_main(lambda: read_resolved(folder))
+    recipe, changes = changed_recipe(folder, table, overrides, group.count)
+    notes = [] if has_checksum else [f"{folder / RESOLVED} {WITHOUT_CHECKSUM}"]
+    notes += [f"from now on, {change}" for change in changes]
+    recipe = dataclasses.replace(recipe, notes=(*recipe.notes, *notes))
     data = _open(recipe, group)
     validator = _validator(recipe, data, group)
-    return folder, _train(group, recipe, data, folder, validator, console, resume=True)
+
+    def begun(step: int) -> None:
+        if changes and group.is_main:
+            record(folder, table, recipe, changes, step)
+
+    return folder, _train(group, recipe, data, folder, validator, console, resume=True, begun=begun)
 
 
 def _open(recipe: Recipe, group: Processes) -> Dataset:
@@ -127,13 +150,23 @@ def _train(
     console: Console,
     *,
     resume: bool,
+    begun: Callable[[int], None] = lambda step: None,
+    initial: Tensors | None = None,
 ) -> Stopped:
     if group.is_main:
         _announce(recipe, data, folder, group, console)
     probe = DiversityProbe(data, recipe.seed)
     with _reserved(folder, group):
         return run_training(
-            recipe, data, folder, resume=resume, probe=probe, validator=validator, console=console
+            recipe,
+            data,
+            folder,
+            resume=resume,
+            probe=probe,
+            validator=validator,
+            console=console,
+            begun=begun,
+            initial=initial,
         )
 
 

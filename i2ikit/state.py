@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from i2ikit.errors import ComponentError
+from i2ikit.finite import not_finite
 from i2ikit.optimizer_options import ScheduleOptions
 from i2ikit.processes import Processes
 from i2ikit.translator import Phase, Tensors, Translator
@@ -19,7 +20,14 @@ from i2ikit.validation import BestSoFar
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["TrainingState", "load_networks", "load_optimizer", "network_tensors", "optimizer_tensors"]
+__all__ = [
+    "TrainingState",
+    "load_networks",
+    "load_optimizer",
+    "load_some",
+    "network_tensors",
+    "optimizer_tensors",
+]
 
 
 @dataclass
@@ -50,6 +58,38 @@ class TrainingState:
     batch_size: int = 0
     skips: int = 0
     validation: BestSoFar = field(default_factory=BestSoFar)
+    not_finite_at_start: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A running minimum may start at inf.
+        self.not_finite_at_start = frozenset(not_finite(self._tensors()))
+
+    def newly_not_finite(self, tensors: Tensors | None = None) -> list[str]:
+        """The names of tensors that hold NaN or inf, but did not before the first step; `ema.role.name`.
+
+        Args:
+            tensors: those of a checkpoint, as `group.name`; by default those of this state in this process.
+        """
+        found = not_finite(self._tensors() if tensors is None else tensors)
+        return [name for name in found if name not in self.not_finite_at_start]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state, by the names that a checkpoint gives them; not copied."""
+        networks = {"networks": dict(self.translator.networks), "ema": self.averaged()}
+        tensors = {
+            f"{group}.{role}.{name}": tensor
+            for group, by_role in networks.items()
+            for role, network in by_role.items()
+            for name, tensor in network.state_dict().items()
+        }
+        for role, optimizer in self.optimizers.items():
+            for name, parameter in self.translator.networks[role].named_parameters():
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    if isinstance(value, Tensor | float):
+                        tensors[f"optimizers.{role}.{name}:{key}"] = torch.as_tensor(value)
+        for phase, kept in self.kept.items():
+            tensors.update({f"kept.{phase}.{name}": tensor for name, tensor in kept.items()})
+        return tensors
 
     def averaged(self) -> dict[str, nn.Module]:
         """The EMA copies of the generative networks, by role."""
@@ -177,6 +217,12 @@ def load_networks(networks: Mapping[str, nn.Module], tensors: Tensors) -> None:
     """
     for role, network in networks.items():
         network.load_state_dict(_with_prefix(tensors, f"{role}."))
+
+
+def load_some(translator: Translator, tensors: Tensors) -> None:
+    """Load some tensors, by `role.name`; the others stay."""
+    for role, network in translator.networks.items():
+        network.load_state_dict(_with_prefix(tensors, f"{role}."), strict=False)
 
 
 def _with_prefix(tensors: Tensors, prefix: str) -> dict[str, Tensor]:

@@ -295,7 +295,7 @@ def test_weights_that_are_missing_damaged_or_of_another_recipe_are_named(tmp_pat
     weights = folder / WEIGHTS_FILE
     whole = weights.read_bytes()
     resolved = (folder / RESOLVED).read_text()
-    (folder / RESOLVED).write_text(resolved.replace("width = 4", "width = 6"))
+    (folder / RESOLVED).write_text(resolved.partition("\n")[2].replace("width = 4", "width = 6"))
     with pytest.raises(RunError, match=r"(?s)does not fit resolved.toml: .*size mismatch"):
         _ = Run(folder).translator
     (folder / RESOLVED).write_text(resolved)
@@ -318,9 +318,7 @@ def test_training_from_python_gives_a_run_and_resuming_goes_on(folders: Path, tm
     run = i2ikit.train(recipe, tmp_path / "run", console=QUIET)
     assert run.step == 2
     assert (run.folder / "recipe.toml").is_file()
-    resolved = run.folder / RESOLVED
-    resolved.write_text(resolved.read_text().replace("steps = 2\n", "steps = 3\n"))
-    assert i2ikit.resume(run, console=QUIET).step == 3
+    assert i2ikit.resume(run, "training.steps=3", console=QUIET).step == 3
     with pytest.raises(RunError, match="already exists"):
         i2ikit.train(recipe, tmp_path / "run", console=QUIET)
 

@@ -102,14 +102,17 @@ def run(
 
 
 @app.command()
-def resume(run: RunOption = None) -> None:
-    """Continue a run from its newest checkpoint."""
+def resume(run: RunOption = None, set_: SetOption = None) -> None:
+    """Continue a run from its newest checkpoint.
+
+    --set changes steps, intervals, learning rates (optimizer.lr) and data.root from now on.
+    """
     from i2ikit.processes import processes
     from i2ikit.start import resume_in
 
     started = time.perf_counter()
     with processes() as group, _one_voice(group):
-        folder, stopped = resume_in(group, run, console)
+        folder, stopped = resume_in(group, run, console, set_ or [])
     _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 

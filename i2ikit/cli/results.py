@@ -16,6 +16,7 @@ from i2ikit.errors import RunError
 
 if TYPE_CHECKING:
     from i2ikit.metrics.subject import Measured
+    from i2ikit.run import Run
 
 __all__ = ["compare", "eval_", "translate"]
 
@@ -58,6 +59,7 @@ def translate(
     if not images:
         raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
     target = run.folder / "translations" if out is None else _home(out)
+    _print_notes(run)
     sheets: list[Path] = []
     count = 0
     try:
@@ -115,9 +117,9 @@ def eval_(
     from i2ikit.evaluation import evaluate
     from i2ikit.run import load
 
-    findings = evaluate(
-        load(run, device), metric or None, to=to, source=from_, seed=seed, overrides=set_ or []
-    )
+    opened = load(run, device)
+    _print_notes(opened)
+    findings = evaluate(opened, metric or None, to=to, source=from_, seed=seed, overrides=set_ or [])
     for finding in findings:
         console.print(
             f"[bold]{escape(finding.metric)}[/]  ({finding.direction}, seed {seed})", highlight=False
@@ -126,6 +128,11 @@ def eval_(
         if finding.path is not None:
             console.print(f"  Saved as {escape(str(finding.path))}", highlight=False, soft_wrap=True)
         console.print()
+
+
+def _print_notes(run: Run) -> None:
+    for note in run.notes:
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
 
 
 def _print_found(found: Measured | str) -> None:

@@ -1,0 +1,73 @@
+"""resolved.toml: the recipe of a run with every default, under a checksum, and what happened to it.
+
+    # sha256 of all lines below: 3b5d...
+    seed = 0
+    ...
+
+The tables [versions], [weights_from] and [[changes]] are records: no option is read from them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from i2ikit.checking import Table
+from i2ikit.errors import RunError
+from i2ikit.paths import pasted, sync
+from i2ikit.recipe_text import read_toml
+
+__all__ = ["RESOLVED", "WITHOUT_CHECKSUM", "read_resolved", "replace_resolved", "sealed"]
+
+RESOLVED = "resolved.toml"
+WITHOUT_CHECKSUM = "was written by an earlier version, without a checksum: damage would not be found"
+LINE = "# sha256 of all lines below: {}\n"
+PATTERN = re.compile(LINE.format("([0-9a-f]{64})").encode())
+
+
+def sealed(text: str) -> bytes:
+    """The content of the file: the checksum of a text, and the text."""
+    body = text.encode()
+    return LINE.format(_digest(body)).encode() + body
+
+
+def read_resolved(run: Path) -> tuple[Table, bool]:
+    """The table of a run's resolved.toml, and whether it has a checksum; earlier versions wrote none.
+
+    Raises:
+        RunError: it was changed or damaged.
+        RecipeError: it is not TOML.
+    """
+    file = run / RESOLVED
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}") from error
+    # A copy by way of Windows or git may have other line ends; an editor may add a byte-order mark.
+    content = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    line = PATTERN.match(content)
+    if line is None and not content.startswith(b"#"):
+        return read_toml(file, content), False
+    if line is None or line[1].decode() != _digest(content[line.end() :]):
+        raise RunError(
+            f"{file} was changed after it was written, or is damaged: it does not match its checksum. "
+            f"Restore it. What may change, `{pasted('i2ikit', 'resume', run)} --set KEY=VALUE` changes, "
+            "such as data.root of images that have moved; `i2ikit eval --data` measures other images; "
+            f"`{pasted('i2ikit', 'run', file)}` starts a new run with the recipe as it is now"
+        )
+    return read_toml(file, content), True
+
+
+def replace_resolved(run: Path, text: str) -> None:
+    """Write the file again, atomically."""
+    staged = run / f".{RESOLVED}.tmp"
+    staged.write_bytes(sealed(text))
+    sync(staged)
+    os.replace(staged, run / RESOLVED)
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
