@@ -40,6 +40,7 @@ __all__ = [
     "check_finite",
     "load_checkpoint",
     "newest_checkpoint",
+    "read_networks",
     "save_checkpoint",
     "save_weights",
     "usable_checkpoint",
@@ -243,6 +244,16 @@ def load_checkpoint(path: Path, state: TrainingState) -> int:
     _good[path.resolve()] = _stamp(path)
     step: int = plain["step"]
     return step
+
+
+def read_networks(path: Path) -> tuple[Tensors, int]:
+    """The tensors of all networks in a checkpoint, by `role.name`, and its number of steps.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    groups, plain = _read(path)
+    return groups["networks"], plain["step"]
 
 
 def _check_finite(path: Path, groups: Mapping[str, Tensors], state: TrainingState) -> None:

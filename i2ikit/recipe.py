@@ -26,7 +26,7 @@ import tomli_w
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from i2ikit.checking import check, size_problems, validated, without_default
+from i2ikit.checking import Table, check, size_problems, validated, without_default
 from i2ikit.data.dataset import DATASET_SLOT, Foretelling
 from i2ikit.errors import ComponentError, DataError, Problem, RecipeError, in_one_line
 from i2ikit.optimizer_options import OptimizerOptions, check_optimizers
@@ -163,11 +163,21 @@ def load_recipe(source: str | Path, overrides: str | Sequence[str] = (), process
     """
     path = find_recipe(source)
     given, problems = overriding([overrides] if isinstance(overrides, str) else overrides)
-    recipe, found = _check(read_recipe(path).under(given), processes)
+    text = read_recipe(path).under(given)
+    recipe, found = _check(text, processes)
     problems += found
     if recipe is None or problems:
         raise RecipeError(str(source), problems)
-    return recipe
+    return dataclasses.replace(recipe, notes=(*recipe.notes, *_records_notes(text.table)))
+
+
+def _records_notes(table: Table) -> Iterator[str]:
+    """Why a new run with the recipe of another one may differ from it."""
+    if (start := table.get("weights_from")) is not None:
+        run = start.get("run", "another one") if isinstance(start, dict) else start
+        yield f"the run with this recipe started from the weights of {run}; --weights-from does the same"
+    if "changes" in table:
+        yield "the run with this recipe was changed on the way; a new one has the last values from the start"
 
 
 def checked_recipe(text: RecipeText, processes: int) -> Recipe:

@@ -12,11 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from i2ikit.changes import changed_recipe, record
+from i2ikit.checking import Table
+from i2ikit.checkpoints import BEST_FILE
 from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RecipeError, RunError
+from i2ikit.initial_weights import find_weights, matching_weights
 from i2ikit.loop import Stopped
 from i2ikit.loop import train as run_training
 from i2ikit.metrics.style import DiversityProbe
+from i2ikit.paths import pasted
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe, image_problems, load_recipe
 from i2ikit.resolved import RESOLVED, WITHOUT_CHECKSUM, read_resolved
@@ -29,27 +33,35 @@ __all__ = ["resume", "resume_in", "train", "train_in"]
 
 
 def train(
-    recipe: Recipe | str | Path, out: str | Path | None = None, *, console: Console | None = None
+    recipe: Recipe | str | Path,
+    out: str | Path | None = None,
+    *,
+    weights_from: Run | str | Path | None = None,
+    console: Console | None = None,
 ) -> Run:
     """Train a recipe in a new run folder; Ctrl-C saves and stops.
 
     Args:
         recipe: a recipe from `load_recipe`, or its argument: a name or a file.
         out: the run folder; runs/<recipe>-<time> if not given.
+        weights_from: a run, or its weights.safetensors or best.safetensors: each network whose tensors have
+            the same names and shapes there starts with its weights, the others start fresh. Of a run, the
+            newest checkpoint is used if there is one, because it has all networks.
         console: for progress output; `Console(quiet=True)` is silent.
 
     Returns:
         The run, trained to its end or until it was stopped; `resume` continues it.
 
     Raises:
-        RunError: the folder already exists.
+        RunError: the folder already exists, or no network fits the weights of `weights_from`.
         DataError: an image cannot be read, or there are too few for [validation].
         WeightsError: a metric of [validation] needs weights that are not available.
         TrainingError: gradients stay non-finite.
     """
     with processes() as group:
         recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, processes=group.count)
-        folder, _ = train_in(group, recipe, None if out is None else Path(out), console or Console())
+        start = _path(weights_from)
+        folder, _ = train_in(group, recipe, None if out is None else Path(out), console or Console(), start)
     return Run(folder)
 
 
@@ -78,14 +90,30 @@ def resume(
     return Run(found.folder, found.chosen_device)
 
 
-def train_in(group: Processes, recipe: Recipe, out: Path | None, console: Console) -> tuple[Path, Stopped]:
+def _path(run: Run | str | Path | None) -> Path | None:
+    """The folder of a run, or the file of its best weights if it was opened with them."""
+    if isinstance(run, Run):
+        return run.folder / BEST_FILE if run.best else run.folder
+    return None if run is None else Path(run)
+
+
+def train_in(
+    group: Processes, recipe: Recipe, out: Path | None, console: Console, weights_from: Path | None = None
+) -> tuple[Path, Stopped]:
     """`train` in all processes of a group; returns the folder, and how training ended."""
     data = _open(recipe, group)
     validator = _validator(recipe, data, group)
     if validator is not None:
         _check_validation(recipe, data, validator, group)
-    folder = group.on_main(lambda: create_run(out, recipe))
-    return folder, _train(group, recipe, data, folder, validator, console, resume=False)
+    initial, records = None, {}
+    if weights_from is not None:
+        source = group.on_main(lambda: find_weights(weights_from))
+        initial = matching_weights(source, dict(new_translator(recipe, data.images).networks))
+        recipe = dataclasses.replace(recipe, notes=(*recipe.notes, str(initial)))
+        records["weights_from"] = initial.record()
+    folder = group.on_main(lambda: create_run(out, recipe, **records))
+    tensors = None if initial is None else initial.tensors
+    return folder, _train(group, recipe, data, folder, validator, console, resume=False, initial=tensors)
 
 
 def resume_in(
@@ -94,6 +122,7 @@ def resume_in(
     """`resume` in all processes of a group; returns the folder, and how training ended."""
     folder = group.on_main(lambda: find_run(run))
     table, has_checksum = group.on_main(lambda: read_resolved(folder))
+    group.on_main(lambda: _check_started(folder, table))
     recipe, changes = changed_recipe(folder, table, overrides, group.count)
     notes = [] if has_checksum else [f"{folder / RESOLVED} {WITHOUT_CHECKSUM}"]
     notes += [f"from now on, {change}" for change in changes]
@@ -106,6 +135,19 @@ def resume_in(
             record(folder, table, recipe, changes, step)
 
     return folder, _train(group, recipe, data, folder, validator, console, resume=True, begun=begun)
+
+
+def _check_started(folder: Path, table: Table) -> None:
+    """Check that a run that begins with the weights of another one has saved them.
+
+    Raises:
+        RunError: it has not, so that it would begin with random weights.
+    """
+    if "weights_from" in table and not any(folder.glob("checkpoints/step-*")):
+        again = pasted("i2ikit", "run", folder / RESOLVED, "--weights-from", table["weights_from"]["run"])
+        raise RunError(
+            f"{folder} was stopped before the weights that it starts from were saved; start it again: {again}"
+        )
 
 
 def _open(recipe: Recipe, group: Processes) -> Dataset:

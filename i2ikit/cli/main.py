@@ -84,6 +84,12 @@ def run(
     precision: Annotated[
         Precision | None, typer.Option(help="Same as --set training.precision=...; fp16 needs a GPU.")
     ] = None,
+    weights_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Start with the weights of this run, network by network where they fit."
+        ),
+    ] = None,
     set_: SetOption = None,
 ) -> None:
     """Train a translator as a recipe describes, in a new run folder.
@@ -97,7 +103,8 @@ def run(
     overrides = [*(set_ or []), *([f"training.precision={precision}"] if precision else [])]
     started = time.perf_counter()
     with processes() as group, _one_voice(group):
-        folder, stopped = train_in(group, load_recipe(recipe, overrides, group.count), out, console)
+        loaded = load_recipe(recipe, overrides, group.count)
+        folder, stopped = train_in(group, loaded, out, console, weights_from)
     _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 
