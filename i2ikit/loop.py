@@ -30,7 +30,7 @@ from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RunError
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe
-from i2ikit.runlog import RunLog
+from i2ikit.runlog import RunLog, logged
 from i2ikit.sampling import save_samples
 from i2ikit.state import TrainingState, load_some
 from i2ikit.training import (
@@ -45,6 +45,7 @@ from i2ikit.training import (
 )
 from i2ikit.translator import Tensors, Translator
 from i2ikit.validation import Validator
+from i2ikit.verdict import verdict
 
 __all__ = ["Probe", "Stopped", "train"]
 
@@ -54,10 +55,18 @@ Probe = Callable[[Translator], tuple[Mapping[str, float], Sequence[str]]]
 
 @dataclass(frozen=True)
 class Stopped:
-    """How training ended: the number of steps done, and the signal that ended it, if any."""
+    """How training ended.
+
+    Args:
+        step: number of steps done.
+        signal: the signal that ended it, if any.
+        wrong: what shows that the run went wrong, and what to try; empty if nothing does, after a signal,
+            and in other processes than the main one.
+    """
 
     step: int
     signal: int | None = None
+    wrong: Sequence[str] = ()
 
 
 def train(
@@ -85,8 +94,6 @@ def train(
             steps before it.
         initial: tensors of the networks to start from, by `role.name`; the others keep their initial values.
 
-    Returns:
-        The number of steps done, and the signal that ended training, if any.
     """
     with processes() as group:
         return _train(recipe, data, folder, resume, probe, validator, console, begun, initial, group)
@@ -132,7 +139,12 @@ def _train(
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
-    return Stopped(step, number if step < options.steps else None)
+    if number is not None and step < options.steps:
+        return Stopped(step, number)
+    wrong: Sequence[str] = ()
+    if group.is_main:
+        wrong = verdict(recipe, state.ema, data, logged(folder), step, state.skips)
+    return Stopped(step, wrong=wrong)
 
 
 @dataclass(frozen=True)

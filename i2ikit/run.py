@@ -202,14 +202,21 @@ class Run:
             PIL images, an array (N, H, W, C), or a tensor (N, C, H, W).
 
         Raises:
-            RunError: the run cannot translate into `to`, from `source`, or with these styles.
+            RunError: the run cannot translate into `to`, from `source`, or with these styles; or the
+                translation is not finite.
             DataError: an image cannot be read, or an argument is not an image.
         """
         source, to = self.direction(source, to)
         x = loaded(image, self.images.channels[source], self.images.size).to(self.device)
         codes = self.codes(styles, exemplars, to, seed)
         made = [self.translator.translate(x, code[None], source=source, to=to) for code in codes]
-        return made_like(torch.cat(made), image)
+        images = torch.cat(made)
+        if not images.isfinite().all():
+            raise RunError(
+                f"{self.folder}: the translation is not finite (NaN or inf), because training went wrong: "
+                "train again with a lower learning rate"
+            )
+        return made_like(images, image)
 
     @torch.no_grad()
     def encode_style(self, image: Picture, domain: str | None = None) -> Tensor:

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["METRICS", "RunLog"]
+__all__ = ["METRICS", "RunLog", "logged"]
 
 METRICS = "metrics.jsonl"
 
@@ -139,6 +139,12 @@ def _forget_after(path: Path, step: int) -> tuple[float, int]:
     os.replace(beside, path)  # a kill leaves the old file or the new one
     elapsed = [line["elapsed_s"] for _, line in kept if isinstance(line.get("elapsed_s"), float)]
     return max(elapsed, default=0.0), lines[:-1].count(None)
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; those that cannot be read are left out."""
+    texts = (folder / METRICS).read_text("utf-8", errors="replace").splitlines()
+    return [line for line in map(_parsed, texts) if line is not None]
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

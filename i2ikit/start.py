@@ -199,7 +199,7 @@ def _train(
         _announce(recipe, data, folder, group, console)
     probe = DiversityProbe(data, recipe.seed)
     with _reserved(folder, group):
-        return run_training(
+        stopped = run_training(
             recipe,
             data,
             folder,
@@ -210,6 +210,10 @@ def _train(
             begun=begun,
             initial=initial,
         )
+    if stopped.wrong:
+        lines = "".join(f"\n  {escape(line)}" for line in stopped.wrong)
+        console.print(f"[yellow]warning:[/] this run went wrong:{lines}", highlight=False, soft_wrap=True)
+    return stopped
 
 
 @contextlib.contextmanager

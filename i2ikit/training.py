@@ -457,7 +457,8 @@ def _skip(
         raise TrainingError(
             f"step {step}, phase '{phase.name}': gradients or running statistics were not finite in "
             f"{MOST_SKIPS} updates in a row; non-finite losses: {', '.join(bad) or 'none'}. "
-            "Try a lower lr, or fp32"
+            "Try a lower learning rate (optimizer.lr), gradient clipping (optimizer.max_grad_norm), or "
+            "training.precision=fp32"
         )
 
 

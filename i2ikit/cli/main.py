@@ -142,7 +142,10 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> 
         _say(f"Stopped after step {stopped.step} ({took}); everything is saved.")
         _say("To continue: ", f"i2ikit resume {where}")
         raise typer.Exit(128 + stopped.signal)
-    _say(f"Done: {stopped.step} steps in {took}.")
+    if stopped.wrong:
+        _say(f"Ended after {stopped.step} steps ({took}), but the run went wrong: see the warning above.")
+    else:
+        _say(f"Done: {stopped.step} steps in {took}.")
     files = {
         "Samples:   ": max((folder / "samples").glob(f"step-{stopped.step:06d}*.png"), default=None),
         "Weights:   ": folder / "weights.safetensors",
