@@ -77,24 +77,29 @@ def changed_recipe(
         recipe = checked_recipe(text, processes)
     except RecipeError:
         # A refusal says more than a problem with the new value; an unknown key is reported as such.
-        _refuse(run, before, {key: x for key, x in _flat(text.table) if key in before})
+        _refuse(run, given, before, {key: x for key, x in _flat(text.table) if key in before})
         raise
     after = dict(_flat(tomllib.loads(recipe.to_toml())))
-    _refuse(run, before, after)
+    _refuse(run, given, before, after)
     return recipe, [Change(key, before.get(key), after.get(key)) for key in _differing(before, after)]
 
 
-def _refuse(run: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Raise a RecipeError that lists the values that may not change."""
-    problems = [
-        Problem(key, f"may not change when a run is resumed: {_reason(key)}")
-        for key in _differing(before, after)
-        if not _is_free(key)
-    ]
-    if problems:
+def _refuse(run: Path, given: Table, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Raise a RecipeError that lists the given keys, else the values, that may not change."""
+    fixed = [key for key in _differing(before, after) if not _is_free(key)]
+    keys = [key for key, _ in _flat(given) if any(_covers(key, other) for other in fixed)] or fixed
+    if keys:
+        problems = [Problem(key, f"may not change when a run is resumed: {_reason(key)}") for key in keys]
         new = pasted("i2ikit", "run", run / RESOLVED, "--weights-from", run)
         advice = f"it would not be the same run; start a new one from its weights: {new} --set ..."
         raise RecipeError(str(run / RESOLVED), [*problems, Problem("", advice)])
+
+
+def _covers(given: str, key: str) -> bool:
+    """Whether a given key sets this one; `optimizer.name` sets that of every network."""
+    section, _, option = given.partition(".")
+    every = section == "optimizer" and key.startswith("optimizer.") and key.endswith(f".{option}")
+    return every or f"{key}.".startswith(f"{given}.")
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -10,20 +10,17 @@ can be read and is finite. Others are passed over when resuming, and never count
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from i2ikit.checkpoint_files import FORMAT, MANIFEST, STATE, read, sha256
 from i2ikit.errors import RunError, TrainingError
 from i2ikit.finite import names
 from i2ikit.paths import pasted, sync
@@ -46,12 +43,8 @@ __all__ = [
     "usable_checkpoint",
 ]
 
-FORMAT = "1"
 WEIGHTS_FILE = "weights.safetensors"
 BEST_FILE = "best.safetensors"
-MANIFEST = "manifest.json"
-STATE = "state.json"
-LEAST = {STATE, "ema.safetensors", "networks.safetensors", "optimizers.safetensors"}
 NAME = re.compile(r"step-(\d{9,18})")
 
 _good: dict[Path, list[tuple[str, int, int]]] = {}
@@ -103,7 +96,7 @@ def _write(staged: Path, step: int, state: TrainingState, kept: Tensors) -> None
     for name, tensors in groups.items():
         save_file(dict(tensors), staged / f"{name}.safetensors")
     (staged / STATE).write_text(json.dumps({"format": FORMAT, "step": step, **plain}))
-    sums = {file.name: _sha256(file) for file in sorted(staged.iterdir())}
+    sums = {file.name: sha256(file) for file in sorted(staged.iterdir())}
     for file in staged.iterdir():
         sync(file)
     (staged / MANIFEST).write_text(json.dumps(sums, indent=1))
@@ -184,7 +177,7 @@ def usable_checkpoint(run: Path, state: TrainingState | None = None) -> Newest:
     damaged: dict[str, str] = {}
     for path in sorted(_checkpoints(run / "checkpoints"), reverse=True):
         try:
-            groups, _ = _read(path)
+            groups, _ = read(path)
             if state is not None:
                 _check_finite(path, groups, state)
         except RunError as error:
@@ -212,12 +205,15 @@ def check_finite(state: TrainingState, step: int, folder: Path, group: Processes
         return
     newest = group.on_main(lambda: _newest_step(folder, state))
     saved = "nothing was saved before" if newest is None else f"the newest checkpoint is of step {newest}"
-    again = pasted("i2ikit", "resume", folder)
-    go_on = "start again" if newest is None else f"continue (`{again} --set optimizer.lr=...`)"
+    again = f"{pasted('i2ikit', 'resume', folder)} --set optimizer.lr=..."
+    does = "starts again" if newest is None else "continues"
+    exact = (
+        "" if state.accelerator.mixed_precision == "no" else "; or start again with training.precision=fp32"
+    )
     raise TrainingError(
         f"step {step}: values are not finite (NaN or inf), in {names(dict.fromkeys(found))}; they are "
-        f"not saved, and {saved}. Training has diverged: {go_on} with a lower learning rate, or with "
-        "gradient clipping (optimizer.max_grad_norm), or start again with training.precision=fp32"
+        f"not saved, and {saved}. Training has diverged: `{again}` {does} with a lower learning rate, and "
+        f"`--set optimizer.max_grad_norm=1.0` clips gradients{exact}"
     )
 
 
@@ -235,7 +231,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> int:
     Raises:
         RunError: it is damaged, from another recipe, or has another format.
     """
-    groups, plain = _read(path)
+    groups, plain = read(path)
     _check_finite(path, groups, state)
     try:
         state.load(groups, plain)
@@ -252,7 +248,7 @@ def read_networks(path: Path) -> tuple[Tensors, int]:
     Raises:
         RunError: it is damaged.
     """
-    groups, plain = _read(path)
+    groups, plain = read(path)
     return groups["networks"], plain["step"]
 
 
@@ -262,103 +258,10 @@ def _check_finite(path: Path, groups: Mapping[str, Tensors], state: TrainingStat
         raise RunError(f"{path}: it holds values that are not finite (NaN or inf), in {names(bad)}")
 
 
-def _read(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
-    """The tensors of a checkpoint by group, and its JSON values, all checked.
-
-    Raises:
-        RunError: it is damaged.
-    """
-    files = _verified(path)
-    plain = _state(path)
-    groups: dict[str, Tensors] = {}
-    for name in files:
-        if name.endswith(".safetensors"):
-            try:
-                groups[name.removesuffix(".safetensors")] = load_file(path / name)
-            except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
-                raise RunError(f"{path}: {name} cannot be read: {error}") from error
-    return groups, plain
-
-
-def _verified(path: Path) -> list[str]:
-    """The names of the files of a checkpoint, which match its manifest.
-
-    Raises:
-        RunError: they do not.
-    """
-    try:
-        sums = json.loads((path / MANIFEST).read_text("utf-8"), parse_constant=_refuse)
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: {MANIFEST} is missing or damaged") from error
-    if not isinstance(sums, dict) or not sums.keys() >= LEAST:
-        raise RunError(f"{path}: {MANIFEST} does not name the files of a checkpoint")
-    # Finder leaves .DS_Store in folders that it has shown.
-    found = {file.name for file in path.iterdir() if not file.name.startswith(".")} - {MANIFEST}
-    if found != sums.keys():
-        different = sorted(str(name) for name in found ^ sums.keys())
-        raise RunError(f"{path}: {MANIFEST} and the folder differ in {names(different)}")
-    for name, digest in sums.items():
-        file = path / name
-        try:
-            matches = file.is_file() and not file.is_symlink() and _sha256(file) == digest
-        except OSError as error:
-            raise RunError(f"{path}: {name} cannot be read: {error.strerror}") from error
-        if not matches:
-            raise RunError(f"{path}: {name} does not match {MANIFEST}")
-    return list(sums)
-
-
-def _state(path: Path) -> dict[str, Any]:
-    """The content of state.json, whose types are checked.
-
-    Raises:
-        RunError: it is damaged, or of another format.
-    """
-    try:
-        plain = json.loads((path / STATE).read_text("utf-8"), parse_constant=_refuse)
-        if plain["format"] != FORMAT:
-            raise RunError(
-                f"{path}: {STATE} has format {plain['format']!r}; this i2ikit reads format {FORMAT}"
-            )
-        sound = [
-            type(plain["step"]) is int and path.name == f"step-{plain['step']:09d}",
-            all(isinstance(name, str) for name in _of(list, plain.get("numbers", []))),
-            all(map(_is_number, _of(dict, plain.get("scaler") or {}).values())),
-            _is_best(_of(dict, plain.get("validation", {}))),
-        ]
-    except (OSError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise RunError(f"{path}: {STATE} cannot be read: {error}") from error
-    if not all(sound):
-        raise RunError(f"{path}: {STATE} holds values that a checkpoint does not have")
-    return plain
-
-
-def _of(kind: type, value: Any) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"expected a {kind.__name__}, got {type(value).__name__}")
-    return value
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _is_best(validation: Mapping[str, object]) -> bool:
-    """Whether these are the values of `BestSoFar`; earlier checkpoints have none."""
-    value = validation.get("value")
-    counts = [validation.get(key, 0) for key in ("step", "since")]
-    known = validation.keys() <= {"value", "step", "since"}
-    return known and (value is None or _is_number(value)) and all(type(n) is int and n >= 0 for n in counts)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
 def _is_good(path: Path, state: TrainingState) -> bool:
     if not _is_known(path):
         try:
-            _check_finite(path, _read(path)[0], state)
+            _check_finite(path, read(path)[0], state)
         except RunError:
             return False
         _good[path.resolve()] = _stamp(path)
@@ -375,8 +278,3 @@ def _stamp(path: Path) -> list[tuple[str, int, int]]:
         return []
     facts = [(file.name, file.lstat()) for file in path.iterdir()]
     return sorted((name, found.st_size, found.st_mtime_ns) for name, found in facts)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

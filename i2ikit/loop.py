@@ -124,7 +124,9 @@ def _train(
     newest = group.on_main(lambda: usable_checkpoint(folder, state)) if resume else Newest()
     first = 0 if newest.path is None else load_checkpoint(newest.path, state)
     if first > options.steps:
-        raise RunError(f"{folder} has done {first} steps; training.steps = {options.steps} is less")
+        raise RunError(
+            f"{folder} has done {first} steps; training.steps = {options.steps} is less; give more"
+        )
     # TensorBoard drops what it has of later steps, which are logged again.
     accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": first + 1}})
     run = _Run(recipe, data, folder, group, state, places, probe, validator, begun)

@@ -26,13 +26,14 @@ import tomli_w
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from i2ikit.checking import Table, check, size_problems, validated, without_default
+from i2ikit.checking import check, size_problems, validated, without_default
 from i2ikit.data.dataset import DATASET_SLOT, Foretelling
 from i2ikit.errors import ComponentError, DataError, Problem, RecipeError, in_one_line
 from i2ikit.optimizer_options import OptimizerOptions, check_optimizers
 from i2ikit.packages.recipes import find_recipe
 from i2ikit.recipe_text import RecipeText, overriding, read_recipe
 from i2ikit.registry import Setting, Slot, Spec, datasets, registries, translators
+from i2ikit.resolved import RESOLVED, matches_checksum
 from i2ikit.translator import TRANSLATOR_SLOT, Translator
 from i2ikit.validation import Validation, check_validation
 
@@ -168,11 +169,14 @@ def load_recipe(source: str | Path, overrides: str | Sequence[str] = (), process
     problems += found
     if recipe is None or problems:
         raise RecipeError(str(source), problems)
-    return dataclasses.replace(recipe, notes=(*recipe.notes, *_records_notes(text.table)))
+    return dataclasses.replace(recipe, notes=(*recipe.notes, *_notes_of_run(path, text)))
 
 
-def _records_notes(table: Table) -> Iterator[str]:
-    """Why a new run with the recipe of another one may differ from it."""
+def _notes_of_run(path: Path, text: RecipeText) -> Iterator[str]:
+    """Why a new run with the resolved.toml of another one may differ from it."""
+    if path.name == RESOLVED and matches_checksum(text.text.encode()) is False:
+        yield f"{path} was changed after the run with it had begun, or is damaged: it is used as it is now"
+    table = text.table
     if (start := table.get("weights_from")) is not None:
         run = start.get("run", "another one") if isinstance(start, dict) else start
         yield f"the run with this recipe started from the weights of {run}; --weights-from does the same"

@@ -20,7 +20,7 @@ from i2ikit.errors import RunError
 from i2ikit.paths import pasted, sync
 from i2ikit.recipe_text import read_toml
 
-__all__ = ["RESOLVED", "WITHOUT_CHECKSUM", "read_resolved", "replace_resolved", "sealed"]
+__all__ = ["RESOLVED", "WITHOUT_CHECKSUM", "matches_checksum", "read_resolved", "replace_resolved", "sealed"]
 
 RESOLVED = "resolved.toml"
 WITHOUT_CHECKSUM = "was written by an earlier version, without a checksum: damage would not be found"
@@ -46,19 +46,25 @@ def read_resolved(run: Path) -> tuple[Table, bool]:
         content = file.read_bytes()
     except OSError as error:
         raise RunError(f"{file} cannot be read: {error.strerror}") from error
-    # A copy by way of Windows or git may have other line ends; an editor may add a byte-order mark.
-    content = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
-    line = PATTERN.match(content)
-    if line is None and not content.startswith(b"#"):
-        return read_toml(file, content), False
-    if line is None or line[1].decode() != _digest(content[line.end() :]):
+    unchanged = matches_checksum(content)
+    if unchanged is False:
         raise RunError(
             f"{file} was changed after it was written, or is damaged: it does not match its checksum. "
             f"Restore it. What may change, `{pasted('i2ikit', 'resume', run)} --set KEY=VALUE` changes, "
             "such as data.root of images that have moved; `i2ikit eval --data` measures other images; "
             f"`{pasted('i2ikit', 'run', file)}` starts a new run with the recipe as it is now"
         )
-    return read_toml(file, content), True
+    return read_toml(file, content), unchanged is not None
+
+
+def matches_checksum(content: bytes) -> bool | None:
+    """Whether the content of a resolved.toml is as it was written; None if it has no checksum."""
+    # A copy by way of Windows or git may have other line ends; an editor may add a byte-order mark.
+    content = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    line = PATTERN.match(content)
+    if line is None:
+        return False if content.startswith(b"#") else None
+    return line[1].decode() == _digest(content[line.end() :])
 
 
 def replace_resolved(run: Path, text: str) -> None:

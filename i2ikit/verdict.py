@@ -127,5 +127,5 @@ def _advice(recipe: Recipe, diverged: bool) -> str:
     precise = "" if recipe.training.precision == "fp32" else ", or training.precision=fp32"
     return (
         f"Try again with a lower learning rate (optimizer.lr{now}), or with gradient clipping "
-        f"(optimizer.max_grad_norm=1.0){precise}; to resume does not help, because the weights are spoilt"
+        f"(optimizer.max_grad_norm=1.0){precise}; resuming does not help, because the weights are unusable"
     )

@@ -42,7 +42,9 @@ def test_a_change_is_refused_with_what_to_do(run: Path) -> None:
         i2ikit.resume(run)
     with pytest.raises(RunError, match="does not match its checksum"):
         _ = i2ikit.load(run).recipe
-    assert i2ikit.load_recipe(file).seed == 8  # as a recipe of a new run
+    recipe = i2ikit.load_recipe(file)  # for a new run
+    assert recipe.seed == 8
+    assert any("was changed after the run with it had begun" in note for note in recipe.notes)
 
 
 def test_other_line_ends_and_a_byte_order_mark_change_nothing(run: Path) -> None:
