@@ -69,7 +69,11 @@ def save_checkpoint(
     """Write checkpoints/step-N in the main process, then remove all but the newest `keep`. Collective.
 
     One that is there is replaced, unless this process has written or read it.
+
+    Raises:
+        TrainingError: the state is not finite; see `check_finite`.
     """
+    check_finite(state, step, folder, group)
     checkpoints = folder / "checkpoints"
     final = checkpoints / f"step-{step:09d}"
     kept = state.gathered_kept(group)

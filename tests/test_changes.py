@@ -87,6 +87,9 @@ def test_a_learning_rate_is_that_of_every_network_or_of_one(
     found = {role: table["lr"] for role, table in options(run)["optimizer"].items()}
     assert {role: found[role] for role in expected} == expected
     assert set(rates.values()) == set(found.values())
+    rates.clear()
+    i2ikit.resume(run, "training.steps=4", console=QUIET)
+    assert set(rates.values()) == set(found.values())
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,30 @@ def test_images_that_have_moved_are_found_at_their_new_place(whole: Path, run: P
     i2ikit.resume(run, f"data.root={tmp_path / 'moved'}", console=QUIET)
     assert (run / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
     assert i2ikit.load(run).data.options["root"] == str(tmp_path / "moved")
+
+
+def test_a_relative_data_root_means_the_current_directory_and_is_recorded_as_absolute(
+    whole: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole.parent / "data", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    i2ikit.resume(run, "data.root=moved", console=QUIET)
+    (change,) = options(run)["changes"]
+    assert (change["key"], change["after"]) == ("data.root", str(tmp_path / "moved"))
+    monkeypatch.chdir(run)
+    assert i2ikit.resume(run, "training.steps=5", console=QUIET).step == 5
+
+
+def test_a_finished_run_with_more_steps_goes_on(whole: Path, tmp_path: Path) -> None:
+    """It then equals one that was as long from the start, but for the count of its checkpoints."""
+    root = whole.parent / "data"
+    longer = i2ikit.train(
+        tiny_recipe(root, *OPTIONS, "training.steps=6"), tmp_path / "longer", console=QUIET
+    ).folder
+    shutil.copytree(whole, tmp_path / "run")
+    assert i2ikit.resume(tmp_path / "run", "training.steps=6", console=QUIET).step == 6
+    weights = [folder / "weights.safetensors" for folder in (longer, tmp_path / "run")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_several_refusals_come_at_once(run: Path) -> None:
