@@ -22,6 +22,7 @@ FORMAT = "1"
 MANIFEST = "manifest.json"
 STATE = "state.json"
 LEAST = {STATE, "ema.safetensors", "networks.safetensors", "optimizers.safetensors"}
+MOST = LEAST | {"kept.safetensors"}
 
 
 def read(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
@@ -52,7 +53,7 @@ def _verified(path: Path) -> list[str]:
         sums = json.loads((path / MANIFEST).read_text("utf-8"), parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: {MANIFEST} is missing or damaged") from error
-    if not isinstance(sums, dict) or not sums.keys() >= LEAST:
+    if not isinstance(sums, dict) or not LEAST <= sums.keys() <= MOST:
         raise RunError(f"{path}: {MANIFEST} does not name the files of a checkpoint")
     # Finder leaves .DS_Store in folders that it has shown.
     found = {file.name for file in path.iterdir() if not file.name.startswith(".")} - {MANIFEST}

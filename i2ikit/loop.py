@@ -18,6 +18,7 @@ from torch import Tensor
 
 from i2ikit.checkpoints import (
     BEST_FILE,
+    WEIGHTS_FILE,
     Newest,
     check_finite,
     load_checkpoint,
@@ -46,6 +47,7 @@ from i2ikit.training import (
 from i2ikit.translator import Tensors, Translator
 from i2ikit.validation import Validator
 from i2ikit.verdict import verdict
+from i2ikit.weights_file import read_weights
 
 __all__ = ["Probe", "Stopped", "train"]
 
@@ -135,6 +137,8 @@ def _train(
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         for note in newest.notes:
             log.say(note)
+        if newest.path is not None and group.is_main:
+            _restore_weights(run, first, log)
         try:
             with _signals() as caught, own_random_numbers(accelerator.device):
                 step, number = _loop(run, first, log, caught)
@@ -269,6 +273,17 @@ def _has_ended(run: _Run, log: RunLog) -> bool:
         return False
     log.say(run.validator.summary(run.state.validation))
     return True
+
+
+def _restore_weights(run: _Run, step: int, log: RunLog) -> None:
+    """Write the file of weights of the checkpoint if it is missing or damaged."""
+    try:
+        read_weights(run.folder / WEIGHTS_FILE)
+    except (RunError, OSError):
+        save_weights(run.state.ema, run.data.images, step, run.folder)
+        log.say(
+            f"{WEIGHTS_FILE} was missing or damaged, and is written again from the checkpoint of step {step}"
+        )
 
 
 def _save(run: _Run, step: int) -> None:

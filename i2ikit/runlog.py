@@ -142,8 +142,9 @@ def _forget_after(path: Path, step: int) -> tuple[float, int]:
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; those that cannot be read are left out."""
-    texts = (folder / METRICS).read_text("utf-8", errors="replace").splitlines()
+    """The lines of a run's metrics.jsonl, if it has one; those that cannot be read are left out."""
+    path = folder / METRICS
+    texts = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
     return [line for line in map(_parsed, texts) if line is not None]
 
 

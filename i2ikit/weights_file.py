@@ -93,7 +93,7 @@ def read_weights(file: Path) -> WeightsFile:
     except (SafetensorError, DataError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise RunError(
             f"{file} is damaged, or was not written by i2ikit: {error}. Restore it from a "
-            "copy; while steps are left, `i2ikit resume` writes it again from the newest checkpoint"
+            "copy; `i2ikit resume` writes weights.safetensors again from the newest checkpoint"
         ) from error
     if bad := [name for name in not_finite(tensors) if name not in facts["not_finite"]]:
         raise RunError(

@@ -59,6 +59,11 @@ def others(path: Path) -> None:
     (path / "manifest.json").write_text(json.dumps({**sums, **other}))
 
 
+def named_extra(path: Path) -> None:
+    extra(path)
+    sign(path)
+
+
 def extra(path: Path) -> None:
     (path / "extra.safetensors").write_bytes(b"x")
 
@@ -112,7 +117,7 @@ DAMAGES = {
             '{SAME, "format": "7"}',
         )
     },
-    **{f.__name__: f for f in (others, extra, link, subfolder, garbage, nan, missing)},
+    **{f.__name__: f for f in (others, extra, named_extra, link, subfolder, garbage, nan, missing)},
 }
 
 
@@ -173,3 +178,20 @@ def test_without_a_good_checkpoint_it_says_what_is_left(trained: Path, tmp_path:
         (path / "state.json").write_text("x")
     with pytest.raises(I2IKitError, match=r"damaged: .*state.json does not match.*--weights-from"):
         i2ikit.resume(run, console=QUIET)
+
+
+@pytest.mark.parametrize("damage", ["damaged", "missing"])
+def test_the_weights_of_a_finished_run_are_written_again(trained: Path, tmp_path: Path, damage: str) -> None:
+    """From its last checkpoint, also if its log is lost."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    file = run / "weights.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"x")
+    if damage == "missing":
+        file.unlink()
+        (run / "metrics.jsonl").unlink()
+    said = io.StringIO()
+    i2ikit.resume(run, console=Console(file=said, width=400))
+    assert "weights.safetensors was missing or damaged, and is written again" in said.getvalue()
+    assert file.read_bytes() == whole
