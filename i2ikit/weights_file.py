@@ -31,6 +31,8 @@ FORMAT = 2
 UNSUMMED = "1"
 """The format before there was a checksum; its metadata has several keys."""
 ZEROS = "0" * 64
+MALFORMED = (DataError, AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
+"""What reading values of unexpected types raises."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,15 @@ def read_weights(file: Path) -> WeightsFile:
         metadata = _metadata(content)
         facts = _facts(content, metadata)
         channels, size = facts["images"]
-        images, step = ImageSpec(channels, size), int(facts["step"])
+        images, step = ImageSpec(dict(channels), int(size)), int(facts["step"])
+        usual = set(facts["not_finite"])
         tensors = safetensors.torch.load(content)
-    except (SafetensorError, DataError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, *MALFORMED) as error:
         raise RunError(
             f"{file} is damaged, or was not written by i2ikit: {error}. Restore it from a "
             "copy; `i2ikit resume` writes weights.safetensors again from the newest checkpoint"
         ) from error
-    if bad := [name for name in not_finite(tensors) if name not in facts["not_finite"]]:
+    if bad := [name for name in not_finite(tensors) if name not in usual]:
         raise RunError(
             f"{file} holds values that are not finite (NaN or inf), in {names(bad)}: training "
             "went wrong before it was saved. Train again with a lower learning rate"

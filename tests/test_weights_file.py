@@ -61,6 +61,20 @@ def test_values_that_are_not_finite_are_named(tmp_path: Path, value: float) -> N
         read_weights(file)
 
 
+@pytest.mark.parametrize(
+    "images",
+    ["", "3", "null", "[]", "[[1], 2]", '[{"a": 3}, "x"]', "[null, 1e999]", '[{"a": 3}, 1e999]', "{}"],
+)
+def test_metadata_of_other_types_are_named(tmp_path: Path, images: str) -> None:
+    file = tmp_path / "w.safetensors"
+    save_file(tensors(), file, {"format": "1", "step": "9", "images": images})
+    with pytest.raises(RunError, match="is damaged, or was not written by i2ikit"):
+        read_weights(file)
+    save_file(tensors(), file, {"i2ikit": f'{{"format": 2, "images": {images or 0}, "sha256": ""}}'})
+    with pytest.raises(RunError, match="is damaged, or was not written by i2ikit"):
+        read_weights(file)
+
+
 def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     save_file(tensors(), file, {"format": "1", "step": "9", "images": '[{"a": 3, "b": 3}, 64]'})
