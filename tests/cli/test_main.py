@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from i2ikit.cli import main as cli
+from i2ikit.loop import Stopped
 from i2ikit.packages.entry import KINDS
 from tests.tiny import TINY
 
@@ -282,3 +283,23 @@ def test_the_debug_flag_shows_the_traceback(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "RecipeError" in done.stderr
     assert "Traceback" in done.stderr
+
+
+def test_a_run_that_went_wrong_is_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli._farewell(Stopped(3, wrong=["its translations a2b are saturated"]), tmp_path, 1.0, True)
+    said = capsys.readouterr().out
+    assert "Ended after 3 steps (1 s), but the run went wrong: see the warning above." in said
+    assert "Done" not in said
+
+
+@pytest.mark.slow
+def test_other_weights_and_changes_have_options(trained: Path) -> None:
+    (source,) = (trained / "runs").iterdir()
+    own = ("--weights-from", str(source), "--out", "tuned")
+    said = i2ikit("run", "munit", *small(trained / "data"), *own, cwd=trained)
+    assert "these start fresh: none" in said
+    said = i2ikit("resume", "tuned", "--set", "training.steps=3", "--set", "optimizer.lr=1e-5", cwd=trained)
+    assert "from now on, training.steps: 2 -> 3" in said
+    assert "Done: 3 steps" in said
+    said = i2ikit("resume", "tuned", "--set", "seed=4", cwd=trained, code=2)
+    assert "seed: may not change when a run is resumed: the order of the images" in said
