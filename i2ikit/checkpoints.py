@@ -17,11 +17,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from i2ikit.checkpoint_files import FORMAT, MANIFEST, STATE, read, sha256
-from i2ikit.errors import RunError, TrainingError
+from i2ikit.errors import RunError, TrainingError, writing
 from i2ikit.finite import names
 from i2ikit.paths import pasted, sync
 from i2ikit.processes import ALONE, Processes
@@ -58,6 +60,9 @@ def save_weights(
 
     Args:
         file: another name for the file.
+
+    Raises:
+        RunError: it cannot be written; the earlier file stays.
     """
     tensors = network_tensors({role: ema.networks[role] for role in ema.generative})
     write_weights(folder / file, tensors, images, step)
@@ -72,33 +77,46 @@ def save_checkpoint(
 
     Raises:
         TrainingError: the state is not finite; see `check_finite`.
+        RunError: it cannot be written; nothing of it is left, and the earlier ones stay.
     """
     check_finite(state, step, folder, group)
     checkpoints = folder / "checkpoints"
     final = checkpoints / f"step-{step:09d}"
-    kept = state.gathered_kept(group)
+    kept, losses = state.gathered_kept(group), state.losses.save(group)
     if not group.is_main:
         return final
-    checkpoints.mkdir(exist_ok=True)
-    for left_over in checkpoints.glob(".tmp-*"):
-        _remove(left_over)
-    if not _is_known(final):
-        staged = checkpoints / f".tmp-{final.name}"
-        _write(staged, step, state, kept)
-        if final.exists() or final.is_symlink():
-            os.replace(final, checkpoints / ".tmp-damaged")
-        os.replace(staged, final)
-        sync(checkpoints)
-        _good[final.resolve()] = _stamp(final)
-    _prune(final, keep, state)
+    with writing(final):
+        checkpoints.mkdir(exist_ok=True)
+        for left_over in checkpoints.glob(".tmp-*"):
+            _remove(left_over)
+        if not _is_known(final):
+            _write(final, step, *state.save(kept, losses))
+            _good[final.resolve()] = _stamp(final)
+        _prune(final, keep, state)
     return final
 
 
-def _write(staged: Path, step: int, state: TrainingState, kept: Tensors) -> None:
+def _write(final: Path, step: int, groups: Mapping[str, Tensors], plain: Mapping[str, Any]) -> None:
+    staged = final.parent / f".tmp-{final.name}"
+    try:
+        _fill(staged, step, groups, plain)
+        if final.exists() or final.is_symlink():
+            os.replace(final, final.parent / ".tmp-damaged")
+        os.replace(staged, final)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    sync(final.parent)
+
+
+def _fill(staged: Path, step: int, groups: Mapping[str, Tensors], plain: Mapping[str, Any]) -> None:
+    """Write all files of a checkpoint, the manifest last."""
     staged.mkdir()
-    groups, plain = state.save(kept)
     for name, tensors in groups.items():
-        save_file(dict(tensors), staged / f"{name}.safetensors")
+        try:
+            save_file(dict(tensors), staged / f"{name}.safetensors")
+        except SafetensorError as error:  # of the disk
+            raise OSError(str(error)) from error
     (staged / STATE).write_text(json.dumps({"format": FORMAT, "step": step, **plain}))
     sums = {file.name: sha256(file) for file in sorted(staged.iterdir())}
     for file in staged.iterdir():
@@ -229,7 +247,7 @@ def _newest_step(folder: Path, state: TrainingState) -> int | None:
     return None if newest.path is None else newest.step
 
 
-def load_checkpoint(path: Path, state: TrainingState) -> int:
+def load_checkpoint(path: Path, state: TrainingState, group: Processes = ALONE) -> int:
     """Load a checkpoint into the state; returns its number of steps.
 
     Raises:
@@ -238,7 +256,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> int:
     groups, plain = read(path)
     _check_finite(path, groups, state)
     try:
-        state.load(groups, plain)
+        state.load(groups, plain, group)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise RunError(f"{path} does not fit the recipe: {error}") from error
     _good[path.resolve()] = _stamp(path)

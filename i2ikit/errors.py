@@ -14,9 +14,11 @@ I2IKitError                 everything below; the command line prints it and exi
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = [
     "ComponentError",
@@ -32,6 +34,7 @@ __all__ = [
     "WeightsError",
     "did_you_mean",
     "in_one_line",
+    "writing",
 ]
 
 
@@ -122,3 +125,16 @@ def in_one_line(error: BaseException) -> str:
     except Exception:  # its __str__ may fail as well
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file or folder that the block writes, if the disk is full or it may not be written.
+
+    Raises:
+        RunError: the block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error

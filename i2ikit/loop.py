@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-import torch
 from rich.console import Console
-from torch import Tensor
 
-from i2ikit.checkpoints import (
-    BEST_FILE,
-    WEIGHTS_FILE,
-    Newest,
-    check_finite,
-    load_checkpoint,
-    save_checkpoint,
-    save_weights,
-    usable_checkpoint,
-)
+from i2ikit.checkpoints import Newest, load_checkpoint, usable_checkpoint
 from i2ikit.data.batches import shares, training_batches
 from i2ikit.data.dataset import Dataset
-from i2ikit.errors import RunError
+from i2ikit.errors import RunError, writing
+from i2ikit.interruptions import FAILED
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog, logged
-from i2ikit.sampling import save_samples
-from i2ikit.state import TrainingState, load_some
+from i2ikit.state import load_some
+from i2ikit.tensorboard_log import TensorBoardLog
 from i2ikit.training import (
     build,
     counted_draw,
@@ -44,15 +28,12 @@ from i2ikit.training import (
     train_step,
     update_ema,
 )
-from i2ikit.translator import Tensors, Translator
+from i2ikit.training_run import Probe, TrainingRun, due
+from i2ikit.translator import Tensors
 from i2ikit.validation import Validator
 from i2ikit.verdict import verdict
-from i2ikit.weights_file import read_weights
 
 __all__ = ["Probe", "Stopped", "train"]
-
-Probe = Callable[[Translator], tuple[Mapping[str, float], Sequence[str]]]
-"""Called with the EMA weights whenever samples are written; returns values for the log, and remarks."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +66,8 @@ def train(
 ) -> Stopped:
     """Train in a run folder, from the start, or from its newest checkpoint if it has one.
 
-    Saves samples, checkpoints and weights at their intervals; SIGINT and SIGTERM save and stop. All
+    Saves samples, checkpoints and weights at their intervals; SIGINT, SIGTERM and SIGHUP save and stop. An
+    error between two steps also saves the last finished one; a note of the error says what is saved. All
     processes train; only the main process writes files and prints.
 
     Args:
@@ -120,201 +102,132 @@ def _train(
     if initial is not None:
         load_some(translator, initial)
     cut = shares(options.batch_size, translator.batch_parts, options.accumulation, group.count)
-    places = [share[group.rank] for share in cut]
+    places = [share[group.rank] for share in cut]  # in the batch, of this process's images, by micro-batch
     whole = [place for share in places for place in share]
     state = build(translator, recipe.optimizers, accelerator, options.steps, whole, options.batch_size)
     newest = group.on_main(lambda: usable_checkpoint(folder, state)) if resume else Newest()
-    first = 0 if newest.path is None else load_checkpoint(newest.path, state)
+    first = 0 if newest.path is None else load_checkpoint(newest.path, state, group)
     if first > options.steps:
         raise RunError(
             f"{folder} has done {first} steps; training.steps = {options.steps} is less; give more"
         )
-    # TensorBoard drops what it has of later steps, which are logged again.
-    accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": first + 1}})
-    run = _Run(recipe, data, folder, group, state, places, probe, validator, begun)
-    if initial is not None:
-        _save(run, 0)  # so that resuming needs no other run
+    group.on_main(lambda: _tidy(folder))
+    curves = TensorBoardLog(state, folder, first)
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         for note in newest.notes:
             log.say(note)
-        if newest.path is not None and group.is_main:
-            _restore_weights(run, first, log)
-        try:
-            with _signals() as caught, own_random_numbers(accelerator.device):
-                step, number = _loop(run, first, log, caught)
-        finally:
-            for tracker in accelerator.trackers:
-                tracker.finish()
-    if number is not None and step < options.steps:
-        return Stopped(step, number)
+        run = TrainingRun(
+            recipe, data, folder, group, state, probe, validator, log, curves, done=first, saved=first
+        )
+        with (
+            run.stops.listening(),
+            own_random_numbers(accelerator.device),
+            run.saving_after_errors(),
+            curves.closing(),
+        ):
+            if initial is not None:
+                run.save()  # so that resuming needs no other run
+            if newest.path is not None:
+                run.restore_weights()
+            number = _loop(run, places, begun)
+    if number is not None:
+        return Stopped(run.done, number)
     wrong: Sequence[str] = ()
     if group.is_main:
-        wrong = verdict(recipe, state.ema, data, logged(folder), step, state.skips)
-    return Stopped(step, wrong=wrong)
+        wrong = verdict(recipe, state.ema, data, logged(folder), run.done, state.skips)
+    return Stopped(run.done, wrong=wrong)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """The constants of one training run.
-
-    Args:
-        places: places in the batch of this process's images, by micro-batch.
-    """
-
-    recipe: Recipe
-    data: Dataset
-    folder: Path
-    group: Processes
-    state: TrainingState
-    places: Sequence[Sequence[int]]
-    probe: Probe | None
-    validator: Validator | None
-    begun: Callable[[int], None]
-
-
-def _loop(run: _Run, first: int, log: RunLog, caught: list[int]) -> tuple[int, int | None]:
-    """Train from step `first`; returns the number of steps done, and the signal that ended training."""
-    recipe, options, state, group = run.recipe, run.recipe.training, run.state, run.group
-    sums: dict[str, Tensor] = {}
-    counts: Counter[str] = Counter()
-
-    step = first
-    if step == options.steps:
-        run.begun(step)
-    if _has_ended(run, log):  # a run that ended early is resumed
-        return step, None
-    if _lacks_samples(run, step):
-        _look(run, step, log)
+def _loop(run: TrainingRun, places: Sequence[Sequence[int]], begun: Callable[[int], None]) -> int | None:
+    """Train to the end; returns the signal that ended training earlier, if any."""
+    recipe, options, first = run.recipe, run.recipe.training, run.done
+    _catch_up(run)
+    if first == options.steps:
+        with run.stops.noted():
+            begun(first)
     # Only these are read here: a process never decodes the images of another's share.
     batches = training_batches(
-        run.data, recipe.seed, first, options.steps, options.batch_size, state.places, options.workers
+        run.data, recipe.seed, first, options.steps, options.batch_size, run.state.places, options.workers
     )
-    for batch in batches:
-        images = {domain: x.to(state.accelerator.device) for domain, x in batch.items()}
-        skips = state.skips
-        micro_batches = cut_batch(images, run.places, options.batch_size, group.count)
-        draw = counted_draw(recipe.seed, step, state.accelerator.device)
-        for name, loss in train_step(state, step, micro_batches, draw).items():
-            sums[name] = sums.get(name, 0) + loss
-            counts[name] += 1
-        if state.skips > skips:
-            log.say(f"step {step}: gradients or running statistics were not finite; the update was skipped")
-        update_ema(state.ema, state.translator, options.ema, step)
-        if step == first:
-            run.begun(step)
-        step += 1
-        log.advance(step)
-        if run.validator is not None and (step == options.steps or _due(step, run.validator.section.every)):
-            _validate(run, run.validator, step, log)  # before the checkpoint, which keeps its result
-        number = group.most(caught[0] if caught else 0)  # all processes stop after the same step
-        last = step == options.steps or number > 0 or _has_ended(run, log)
-        if last or step % options.log_every == 0:
-            line = log.losses(step, _means(group, sums, counts))
-            state.accelerator.log({k: v for k, v in line.items() if "/" in k}, step=step)
-            sums, counts = {}, Counter()
-        if last or _due(step, options.checkpoint_every):
-            _save(run, step)  # before the samples: torchrun sends SIGKILL 30 s after SIGTERM
-        if last or _due(step, options.sample_every):
-            _look(run, step, log)
-        if last:
-            return step, number or None
-    return step, None
+    while True:
+        if not run.is_over and not run.stops.code:
+            with run.stops.noted():
+                batch = {d: x.to(run.state.accelerator.device) for d, x in next(batches).items()}
+        # Here all processes learn of a signal or an error in one of them, and stop after the same step.
+        number = run.group.most(run.stops.code)
+        if number or run.is_over:
+            break
+        run.is_between_steps = False
+        _step(run, batch, places)
+        run.done += 1
+        run.is_between_steps = True
+        run.log.advance(run.done)
+        if run.done == first + 1:
+            with run.stops.noted():
+                begun(first)
+        _after_step(run)
+    if number:
+        _stop(run, number)
+    if run.ends_early and run.validator is not None:
+        run.log.say(run.validator.summary(run.state.validation))
+    return None if run.is_over else number
 
 
-def _means(group: Processes, sums: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, float]:
-    """Means over the steps in which a loss was computed: those where its weight is not 0."""
-    if not sums:
-        return {}
-    means = group.mean(torch.stack([total / counts[name] for name, total in sums.items()]))
-    return dict(zip(sums, means.tolist(), strict=True))
+def _step(run: TrainingRun, batch: Tensors, places: Sequence[Sequence[int]]) -> None:
+    """One update of all networks, and of their averages."""
+    recipe, options, state, step = run.recipe, run.recipe.training, run.state, run.done
+    skips = state.skips
+    micro_batches = cut_batch(batch, places, options.batch_size, run.group.count)
+    losses = train_step(state, step, micro_batches, counted_draw(recipe.seed, step, state.accelerator.device))
+    if state.skips > skips:
+        run.log.say(f"step {step}: gradients or running statistics were not finite; the update was skipped")
+    update_ema(state.ema, state.translator, options.ema, step)
+    state.losses.add(losses)
 
 
-def _lacks_samples(run: _Run, step: int) -> bool:
-    """Whether the samples of the first step of this command are due: at the start, or lost by a kill."""
-    options = run.recipe.training
-    if step and list((run.folder / "samples").glob(f"step-{step:06d}*")):
-        return False
-    return step == options.steps or _due(step, options.sample_every)
-
-
-def _look(run: _Run, step: int, log: RunLog) -> None:
-    """Write samples and run the probe; in the main process, while the others wait."""
-    if not run.group.is_main:
+def _after_step(run: TrainingRun) -> None:
+    """Validate, log, save and make samples, each if it is due."""
+    options, step = run.recipe.training, run.done
+    if run.must_validate() and not run.validate():  # before the checkpoint, which keeps its result
         return
-    save_samples(run.state.ema, run.data, run.recipe.seed, step, run.folder)
-    if run.probe is not None:
-        values, remarks = run.probe(run.state.ema)
-        log.write({"step": step, **values})
-        run.state.accelerator.log(dict(values), step=step)
-        for remark in remarks:
-            log.say(f"step {step}: {remark}")
+    if run.is_over or step % options.log_every == 0:
+        run.log_losses()
+    if run.is_over or due(step, options.checkpoint_every):
+        run.save()  # before the samples, which may take long
+    if run.is_over or due(step, options.sample_every):
+        run.look()
 
 
-def _validate(run: _Run, validator: Validator, step: int, log: RunLog) -> None:
-    """Measure the averaged weights in all processes; keep them if they are the best so far."""
-    with log.paused():
-        found = validator(run.state.ema, step, run.state.validation)
-    run.state.validation = found.state
-    if found.state.step == step:
-        check_finite(run.state, step, run.folder, run.group)
-    if not run.group.is_main:
+def _catch_up(run: TrainingRun) -> None:
+    """Do what was due after the last step of the checkpoint, but has been lost by a kill or an error.
+
+    The log leaves out lines that it already has.
+    """
+    options, step = run.recipe.training, run.done
+    if run.state.validated < step and run.must_validate() and not run.validate():
         return
-    if found.state.step == step:  # it is the best so far
-        save_weights(run.state.ema, run.data.images, step, run.folder, BEST_FILE)
-    log.write({"step": step, **found.values})
-    run.state.accelerator.log(dict(found.values), step=step)
-    for remark in found.remarks:
-        log.say(f"step {step}: {remark}")
+    if not run.state.losses.is_logged and (run.is_over or step % options.log_every == 0):
+        run.log_losses()
+    if (run.is_over or due(step, options.sample_every)) and not (step and run.has_samples()):
+        run.look()
 
 
-def _has_ended(run: _Run, log: RunLog) -> bool:
-    """Whether the validator ends training early, which is then said."""
-    if run.validator is None or not run.validator.has_ended(run.state.validation):
-        return False
-    log.say(run.validator.summary(run.state.validation))
-    return True
+def _stop(run: TrainingRun, number: int) -> None:
+    """Save the last finished step after a signal, or after an error in one process, which is then raised."""
+    if run.done > run.saved:
+        with run.stops.noted():  # if it is not finite, that is raised in all processes
+            run.save()
+    if number != FAILED and run.group.is_main and not run.has_samples():
+        with run.stops.noted():
+            run.write_samples()
+    if run.stops.error is not None:
+        raise run.stops.error
+    if run.group.most(run.stops.code) == FAILED:
+        run.group.wait_for_the_end()
 
 
-def _restore_weights(run: _Run, step: int, log: RunLog) -> None:
-    """Write the file of weights of the checkpoint if it is missing or damaged."""
-    try:
-        read_weights(run.folder / WEIGHTS_FILE)
-    except (RunError, OSError):
-        save_weights(run.state.ema, run.data.images, step, run.folder)
-        log.say(
-            f"{WEIGHTS_FILE} was missing or damaged, and is written again from the checkpoint of step {step}"
-        )
-
-
-def _save(run: _Run, step: int) -> None:
-    """Save weights and a checkpoint: all processes hold the same, but for local norms and kept tensors."""
-    check_finite(run.state, step, run.folder, run.group)
-    if run.group.is_main:
-        save_weights(run.state.ema, run.data.images, step, run.folder)
-    save_checkpoint(run.folder, step, run.state, run.recipe.training.keep, run.group)
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Record SIGINT and SIGTERM, so that the loop can save and stop; a second signal acts at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # signals reach only the main thread
-        yield caught
-        return
-    previous: dict[int, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        signal.signal(number, previous[number])
-
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-        previous[number] = signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _tidy(folder: Path) -> None:
+    """Remove the parts of files that a kill left."""
+    with writing(folder):
+        for file in (*folder.glob(".*.tmp"), *folder.glob(".*.new"), *folder.glob("samples/*.tmp")):
+            file.unlink()

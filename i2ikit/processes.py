@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -104,6 +104,11 @@ class Processes:
         dist.all_reduce(largest, dist.ReduceOp.MAX)
         return int(largest.item())
 
+    def wait_for_the_end(self) -> NoReturn:
+        """Wait until this process ends, because another one has failed and will report it."""
+        dist.barrier()
+        raise ProcessError("another process has failed", silent=True)
+
     def remarks(self) -> list[str]:
         """Warnings for a user who started more processes than there are in the group."""
         asked = {name: _number(name) for name in SIZES}
@@ -171,10 +176,18 @@ def leave(code: int) -> None:
     """
     if dist.is_available() and dist.is_initialized():
         with contextlib.suppress(OSError, ValueError):  # the reader is gone
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # closed before the command began
+                    stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _with_notes(error: ProcessError, source: BaseException) -> ProcessError:
+    """The error with what the notes of another say about saved steps."""
+    for note in getattr(source, "__notes__", ()):
+        error.add_note(note)
+    return error
 
 
 class _Watch:
@@ -230,10 +243,10 @@ class _Watch:
         if lost:
             died = "it was killed, ran out of memory, or its machine failed"
             said = f"{place} has lost another process, which left no message: {died} ({text.splitlines()[0]})"
-            return ProcessError(said, silent=not first)
+            return _with_notes(ProcessError(said, silent=not first), error)
         if first and not isinstance(error, I2IKitError):
             return error  # a bug: show its traceback
-        return ProcessError(f"{error} ({place})", silent=not first)
+        return _with_notes(ProcessError(f"{error} ({place})", silent=not first), error)
 
     def wait_until_heard(self) -> None:
         """Wait until all have noticed the failure; the process with the store must outlive their reads."""

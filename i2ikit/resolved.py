@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from i2ikit.checking import Table
-from i2ikit.errors import RunError
+from i2ikit.errors import RunError, writing
 from i2ikit.paths import pasted, sync
 from i2ikit.recipe_text import read_toml
 
@@ -70,9 +70,10 @@ def matches_checksum(content: bytes) -> bool | None:
 def replace_resolved(run: Path, text: str) -> None:
     """Write the file again, atomically."""
     staged = run / f".{RESOLVED}.tmp"
-    staged.write_bytes(sealed(text))
-    sync(staged)
-    os.replace(staged, run / RESOLVED)
+    with writing(run / RESOLVED):
+        staged.write_bytes(sealed(text))
+        sync(staged)
+        os.replace(staged, run / RESOLVED)
 
 
 def _digest(body: bytes) -> str:

@@ -7,7 +7,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,11 +18,14 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from i2ikit.errors import writing
+
 __all__ = ["METRICS", "RunLog", "logged"]
 
 METRICS = "metrics.jsonl"
 
 PLAIN_EVERY_S = 30.0
+TIMES = ("elapsed_s", "steps_per_s")
 
 
 class RunLog:
@@ -35,11 +39,14 @@ class RunLog:
     def __init__(self, folder: Path | None, step: int, steps: int, console: Console) -> None:
         self.path = folder / METRICS if folder else None
         self.console = console
-        self._elapsed_before = 0.0
+        self._before = _Before()
         if self.path is not None and self.path.exists():
-            self._elapsed_before, damaged = _forget_after(self.path, step)
-            if damaged:
+            with writing(self.path):
+                self._before = _forget_after(self.path, step)
+            if damaged := self._before.damaged:
                 self.say(f"{METRICS} was damaged: {damaged} of its lines could not be read and are removed")
+            if (last := self._before.last) > step:
+                self.say(f"continuing after step {step}; steps up to {last} were done, but not saved")
         self.steps = steps
         self.started = self._last_log = self._last_plain = time.perf_counter()
         self._first_step = self._last_step = step
@@ -79,7 +86,7 @@ class RunLog:
         self._last_log, self._last_step = now, step
         line = {
             "step": step,
-            "elapsed_s": round(self._elapsed_before + now - self.started, 3),
+            "elapsed_s": round(self._before.elapsed_s + now - self.started, 3),
             "steps_per_s": round(speed, 4),
         }
         line |= {name: float(value) for name, value in losses.items()}
@@ -97,13 +104,24 @@ class RunLog:
             )
         return line
 
-    def write(self, line: Mapping[str, object]) -> None:
-        """Append one line to metrics.jsonl; non-finite numbers become null, as JSON has no NaN."""
+    def write(self, line: Mapping[str, object]) -> bool:
+        """Append one line to metrics.jsonl; non-finite numbers become null, as JSON has no NaN.
+
+        Returns:
+            Whether it was written: only in the main process, and not if the file already has the line, from
+            before a kill or an error.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
         if self.path is None:
-            return
+            return False
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-        with self.path.open("a", encoding="utf-8") as file:
+        if _without_times(clean) in self._before.lines:
+            return False
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
+        return True
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -124,13 +142,30 @@ class RunLog:
                 self._live.start()
 
 
-def _forget_after(path: Path, step: int) -> tuple[float, int]:
-    """Remove the lines of steps that a resumed run will repeat, and those that cannot be read.
+@dataclass(frozen=True)
+class _Before:
+    """What metrics.jsonl had when a run was resumed.
 
-    Returns:
-        The seconds of training up to this step, and the number of lines that could not be read. The last
-        line does not count: a kill may leave a part of it.
+    Args:
+        elapsed_s: seconds of training up to the step.
+        lines: the lines of the step itself, without times.
+        last: the last step of all lines.
+        damaged: number of lines that could not be read. The last line does not count: a kill may leave a part
+            of it.
     """
+
+    elapsed_s: float = 0.0
+    lines: Sequence[Mapping[str, Any]] = ()
+    last: int = 0
+    damaged: int = 0
+
+
+def _without_times(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key not in TIMES}
+
+
+def _forget_after(path: Path, step: int) -> _Before:
+    """Remove the lines of steps that a resumed run will repeat, and those that cannot be read."""
     texts = path.read_text("utf-8", errors="replace").splitlines()
     lines = [_parsed(text) for text in texts]
     kept = [(text, line) for text, line in zip(texts, lines, strict=True) if line and line["step"] <= step]
@@ -138,7 +173,9 @@ def _forget_after(path: Path, step: int) -> tuple[float, int]:
     beside.write_text("".join(f"{text}\n" for text, _ in kept), "utf-8")
     os.replace(beside, path)  # a kill leaves the old file or the new one
     elapsed = [line["elapsed_s"] for _, line in kept if isinstance(line.get("elapsed_s"), float)]
-    return max(elapsed, default=0.0), lines[:-1].count(None)
+    at_step = [_without_times(line) for _, line in kept if line["step"] == step]
+    last = max((line["step"] for line in lines if line), default=0)
+    return _Before(max(elapsed, default=0.0), at_step, last, lines[:-1].count(None))
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:

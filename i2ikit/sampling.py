@@ -17,7 +17,15 @@ from i2ikit.data.images import bands_shown, to_picture
 from i2ikit.draws import counted_generator
 from i2ikit.translator import Direction, Reconstructing, StyleEncoding, Translator, one_per_target
 
-__all__ = ["distinct_test_indices", "pictures", "random_styles", "sample_grid", "save_samples", "sheet"]
+__all__ = [
+    "distinct_test_indices",
+    "pictures",
+    "random_styles",
+    "sample_files",
+    "sample_grid",
+    "save_samples",
+    "sheet",
+]
 
 MOST_ROWS = 8
 STYLES = 6
@@ -31,12 +39,19 @@ def save_samples(translator: Translator, data: Dataset, seed: int, step: int, fo
     """Write samples/step-N.png, and samples/step-N-b2a.png and the like for the other target domains."""
     samples = folder / "samples"
     samples.mkdir(exist_ok=True)
-    for direction in one_per_target(translator):
-        first = direction == Direction(*translator.domains[:2])
-        path = samples / f"step-{step:06d}{'' if first else f'-{direction}'}.png"
+    for direction, path in sample_files(translator, step, folder).items():
         staged = path.with_suffix(".tmp")
         sample_grid(translator, data, seed, direction).save(staged, "png")
         os.replace(staged, path)
+
+
+def sample_files(translator: Translator, step: int, folder: Path) -> dict[Direction, Path]:
+    """The files that `save_samples` writes."""
+    first = Direction(*translator.domains[:2])
+    return {
+        direction: folder / "samples" / f"step-{step:06d}{'' if direction == first else f'-{direction}'}.png"
+        for direction in one_per_target(translator)
+    }
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from i2ikit.changes import changed_recipe, record
 from i2ikit.checking import Table
 from i2ikit.checkpoints import BEST_FILE
 from i2ikit.data.dataset import Dataset
-from i2ikit.errors import RecipeError, RunError
+from i2ikit.errors import RecipeError, RunError, writing
 from i2ikit.initial_weights import find_weights, matching_weights
 from i2ikit.loop import Stopped
 from i2ikit.loop import train as run_training
@@ -25,6 +25,7 @@ from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe, image_problems, load_recipe
 from i2ikit.resolved import RESOLVED, WITHOUT_CHECKSUM, read_resolved
 from i2ikit.run import Run, create_run, find_run, load
+from i2ikit.terminal import lasting_output
 from i2ikit.training import new_translator
 from i2ikit.translator import Tensors
 from i2ikit.validation import Validator, metric_size_problems
@@ -58,10 +59,11 @@ def train(
         WeightsError: a metric of [validation] needs weights that are not available.
         TrainingError: gradients stay non-finite.
     """
-    with processes() as group:
+    console = console or Console()
+    with lasting_output(console), processes() as group:
         recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, processes=group.count)
         start = _path(weights_from)
-        folder, _ = train_in(group, recipe, None if out is None else Path(out), console or Console(), start)
+        folder, _ = train_in(group, recipe, None if out is None else Path(out), console, start)
     return Run(folder)
 
 
@@ -85,8 +87,9 @@ def resume(
         RecipeError: a key may not change.
     """
     found = load(run)
-    with processes() as group:
-        resume_in(group, found.folder, console or Console(), overrides)
+    console = console or Console()
+    with lasting_output(console), processes() as group:
+        resume_in(group, found.folder, console, overrides)
     return Run(found.folder, found.chosen_device)
 
 
@@ -232,10 +235,11 @@ def _reserved(folder: Path, group: Processes) -> Iterator[None]:
 
 
 def _acquire(lock: FileLock, folder: Path) -> None:
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise RunError(f"another command is training {folder}; wait for it, or stop it") from error
+    with writing(folder):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise RunError(f"another command is training {folder}; wait for it, or stop it") from error
 
 
 def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes, console: Console) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from i2ikit.errors import ComponentError
 from i2ikit.finite import not_finite
+from i2ikit.loss_sums import LossSums
 from i2ikit.optimizer_options import ScheduleOptions
-from i2ikit.processes import Processes
+from i2ikit.processes import ALONE, Processes
 from i2ikit.translator import Phase, Tensors, Translator
 from i2ikit.validation import BestSoFar
 
@@ -44,6 +45,8 @@ class TrainingState:
         batch_size: number of places of all processes.
         skips: number of consecutive updates that were not finite.
         validation: the best value so far; unchanged if the recipe has no [validation].
+        validated: the step of the last validation.
+        losses: sums since the last line of the log.
     """
 
     accelerator: Accelerator
@@ -58,6 +61,8 @@ class TrainingState:
     batch_size: int = 0
     skips: int = 0
     validation: BestSoFar = field(default_factory=BestSoFar)
+    validated: int = 0
+    losses: LossSums = field(default_factory=LossSums)
     not_finite_at_start: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,14 +100,18 @@ class TrainingState:
         """The EMA copies of the generative networks, by role."""
         return {role: self.ema.networks[role] for role in self.ema.generative}
 
-    def save(self, kept: Tensors) -> tuple[dict[str, Tensors], dict[str, Any]]:
+    def save(
+        self, kept: Tensors, losses: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[dict[str, Tensors], dict[str, Any]]:
         """Tensors by the names of their groups, and JSON values.
 
-        These are the loss scale (fp16 only), the state of validation, and the names of the tensors that are
-        plain numbers in their optimizers.
+        These are the loss scale (fp16 only), the number of skipped updates, the state of validation, the
+        losses since the last line of the log, and the names of the tensors that are plain numbers in their
+        optimizers.
 
         Args:
             kept: from `gathered_kept`.
+            losses: from `losses.save`.
         """
         scaler = self.accelerator.scaler
         optimizers, numbers = self._optimizer_tensors()
@@ -113,8 +122,14 @@ class TrainingState:
             "kept": kept,
         }
         filled = {name: group for name, group in tensors.items() if group or name != "kept"}
-        validation = dataclasses.asdict(self.validation)
-        plain = {"scaler": scaler and scaler.state_dict(), "validation": validation, "numbers": numbers}
+        plain = {
+            "scaler": scaler and scaler.state_dict(),
+            "skips": self.skips,
+            "validation": dataclasses.asdict(self.validation),
+            "validated": self.validated,
+            "losses": list(losses),
+            "numbers": numbers,
+        }
         return filled, plain
 
     def gathered_kept(self, group: Processes) -> dict[str, Tensor]:
@@ -127,8 +142,10 @@ class TrainingState:
                 gathered[f"{phase}.{name}"] = torch.cat([part for _, part in parts])[order.argsort()]
         return gathered
 
-    def load(self, tensors: Mapping[str, Tensors], plain: Mapping[str, Any]) -> None:
-        """Load the state that `save` returned.
+    def load(
+        self, tensors: Mapping[str, Tensors], plain: Mapping[str, Any], group: Processes = ALONE
+    ) -> None:
+        """Load the state that `save` returned, in a process of the group.
 
         Raises:
             KeyError, RuntimeError: the state is from other networks, or from a batch of another size.
@@ -142,7 +159,11 @@ class TrainingState:
             load_optimizer(self.translator.networks[role], optimizer, own, numbers)
         if self.accelerator.scaler is not None and plain.get("scaler"):
             self.accelerator.scaler.load_state_dict(plain["scaler"])
-        self.validation = BestSoFar(**plain.get("validation", {}))  # earlier checkpoints have none
+        # Earlier checkpoints have none of these.
+        self.skips = plain.get("skips", 0)
+        self.validation = BestSoFar(**plain.get("validation", {}))
+        self.validated = plain.get("validated", plain.get("step", 0))
+        self.losses.load(plain.get("losses", ()), group, self.accelerator.device)
 
     def _load_kept(self, tensors: Tensors) -> None:
         for phase, kept in self.kept.items():

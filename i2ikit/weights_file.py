@@ -19,7 +19,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from i2ikit.errors import DataError, RunError
+from i2ikit.errors import DataError, RunError, writing
 from i2ikit.finite import names, not_finite
 from i2ikit.paths import sync
 from i2ikit.translator import ImageSpec
@@ -59,6 +59,9 @@ def write_weights(file: Path, tensors: Mapping[str, Tensor], images: ImageSpec, 
     Args:
         tensors: on the CPU. Those that are not finite are listed in the file, because a buffer may begin
             with inf, such as a running minimum.
+
+    Raises:
+        RunError: it cannot be written; the earlier file stays.
     """
     facts = {
         "format": FORMAT,
@@ -71,11 +74,16 @@ def write_weights(file: Path, tensors: Mapping[str, Tensor], images: ImageSpec, 
     place = content.index(ZEROS.encode())  # the metadata comes before all names and tensors
     digest = hashlib.sha256(content).hexdigest().encode()
     staged = file.with_name(f".{file.name}.tmp")
-    with staged.open("wb") as out:
-        for part in (content[:place], digest, content[place + len(digest) :]):
-            out.write(part)
-    sync(staged)
-    os.replace(staged, file)
+    with writing(file):
+        try:
+            with staged.open("wb") as out:
+                for part in (content[:place], digest, content[place + len(digest) :]):
+                    out.write(part)
+            sync(staged)
+            os.replace(staged, file)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
 
 
 def read_weights(file: Path) -> WeightsFile:

@@ -1,7 +1,8 @@
 """The `i2ikit` command. Each command calls one function; torch is imported only where it is used.
 
-Exit codes: 0 success; 2 an error with a message on what to change; 130 stopped by Ctrl-C, 143 by SIGTERM,
-both after saving. With several processes only the first one prints; every process reports its errors.
+Exit codes: 0 success; 2 an error with a message on what to change; 130 stopped by Ctrl-C, 143 by SIGTERM and
+129 by SIGHUP, all after saving. With several processes only the first one prints; every process reports its
+errors.
 """
 
 from __future__ import annotations
@@ -99,13 +100,15 @@ def run(
     from i2ikit.processes import processes
     from i2ikit.recipe import load_recipe
     from i2ikit.start import train_in
+    from i2ikit.terminal import lasting_output
 
     overrides = [*(set_ or []), *([f"training.precision={precision}"] if precision else [])]
     started = time.perf_counter()
-    with processes() as group, _one_voice(group):
-        loaded = load_recipe(recipe, overrides, group.count)
-        folder, stopped = train_in(group, loaded, out, console, weights_from)
-    _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
+    with lasting_output(), _last_words():
+        with processes() as group, _one_voice(group):
+            loaded = load_recipe(recipe, overrides, group.count)
+            folder, stopped = train_in(group, loaded, out, console, weights_from)
+        _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 
 @app.command()
@@ -116,11 +119,13 @@ def resume(run: RunOption = None, set_: SetOption = None) -> None:
     """
     from i2ikit.processes import processes
     from i2ikit.start import resume_in
+    from i2ikit.terminal import lasting_output
 
     started = time.perf_counter()
-    with processes() as group, _one_voice(group):
-        folder, stopped = resume_in(group, run, console, set_ or [])
-    _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
+    with lasting_output(), _last_words():
+        with processes() as group, _one_voice(group):
+            folder, stopped = resume_in(group, run, console, set_ or [])
+        _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 
 @contextlib.contextmanager
@@ -130,6 +135,16 @@ def _one_voice(group: Processes) -> Iterator[None]:
     for remark in group.remarks():
         console.print(f"[yellow]warning:[/] {escape(remark)}", highlight=False, soft_wrap=True)
     yield
+
+
+@contextlib.contextmanager
+def _last_words() -> Iterator[None]:
+    """Say what is saved when a second Ctrl-C ends the command at once, which typer does in silence."""
+    try:
+        yield
+    except KeyboardInterrupt as second:
+        _complain("\n".join(["interrupted", *_notes(second)]))
+        raise
 
 
 def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> None:
@@ -200,7 +215,17 @@ def _guarded(command: Callable[[], object]) -> int:
         if _debug:
             raise
         if not (isinstance(error, ProcessError) and error.silent):
-            text = escape(str(error))
-            Console(stderr=True).print(f"[red]error:[/] {text}", highlight=False, soft_wrap=True)
+            _complain("\n".join([str(error), *_notes(error)]))
         return 2
     return 0
+
+
+def _complain(text: str) -> None:
+    from i2ikit.terminal import lasting_output
+
+    with lasting_output():
+        Console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])

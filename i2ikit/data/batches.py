@@ -6,10 +6,13 @@ The order of the images and the augmentation of each depend only on (seed, domai
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import re
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -18,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data._utils import signal_handling
 
 from i2ikit.data.dataset import Dataset, Streamed
 from i2ikit.draws import counted_generator
@@ -26,6 +30,9 @@ from i2ikit.errors import DataError
 __all__ = ["shares", "training_batches"]
 
 T = TypeVar("T")
+
+KILLED = re.compile(r"DataLoader worker \(pid.*\) (exited unexpectedly|is killed by signal)")
+"""torch's words about a worker that has ended without an error of its own."""
 
 
 class _Positions(TorchDataset[dict[str, Tensor]]):
@@ -123,12 +130,45 @@ def training_batches(
 
 
 def _plainly(loader: Iterable[T]) -> Iterator[T]:
-    """The items of a loader; removes the traceback that torch adds to the message of a worker's error."""
+    """The items of a loader; removes the traceback that torch adds to the message of a worker's error.
+
+    Raises:
+        DataError: an image cannot be read, or a worker was killed.
+    """
     try:
-        yield from loader
+        with _deaths_surface_while_reading():
+            items = iter(loader)
+        yield from items
     except DataError as error:
         message = str(error).rpartition(f"{DataError.__name__}: ")[2].strip()
         raise DataError(message) from error
+    except RuntimeError as error:
+        if not KILLED.search(str(error)):
+            raise
+        raise DataError(
+            "a process that reads images was killed, perhaps because the memory was full; "
+            "training.workers sets their number, and 0 needs none"
+        ) from error
+
+
+@contextlib.contextmanager
+def _deaths_surface_while_reading() -> Iterator[None]:
+    """Take back the handler that torch sets when it starts workers.
+
+    It would raise the death of a worker at any point of the main process, such as between two optimizers of
+    one step. Without it, the next read notices within 5 seconds that the worker is gone.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not hasattr(signal, "SIGCHLD") or not is_main:  # torch then sets none
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        # torch sets its handler once per program, so an earlier loader may have done it.
+        is_torchs = getattr(before, "__module__", None) == signal_handling.__name__
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs or before is None else before)
 
 
 class _Streams(IterableDataset[dict[str, Tensor]]):

@@ -1,0 +1,66 @@
+"""Output that may end before the command does: a terminal is closed, or `head` has read enough."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+__all__ = ["lasting_output"]
+
+
+@contextlib.contextmanager
+def lasting_output(console: Console | None = None) -> Iterator[None]:
+    """Let the block go on in silence if stdout, stderr or the console's file can no longer be written."""
+    before = sys.stdout, sys.stderr
+    own: Any = None if console is None else console._file  # None: the console follows sys.stdout
+    sys.stdout, sys.stderr = (None if stream is None else _Lasting(stream) for stream in before)
+    if console is not None and own is not None:
+        console.file = _Lasting(own)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        if console is not None:
+            console._file = own
+
+
+class _Lasting:
+    """A text stream without its errors: after the first one, what is written is dropped."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._dropping():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError: the stream is closed
+            if isinstance(error, UnicodeError):
+                raise
+            self._drain()
+
+    def _drain(self) -> None:
+        """Send what is buffered, and all that follows, nowhere; it would fail again at the exit."""
+        with contextlib.suppress(OSError, ValueError):  # a stream without a file
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            try:
+                os.dup2(nowhere, self._stream.fileno())
+            finally:
+                os.close(nowhere)
