@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import multiprocessing
 import os
 import pty
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import i2ikit
 from i2ikit import checkpoints, loop, training_run, weights_file
@@ -310,7 +312,7 @@ def test_a_terminal_that_goes_away_does_not_end_training(
 def test_the_command_finishes_when_its_reader_has_gone(way: str, folders: Path, tmp_path: Path) -> None:
     """`i2ikit run ... | head -1`, and a window that is closed (without SIGHUP)."""
     recipe = tmp_path / "r.toml"
-    recipe.write_text(small(folders, "training.steps=40").to_toml())
+    recipe.write_text(small(folders, "training.steps=12").to_toml())
     ours, theirs = os.pipe() if way == "pipe" else pty.openpty()
     command = [sys.executable, "-m", "i2ikit", "run", str(recipe), "--out", str(tmp_path / "run")]
     running = subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL)
@@ -318,9 +320,9 @@ def test_the_command_finishes_when_its_reader_has_gone(way: str, folders: Path, 
     os.read(ours, 1)
     os.close(ours)
     assert running.wait(120) == 0
-    assert steps_of(tmp_path / "run")[-1] == 40
+    assert steps_of(tmp_path / "run")[-1] == 12
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == 40
+    assert lines[-1]["step"] == 12
 
 
 def test_signals_are_noted_in_order_and_an_error_counts_more() -> None:
@@ -337,3 +339,80 @@ def test_signals_are_noted_in_order_and_an_error_counts_more() -> None:
             raise error
     assert stops.code > 64
     assert str(stops.error) == "first"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
+def test_a_killed_reading_process_loses_no_step(
+    whole: Path, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its death is noticed by the next read, never inside a step."""
+    run = tmp_path / "run"
+    real = loop.train_step
+    done = iter(range(9))
+
+    def step(*arguments: object) -> object:
+        if next(done) == 1:
+            (worker,) = multiprocessing.active_children()
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.join()  # SIGCHLD has come
+        return real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "train_step", step)
+        with pytest.raises(DataError, match="a process that reads images was killed") as raised:
+            i2ikit.train(small(folders, "training.workers=1"), run, console=QUIET)
+    saved = steps_of(run)[-1]
+    assert saved >= 2
+    assert notes(raised.value) == f"Step {saved} is saved. To continue: `i2ikit resume {run}`"
+    i2ikit.resume(run, console=QUIET)
+    assert_same_training(whole, run)
+
+
+KILLED = """
+import os, sys
+from i2ikit import training_run
+from i2ikit.cli.main import main
+def killed(translator, data, seed, step, folder):
+    if step == 4:
+        (folder / "samples" / "step-000004.tmp").write_bytes(b"half")
+        (folder / ".metrics.jsonl.new").write_bytes(b"half")
+        os.kill(os.getpid(), 9)
+    real(translator, data, seed, step, folder)
+real, training_run.save_samples = training_run.save_samples, killed
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
+@pytest.mark.parametrize("every", [3, 4], ids=["after-a-checkpoint", "at-a-checkpoint"])
+def test_a_kill_while_sampling_leaves_a_run_that_resumes_as_if_it_had_not_been(
+    every: int, folders: Path, tmp_path: Path
+) -> None:
+    """Metrics, pictures and TensorBoard have each step once; parts of files are removed."""
+    recipe = small(folders, f"training.checkpoint_every={every}")
+    (tmp_path / "r.toml").write_text(recipe.to_toml())
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", KILLED, "run", str(tmp_path / "r.toml"), "--out", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert steps_of(run) == [every]
+    said = io.StringIO()
+    i2ikit.resume(run, console=Console(file=said))
+    lost = "continuing after step 3; steps up to 4 were done, but not saved"
+    assert (lost in said.getvalue()) == (every == 3)
+    uninterrupted = i2ikit.train(recipe, tmp_path / "whole", console=QUIET).folder
+    assert_same_training(uninterrupted, run)
+    assert is_tidy(run)
+    pictures = {file.name: file.read_bytes() for file in (uninterrupted / "samples").iterdir()}
+    assert {file.name: file.read_bytes() for file in (run / "samples").iterdir()} == pictures
+    assert curve_steps(run) == curve_steps(uninterrupted)
+
+
+def curve_steps(run: Path) -> dict[str, list[int]]:
+    """The steps of each curve, as TensorBoard shows them."""
+    shown = EventAccumulator(str(run / "tensorboard"))
+    shown.Reload()
+    return {tag: [event.step for event in shown.Scalars(tag)] for tag in shown.Tags()["scalars"]}

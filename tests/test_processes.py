@@ -234,6 +234,22 @@ def test_when_one_process_fails_all_end_and_say_why_once(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_when_one_process_cannot_read_all_save_the_last_finished_step(
+    data: Path, tmp_path: Path, rank: int
+) -> None:
+    folder = tmp_path / "run"
+    results = launched("reading", rank, run_command(data, folder))
+    assert [code for code, _, _ in results] == [2, 2]
+    assert results[1 - rank][2] == ""
+    assert results[rank][2].splitlines() == [
+        f"error: trainA/7.png: not a readable image (process {rank} of 2)",
+        f"Step 2 is saved. To continue: `i2ikit resume {folder}`",
+    ]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000000002"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("launch", [(sys.executable, "-m"), TORCHRUN], ids=["alone", "torchrun"])
 def test_an_image_that_a_reading_process_cannot_read_ends_the_run(
     tmp_path: Path, launch: tuple[str, ...]
