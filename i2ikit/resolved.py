@@ -20,7 +20,15 @@ from i2ikit.errors import RunError, writing
 from i2ikit.paths import pasted, sync
 from i2ikit.recipe_text import read_toml
 
-__all__ = ["RESOLVED", "WITHOUT_CHECKSUM", "matches_checksum", "read_resolved", "replace_resolved", "sealed"]
+__all__ = [
+    "RESOLVED",
+    "WITHOUT_CHECKSUM",
+    "create_resolved",
+    "matches_checksum",
+    "read_resolved",
+    "replace_resolved",
+    "sealed",
+]
 
 RESOLVED = "resolved.toml"
 WITHOUT_CHECKSUM = "was written by an earlier version, without a checksum: damage would not be found"
@@ -65,6 +73,25 @@ def matches_checksum(content: bytes) -> bool | None:
     if line is None:
         return False if content.startswith(b"#") else None
     return line[1].decode() == _digest(content[line.end() :])
+
+
+def create_resolved(run: Path, text: str) -> None:
+    """Write the file of a new run, as a whole or not at all.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    staged = run / f".{RESOLVED}.{os.getpid()}.tmp"
+    staged.write_bytes(sealed(text))
+    try:
+        os.link(staged, run / RESOLVED)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, such as exFAT
+        with (run / RESOLVED).open("xb") as file:
+            file.write(sealed(text))
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def replace_resolved(run: Path, text: str) -> None:

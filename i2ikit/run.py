@@ -36,7 +36,7 @@ from i2ikit.errors import I2IKitError, RunError, did_you_mean
 from i2ikit.paths import pasted
 from i2ikit.recipe import Recipe, check_section, finished_recipe
 from i2ikit.registry import Spec, registries
-from i2ikit.resolved import RESOLVED, WITHOUT_CHECKSUM, read_resolved, sealed
+from i2ikit.resolved import RESOLVED, WITHOUT_CHECKSUM, create_resolved, read_resolved
 from i2ikit.sampling import pictures, random_styles
 from i2ikit.state import load_networks
 from i2ikit.translator import Direction, ImageSpec, StyleEncoding, Translator, chosen_direction
@@ -347,8 +347,7 @@ def create_run(out: Path | None, recipe: Recipe, **records: Mapping[str, Any]) -
     try:
         folder = _made(folder) if out is None else folder
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / RESOLVED).open("xb") as file:  # another command may have been faster
-            file.write(sealed(recipe.to_toml(**records)))
+        create_resolved(folder, recipe.to_toml(**records))  # another command may have been faster
     except FileExistsError as error:
         raise RunError(f"{folder} already exists: another command has just made it") from error
     except OSError as error:
