@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from i2ikit.registry import Slot
 from i2ikit.translator import ImageSpec
 
-__all__ = ["DATASET_SLOT", "SPLITS", "Dataset", "Foretelling", "Picturing", "Split", "Streamed"]
+__all__ = ["DATASET_SLOT", "SPLITS", "Dataset", "Foretelling", "Picturing", "Remarking", "Split", "Streamed"]
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -81,4 +81,13 @@ class Picturing(Protocol):
     @staticmethod
     def picture(x: Tensor, domain: str) -> Tensor:
         """Pictures (N, 1 or 3, H, W) of images (N, C, H, W) of a domain; values in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A dataset that has something to say about its files before training starts."""
+
+    def remarks(self) -> Iterable[str]:
+        """Sentences such as what was left out of a folder; none if there is nothing to say."""
         ...

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
 from i2ikit.data.dataset import SPLITS, Split
-from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, cropped_to_square, read_image, too_large_a_crop
+from i2ikit.data.images import LoadSide, Side, cropped_to_square, too_large_a_crop
+from i2ikit.data.reading import IMAGE_ENDINGS, image_files, inspect, read_image
 from i2ikit.errors import DataError, did_you_mean
 from i2ikit.paths import FilePath
 from i2ikit.registry import Setting
@@ -22,7 +22,6 @@ from i2ikit.translator import ImageSpec
 __all__ = ["Folders", "SideBySide"]
 
 SHAPE_TOLERANCE = 1.02
-ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are swapped
 
 
 class Folders:
@@ -258,30 +257,13 @@ def _check_shapes(path: Path, partner: Path) -> None:
     Raises:
         DataError: they differ in aspect ratio; names both files.
     """
-    (width, height), (other_width, other_height) = _upright_size(path), _upright_size(partner)
+    (width, height), (other_width, other_height) = inspect(path, 3), inspect(partner, 3)
     ratio = width * other_height / (height * other_width)
     if not 1 / SHAPE_TOLERANCE < ratio < SHAPE_TOLERANCE:
         raise DataError(
             f"{path} ({width}x{height} px) and its partner {partner} ({other_width}x{other_height} px) "
             "differ in aspect ratio"
         )
-
-
-def _upright_size(path: Path) -> tuple[int, int]:
-    """Width and height after EXIF rotation, without decoding the image."""
-    try:
-        with Image.open(path) as opened:
-            turned = opened.getexif().get(ORIENTATION, 1) >= 5
-            return (opened.height, opened.width) if turned else opened.size
-    except Exception as error:  # as in read_image
-        raise DataError(f"{path}: not a readable image ({type(error).__name__}: {error})") from error
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The images in a folder (not in its subfolders), sorted by name; empty if the folder is missing."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
 
 
 def _empty(folder: Path) -> str:

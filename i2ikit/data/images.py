@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2ikit.data.reading import ARRAY_ENDING, COLOURS, check_colours, plain, read_image
 from i2ikit.errors import DataError
 
 __all__ = [
     "COLOURS",
-    "IMAGE_ENDINGS",
     "LoadSide",
     "Picture",
     "Side",
@@ -31,7 +31,6 @@ __all__ = [
     "load_image",
     "loaded",
     "made_like",
-    "read_image",
     "to_picture",
     "to_tensor",
     "too_large_a_crop",
@@ -39,12 +38,6 @@ __all__ = [
 
 Side = Annotated[int, Field(ge=8, le=4096)]
 LoadSide = Annotated[int, Field(ge=8, le=8192)]
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-ARRAY_ENDING = ".npy"
-COLOURS = (1, 3)
-"""Numbers of channels that image files have for us: grey and RGB."""
-
-MOST_PIXELS = 64_000_000
 LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601
 
 
@@ -71,58 +64,6 @@ def too_large_a_crop(options: Mapping[str, Any]) -> Iterable[str]:
     """Report a problem if `load_size` is smaller than the crop."""
     if (options["load_size"] or options["size"]) < options["size"]:
         yield f"load_size = {options['load_size']} is smaller than size = {options['size']}"
-
-
-def read_image(file: Path | BinaryIO, channels: int, name: str | None = None) -> Image.Image:
-    """Read an image file: upright, without transparency, 8 bits, RGB or grey.
-
-    Args:
-        name: name of the file in error messages; the path if not given.
-
-    Raises:
-        DataError: no such file, not an image, more than 64 megapixels, or a number of channels that image
-            files do not have; names the file.
-    """
-    name = name or str(file)
-    try:
-        with Image.open(file) as opened:
-            _check_colours(channels, name)
-            if opened.width * opened.height > MOST_PIXELS:
-                raise DataError(
-                    f"{name}: {opened.width}x{opened.height} px are more than the limit of "
-                    f"{MOST_PIXELS // 1_000_000} megapixels"
-                )
-            return _converted(opened, channels, name)
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many types of errors
-        raise DataError(_unreadable(name, error)) from error
-
-
-def _converted(picture: Image.Image, channels: int, name: str) -> Image.Image:
-    """The same image upright, without transparency, 8 bits, RGB or grey; reads a lazily opened image."""
-    try:
-        if not all(picture.size):
-            raise ValueError("it has no pixels")
-        return _plain(ImageOps.exif_transpose(picture), channels)
-    except Exception as error:
-        raise DataError(_unreadable(name, error)) from error
-
-
-def _unreadable(name: str, error: Exception) -> str:
-    return f"{name}: not a readable image ({type(error).__name__}: {error})"
-
-
-def _plain(picture: Image.Image, channels: int) -> Image.Image:
-    if picture.mode in ("I", "F"):
-        raise ValueError("its pixels have 32 bits, with an unknown value for white; use 8 or 16 bits")
-    if picture.mode.startswith("I;16"):  # 16-bit grey, which convert("L") would clip to white
-        wide = np.asarray(picture, dtype=np.float32)
-        picture = Image.fromarray((wide / 257).round().astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB" if channels == 3 else "L")
 
 
 def resize_shorter(picture: Image.Image, side: int) -> Image.Image:
@@ -174,8 +115,8 @@ def loaded(image: Picture, channels: int, size: int) -> Tensor:
         case str() | Path():
             return load_image(Path(image), channels, size)[None]
         case Image.Image():
-            _check_colours(channels, "the PIL image")
-            return to_tensor(resize_shorter(_converted(image, channels, "the PIL image"), size))[None]
+            check_colours(channels, "the PIL image")
+            return to_tensor(resize_shorter(plain(image, channels, "the PIL image"), size))[None]
         case np.ndarray():
             return _from_array(image, channels, size)
         case Tensor():
@@ -305,11 +246,3 @@ def file_content(image: Tensor) -> tuple[str, bytes]:
         return ".png", file.getvalue()
     np.save(file, ((image.detach().float().cpu().permute(1, 2, 0) + 1) / 2).clamp(0, 1).numpy())
     return ARRAY_ENDING, file.getvalue()
-
-
-def _check_colours(channels: int, name: str) -> None:
-    if channels not in COLOURS:
-        raise DataError(
-            f"{name}: an image file is grey or RGB, but {channels} channels are needed; use an array "
-            f"(H, W, {channels}) with values in [0, 1], in Python or as a {ARRAY_ENDING} file"
-        )

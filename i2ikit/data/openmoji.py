@@ -29,7 +29,8 @@ from pydantic import Field
 from torch import Tensor
 
 from i2ikit.data.dataset import Split
-from i2ikit.data.images import read_image, to_tensor
+from i2ikit.data.images import to_tensor
+from i2ikit.data.reading import read_image
 from i2ikit.pretrained.cache import cache_dir, kept, progress_over
 from i2ikit.translator import ImageSpec
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from i2ikit.data.dataset import SPLITS, Split
-from i2ikit.data.images import IMAGE_ENDINGS, LoadSide, Side, cropped_to_square, read_image, too_large_a_crop
+from i2ikit.data.images import LoadSide, Side, cropped_to_square, too_large_a_crop
+from i2ikit.data.reading import IMAGE_ENDINGS, read_image
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError
 from i2ikit.paths import FilePath

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from i2ikit.data.dataset import Dataset
-from i2ikit.data.images import COLOURS
+from i2ikit.data.reading import COLOURS
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError, I2IKitError, WeightsError
 from i2ikit.pretrained.cache import progress_over

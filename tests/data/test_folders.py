@@ -14,7 +14,8 @@ from PIL import Image
 from i2ikit.checking import check
 from i2ikit.data.batches import training_batches
 from i2ikit.data.dataset import DATASET_SLOT, Dataset
-from i2ikit.data.folders import SideBySide, image_files
+from i2ikit.data.folders import SideBySide
+from i2ikit.data.reading import image_files
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError, RecipeError
 from i2ikit.recipe import load_recipe

@@ -19,9 +19,9 @@ from i2ikit.data.images import (
     load_image,
     loaded,
     made_like,
-    read_image,
     to_picture,
 )
+from i2ikit.data.reading import read_image
 from i2ikit.errors import DataError
 from tests.image_files import save
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2ikit.data.images import COLOURS
+from i2ikit.data.reading import COLOURS
 from i2ikit.errors import DataError
 from i2ikit.metrics.diversity import LPIPSDiversity
 from i2ikit.metrics.pixels import L1Diversity, LineContrast
