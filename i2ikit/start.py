@@ -14,7 +14,7 @@ from rich.markup import escape
 from i2ikit.changes import changed_recipe, record
 from i2ikit.checking import Table
 from i2ikit.checkpoints import BEST_FILE
-from i2ikit.data.dataset import Dataset
+from i2ikit.data.dataset import Dataset, Remarking
 from i2ikit.errors import RecipeError, RunError, writing
 from i2ikit.initial_weights import find_weights, matching_weights
 from i2ikit.loop import Stopped
@@ -244,7 +244,8 @@ def _acquire(lock: FileLock, folder: Path) -> None:
 
 def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes, console: Console) -> None:
     """Print a summary of the run, and where to find its samples."""
-    for note in recipe.notes:
+    remarks = data.remarks() if isinstance(data, Remarking) else ()
+    for note in (*recipe.notes, *remarks):
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
     counts = ", ".join(
         f"{data.count('train', d)} + {data.count('test', d)} held out ({d})" for d in data.images.channels

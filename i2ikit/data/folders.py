@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,15 @@ from torch import Tensor
 
 from i2ikit.data.dataset import SPLITS, Split
 from i2ikit.data.images import LoadSide, Side, cropped_to_square, too_large_a_crop
-from i2ikit.data.reading import IMAGE_ENDINGS, image_files, inspect, read_image
+from i2ikit.data.reading import (
+    IMAGE_ENDINGS,
+    dim_16_bit,
+    image_files,
+    images_below,
+    inspect,
+    left_out,
+    read_image,
+)
 from i2ikit.errors import DataError, did_you_mean
 from i2ikit.paths import FilePath
 from i2ikit.registry import Setting
@@ -72,11 +81,12 @@ class Folders:
         self.flip = flip
         self._files: dict[tuple[Split, str], list[Path]] = {}
         for (split, domain), folder in _folders(Path(root), names).items():
-            self._files[split, domain] = files = image_files(folder)
-            if not files:
-                raise DataError(_empty(folder))
-            if paired and (unmatched := _unmatched(self._files[split, names[0]], files)):
-                raise DataError(unmatched)
+            self._files[split, domain] = files = _images(folder)
+            if paired:
+                first = self._files[split, names[0]]
+                if unmatched := _unmatched(first, files):
+                    raise DataError(unmatched)
+                self._files[split, domain] = _in_order_of(first, files)
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
@@ -107,6 +117,10 @@ class Folders:
     def count(self, split: Split, domain: str) -> int:
         """Number of files."""
         return len(self._files[split, domain])
+
+    def remarks(self) -> Iterable[str]:
+        """What was left out of the folders, and whether 16-bit images are nearly black."""
+        return _remarks(self._files.values())
 
     def name(self, split: Split, domain: str, index: int) -> str:
         """The file's name."""
@@ -160,9 +174,7 @@ class SideBySide:
         self.flip = flip
         self._files: dict[Split, list[Path]] = {}
         for split, name in _split_folders(Path(root)).items():
-            self._files[split] = image_files(Path(root) / name)
-            if not self._files[split]:
-                raise DataError(_empty(Path(root) / name))
+            self._files[split] = _images(Path(root) / name)
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
@@ -179,6 +191,10 @@ class SideBySide:
     def count(self, split: Split, domain: str) -> int:
         """Number of files."""
         return len(self._files[split])
+
+    def remarks(self) -> Iterable[str]:
+        """What was left out of the folders, and whether 16-bit images are nearly black."""
+        return _remarks(self._files.values())
 
     def name(self, split: Split, domain: str, index: int) -> str:
         """The file's name."""
@@ -239,16 +255,35 @@ def _missing(root: Path, folders: Iterable[Path]) -> list[str]:
 def _unmatched(a: Sequence[Path], b: Sequence[Path]) -> str | None:
     """The problem if the files of two folders do not match one to one by name, or None."""
     for files, partners in ((a, b), (b, a)):
-        stems = [path.stem for path in files]
+        stems = [_key(path) for path in files]
         twice = [stem for stem, times in Counter(stems).items() if times > 1]
         if twice:
             return f"{files[0].parent}/ contains several images named {twice[0]!r}; pairs are matched by name"
-        alone = sorted(set(stems) - {path.stem for path in partners})
+        alone = sorted(set(stems) - {_key(path) for path in partners})
         if alone:
             more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
             listed = ", ".join(map(repr, alone[:3]))
             return f"no partner in {partners[0].parent}/ for {listed}{more} of {files[0].parent}/"
     return None
+
+
+def _key(path: Path) -> str:
+    """The name by which pairs are matched; macOS writes accents as separate characters."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
+def _in_order_of(first: Sequence[Path], files: Sequence[Path]) -> list[Path]:
+    """The partners of the files of the first domain; endings would sort them differently."""
+    by_key = {_key(path): path for path in files}
+    return [by_key[_key(path)] for path in first]
+
+
+def _remarks(listed: Iterable[Sequence[Path]]) -> Iterable[str]:
+    """What was left out of each folder, and which seem to have another range of values."""
+    for files in listed:
+        for remark in (left_out(files[0].parent), dim_16_bit(files)):
+            if remark:
+                yield remark
 
 
 def _check_shapes(path: Path, partner: Path) -> None:
@@ -266,5 +301,22 @@ def _check_shapes(path: Path, partner: Path) -> None:
         )
 
 
+def _images(folder: Path) -> list[Path]:
+    """The images in a folder, at least one.
+
+    Raises:
+        DataError: there is none; says what there is instead.
+    """
+    files = image_files(folder)
+    if not files:
+        raise DataError(_empty(folder))
+    return files
+
+
 def _empty(folder: Path) -> str:
-    return f"{folder}/ contains no image ({', '.join(IMAGE_ENDINGS)})"
+    if not folder.is_dir():
+        return f"no folder {folder}/"
+    if below := images_below(folder):
+        return f"{folder}/ contains no image itself, but {below}: move them into it; sub-folders are not read"
+    rest = left_out(folder)
+    return f"{folder}/ contains no image ({', '.join(IMAGE_ENDINGS)})" + (f"; {rest}" if rest else "")
