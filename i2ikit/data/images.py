@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2ikit.data.reading import ARRAY_ENDING, COLOURS, check_colours, plain, read_image
+from i2ikit.data.arrays import check_extent, read_array
+from i2ikit.data.reading import ARRAY_ENDING, COLOURS, MOST_PIXELS, check_colours, plain, read_image
 from i2ikit.errors import DataError
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
 
 Side = Annotated[int, Field(ge=8, le=4096)]
 LoadSide = Annotated[int, Field(ge=8, le=8192)]
+MOST_RESIZED = 32_000_000
+"""Pixels of a resized image that is not cropped."""
 LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601
 
 
@@ -48,13 +51,19 @@ def cropped_to_square(
 
     Equal `rng` states crop the same part of images with the same aspect ratio, at any resolution.
     """
-    picture = resize_shorter(picture, size if rng is None else load_size)
-    room = [extent - size for extent in picture.size]
+    sides = _resized(picture.size, size if rng is None else load_size)
+    room = [extent - size for extent in sides]
     if rng is None:
         left, top = (extra // 2 for extra in room)
     else:
         left, top = (int(part * (extra + 1)) for part, extra in zip(rng.random(2), room, strict=True))
-    picture = picture.crop((left, top, left + size, top + size))
+    box = (left, top, left + size, top + size)
+    if sides[0] * sides[1] > MOST_PIXELS:  # only the part that is needed; its rounding may differ
+        across, down = (old / new for old, new in zip(picture.size, sides, strict=True))
+        part = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR, part)
+    else:
+        picture = _resize(picture, sides).crop(box)
     if rng is not None and flip and rng.random() < 0.5:
         picture = ImageOps.mirror(picture)
     return to_tensor(picture)
@@ -66,20 +75,40 @@ def too_large_a_crop(options: Mapping[str, Any]) -> Iterable[str]:
         yield f"load_size = {options['load_size']} is smaller than size = {options['size']}"
 
 
-def resize_shorter(picture: Image.Image, side: int) -> Image.Image:
-    """Resize so that the shorter side has `side` pixels (bilinear, antialiased)."""
-    if min(picture.size) == side:
-        return picture
-    scale = side / min(picture.size)
-    width, height = (max(side, round(extent * scale)) for extent in picture.size)
-    return picture.resize((width, height), Image.Resampling.BILINEAR)
+def _resized(sides: Sequence[int], shorter: int) -> tuple[int, int]:
+    """Both sides after resizing the shorter one; the aspect ratio is kept."""
+    if min(sides) == shorter:
+        return sides[0], sides[1]
+    scale = shorter / min(sides)
+    first, second = (max(shorter, round(side * scale)) for side in sides)
+    return first, second
+
+
+def _limited(sides: Sequence[int], size: int, name: str) -> tuple[int, int]:
+    """`_resized`, for an image that is not cropped.
+
+    Raises:
+        DataError: the resized image would have too many pixels.
+    """
+    first, second = _resized(sides, size)
+    if first * second > MOST_RESIZED:
+        raise DataError(
+            f"{name}: with a shorter side of {size} px it has {first}x{second} px, more than the limit of "
+            f"{MOST_RESIZED // 1_000_000} megapixels; crop it"
+        )
+    return first, second
+
+
+def _resize(picture: Image.Image, sides: tuple[int, int]) -> Image.Image:
+    """Bilinear, antialiased."""
+    return picture if picture.size == sides else picture.resize(sides, Image.Resampling.BILINEAR)
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
     """(C, H, W) in [-1, 1] from an 8-bit RGB or grey image."""
     pixels = np.array(picture)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+    return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(127.5).sub_(1)
 
 
 def bands_shown(images: Tensor) -> Tensor:
@@ -116,7 +145,7 @@ def loaded(image: Picture, channels: int, size: int) -> Tensor:
             return load_image(Path(image), channels, size)[None]
         case Image.Image():
             check_colours(channels, "the PIL image")
-            return to_tensor(resize_shorter(plain(image, channels, "the PIL image"), size))[None]
+            return _fitted(plain(image, channels, "the PIL image"), size, "the PIL image")[None]
         case np.ndarray():
             return _from_array(image, channels, size)
         case Tensor():
@@ -124,6 +153,10 @@ def loaded(image: Picture, channels: int, size: int) -> Tensor:
     raise DataError(
         f"expected an image as a path, a PIL image, an array or a tensor, got {type(image).__name__}"
     )
+
+
+def _fitted(picture: Image.Image, size: int, name: str) -> Tensor:
+    return to_tensor(_resize(picture, _limited(picture.size, size, name)))
 
 
 def made_like(images: Tensor, given: Picture) -> Any:
@@ -152,6 +185,7 @@ def _from_array(array: NDArray[Any], channels: int, size: int) -> Tensor:
     if found not in accepted or not array.size:
         numbers = ", ".join(map(str, accepted[:-1])) + " or " * (len(accepted) > 1) + str(accepted[-1])
         raise DataError(f"expected an array (H, W) or (H, W, C) with {numbers} channels, got {shape}")
+    check_extent(array.shape, channels in COLOURS and array.dtype == np.uint8, "the array")
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if array.dtype == np.uint8:
         if channels in COLOURS:
@@ -166,8 +200,7 @@ def _from_array(array: NDArray[Any], channels: int, size: int) -> Tensor:
         x = x[:3] * x[3] + 1 - x[3]  # blend with white
     if len(x) != channels:
         x = x.expand(3, -1, -1) if channels == 3 else (x * LUMA[:, None, None]).sum(0, keepdim=True)
-    scale = size / min(x.shape[1:])
-    sides = [max(size, round(side * scale)) for side in x.shape[1:]]
+    sides = _limited(x.shape[1:], size, "the array")
     return F.interpolate(x[None], sides, mode="bilinear", antialias=True) * 2 - 1
 
 
@@ -223,12 +256,8 @@ def load_image(path: Path, channels: int, size: int) -> Tensor:
     The file is an image, or an array (.npy) as `loaded` takes it.
     """
     if path.suffix.lower() != ARRAY_ENDING:
-        return to_tensor(resize_shorter(read_image(path, channels), size))
-    try:
-        with path.open("rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)  # np.load also reads other formats
-    except Exception as error:  # as in read_image
-        raise DataError(f"{path}: not a readable array ({type(error).__name__}: {error})") from error
+        return _fitted(read_image(path, channels), size, str(path))
+    array = read_array(path)
     try:
         return _from_array(array, channels, size)[0]
     except DataError as error:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from i2ikit.data import headers
-from i2ikit.errors import DataError
+from i2ikit.errors import DataError, in_one_line
 
 __all__ = [
     "ARRAY_ENDING",
     "COLOURS",
     "IMAGE_ENDINGS",
+    "MOST_PIXELS",
     "check_colours",
     "check_file",
     "check_shape",
@@ -135,7 +136,7 @@ def _errors_named(name: str) -> Iterator[None]:
             f"{name}: more pixels than the limit of {MOST_PIXELS // 1_000_000} megapixels"
         ) from error
     except Exception as error:  # Pillow's decoders raise many types of errors
-        raise DataError(_unreadable(name, f"{type(error).__name__}: {error}")) from error
+        raise DataError(_unreadable(name, in_one_line(error))) from error
 
 
 @contextlib.contextmanager
@@ -159,25 +160,27 @@ def _opened(file: Path | BinaryIO, channels: int, name: str) -> Iterator[Image.I
         yield opened
 
 
-def check_file(path: Path, endings: Sequence[str]) -> None:
+def check_file(path: Path, endings: Sequence[str], what: str = "image") -> None:
     """Check that a path is a file that may be opened: opening a named pipe would wait for ever.
 
     Raises:
         DataError: it is not there, not a regular file, too large, or has another ending.
     """
+    reason = None
     try:
-        found = path.stat()
+        size = path.stat().st_size
     except (OSError, ValueError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise DataError(_unreadable(str(path), reason)) from error
-    if not path.is_file():
-        raise DataError(
-            _unreadable(str(path), "it is a folder" if path.is_dir() else "it is not a regular file")
-        )
-    if path.suffix.lower() not in endings:
-        raise DataError(_unreadable(str(path), f"the name must end in {' or '.join(endings)}"))
-    if found.st_size > MOST_BYTES:
-        raise DataError(f"{path}: {found.st_size} bytes are more than the limit of {MOST_BYTES // 10**6} MB")
+        raise DataError(_unreadable(str(path), in_one_line(error), what)) from error
+    if path.is_dir():
+        reason = "it is a folder"
+    elif not path.is_file():
+        reason = "it is not a regular file"
+    elif path.suffix.lower() not in endings:
+        reason = f"the ending of its name is not {' or '.join(endings)}"
+    elif size > MOST_BYTES:
+        reason = f"{size} bytes are more than the limit of {MOST_BYTES // 10**6} MB"
+    if reason:
+        raise DataError(_unreadable(str(path), reason, what))
 
 
 def check_shape(width: int, height: int, name: str) -> None:
@@ -234,8 +237,8 @@ def _scaled(values: NDArray[Any], stored: headers.Stored) -> NDArray[np.uint8]:
     return 255 - grey if stored.inverted else grey
 
 
-def _unreadable(name: str, reason: str) -> str:
-    return f"{name}: not a readable image ({reason})"
+def _unreadable(name: str, reason: str, what: str = "image") -> str:
+    return f"{name}: not a readable {what} ({reason})"
 
 
 def dim_16_bit(files: Sequence[Path]) -> str | None:
