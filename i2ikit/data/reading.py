@@ -41,6 +41,7 @@ COLOURS = (1, 3)
 """Numbers of channels that image files have for us: grey and RGB."""
 
 MOST_PIXELS = 64_000_000
+MOST_WEBP_PIXELS = 40_000_000  # its decoder holds several copies
 MOST_BYTES = 400_000_000
 MOST_ASPECT = 10
 """Longer side by shorter side: resizing the shorter side to `size` multiplies the longer one too."""
@@ -75,9 +76,9 @@ def read_image(file: Path | BinaryIO, channels: int, name: str | None = None) ->
         name: name of the file in error messages; the path if not given.
 
     Raises:
-        DataError: no such file, another kind of file, damaged, several pages, more than 64 megapixels,
-            thinner than 10:1, floats or 32 bits (whose black and white are unknown), or a number of
-            channels that image files do not have; names the file.
+        DataError: no such file, another kind of file, damaged, several pages, more than 64 megapixels
+            (40 for WebP), thinner than 10:1, floats or 32 bits (whose black and white are unknown), or a
+            number of channels that image files do not have; names the file.
     """
     name = name or str(file)
     with _errors_named(name), _opened(file, channels, name) as opened:
@@ -93,9 +94,8 @@ def inspect(file: Path | BinaryIO, channels: int, name: str | None = None) -> tu
     name = name or str(file)
     with _errors_named(name), _opened(file, channels, name) as opened:
         _check_header(opened, name)
-        turned = (
-            opened.format != "TIFF" and headers.orientation(opened) >= 5
-        )  # Pillow turns TIFF files itself
+        # Pillow turns TIFF files itself.
+        turned = opened.format != "TIFF" and headers.orientation(opened) >= 5
         return (opened.height, opened.width) if turned else opened.size
 
 
@@ -183,7 +183,7 @@ def check_file(path: Path, endings: Sequence[str], what: str = "image") -> None:
         raise DataError(_unreadable(str(path), reason, what))
 
 
-def check_shape(width: int, height: int, name: str) -> None:
+def check_shape(width: int, height: int, name: str, most: int = MOST_PIXELS) -> None:
     """Check that a picture has pixels, not too many of them, and is not too thin to be resized.
 
     Raises:
@@ -192,8 +192,8 @@ def check_shape(width: int, height: int, name: str) -> None:
     size = f"{name}: {width}x{height} px"
     if not (width > 0 and height > 0):
         raise DataError(_unreadable(name, "it has no pixels"))
-    if width * height > MOST_PIXELS:
-        raise DataError(f"{size} are more than the limit of {MOST_PIXELS // 1_000_000} megapixels")
+    if width * height > most:
+        raise DataError(f"{size} are more than the limit of {most // 1_000_000} megapixels")
     if max(width, height) > MOST_ASPECT * min(width, height):
         raise DataError(f"{size} are thinner than the limit of {MOST_ASPECT}:1; crop it")
 
@@ -212,7 +212,7 @@ def check_colours(channels: int, name: str) -> None:
 
 
 def _check_header(picture: Image.Image, name: str) -> None:
-    check_shape(*picture.size, name)
+    check_shape(*picture.size, name, MOST_WEBP_PIXELS if picture.format == "WEBP" else MOST_PIXELS)
     if problem := headers.problem(picture):
         raise DataError(_unreadable(name, problem))
 
@@ -282,9 +282,10 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(folder / name for name, kind in _listed(folder, IMAGE_ENDINGS) if kind is None)
 
 
-def left_out(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> str | None:
-    """What a folder contains besides the files with these endings, in one sentence; None if nothing."""
-    kinds = Counter(kind for _, kind in _listed(folder, endings) if kind not in (None, FOLDER))
+def left_out(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS, others: Sequence[str] = ()) -> str | None:
+    """A sentence on what a folder contains besides files with these endings and `others`; None if nothing."""
+    found = (kind for name, kind in _listed(folder, endings) if name not in others)
+    kinds = Counter(kind for kind in found if kind not in (None, FOLDER))
     parts = []
     if kinds:
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())

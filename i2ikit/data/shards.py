@@ -1,7 +1,7 @@
 """A dataset of tar files, for data larger than a disk: each process streams its own tar files.
 
-The layout is that of webdataset (which reads them): a sample consists of the files with the same name and
-different endings. Tar files are read sequentially, so network file systems and mounted buckets work.
+The layout is that of webdataset: a sample consists of the files with the same name and different endings.
+Tar files are read sequentially, so network file systems and mounted buckets work.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 from torch import Tensor
-from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from i2ikit.data.dataset import SPLITS, Split
 from i2ikit.data.images import LoadSide, Side, cropped_to_square, too_large_a_crop
-from i2ikit.data.reading import IMAGE_ENDINGS, read_image
+from i2ikit.data.reading import IMAGE_ENDINGS, MOST_BYTES, left_out, read_image
+from i2ikit.data.tar_names import grouped, is_read
 from i2ikit.draws import counted_generator
-from i2ikit.errors import DataError
+from i2ikit.errors import DataError, in_one_line
 from i2ikit.paths import FilePath
 from i2ikit.pretrained.cache import progress_over
 from i2ikit.registry import Setting
@@ -43,9 +43,10 @@ class Shards:
     the number of processes, and a process reads only the tar files of its places. Within a tar file,
     `shuffle` samples at a time are shuffled. Sizes, crops and flips as in `folders`.
 
-    A sample is one image, such as `0042.jpg`; for pairs two, `0042.a.jpg` and `0042.b.jpg`. A folder may
-    contain `sizes.json`, `{"0000.tar": 1000, ...}`: the number of samples in each tar file. Without it
-    they are counted at the start, which reads every header of every tar file.
+    A sample is one image, such as `0042.jpg`; for pairs two, `0042.a.jpg` and `0042.b.jpg`. Names may contain
+    dots and folders; files such as `0042.mask.png` next to `0042.jpg` belong to its sample and are not read,
+    nor are hidden files. A folder may contain `sizes.json`, `{"0000.tar": 1000, ...}`: the number of samples
+    in each tar file. Without it they are counted at the start, which reads every header of every tar file.
 
     Args:
         root: the folder that contains these; relative to the working directory.
@@ -102,10 +103,17 @@ class Shards:
         """Channels and size of the images."""
         return ImageSpec({"a": options["channels_a"], "b": options["channels_b"]}, options["size"])
 
+    def remarks(self) -> Iterable[str]:
+        """What was left out of the folders."""
+        folders = dict.fromkeys(tars[0].parent for tars in self._tars.values())
+        return filter(None, (left_out(folder, (".tar",), (SIZES,)) for folder in folders))
+
     def count(self, split: Split, domain: str) -> int:
         """Number of samples."""
         tars = self._tars[split, domain]
-        return sum(_size(tar) for tar in progress_over(tars, len(tars), f"Counting {tars[0].parent}"))
+        return sum(
+            _size(tar, self.paired) for tar in progress_over(tars, len(tars), f"Counting {tars[0].parent}")
+        )
 
     def name(self, split: Split, domain: str, index: int) -> str:
         """The sample's name (its key in webdataset)."""
@@ -142,8 +150,9 @@ class Shards:
         for epoch in itertools.count():
             order = counted_generator(seed, "order", kind, epoch).permutation(len(tars))
             for tar in (tars[index] for index in order[place::places]):
-                if first >= _size(tar):
-                    first -= _size(tar)
+                size = _size(tar, self.paired)
+                if first >= size:
+                    first -= size
                     continue
                 mixed = self._mixed(tar, counted_generator(seed, "shards", kind, epoch, tar.name))
                 number = 0
@@ -152,16 +161,16 @@ class Shards:
                         continue
                     own = (seed, "augmentation", kind, epoch, tar.name, sample["__key__"])
                     yield {d: self._decoded(sample, d, tar, counted_generator(*own)) for d in domains}
-                if number != _size(tar):  # resuming relies on these numbers
+                if number != size:  # resuming relies on these numbers
                     raise DataError(
-                        f"{tar} contains {number} samples, not {_size(tar)}: {SIZES} is wrong, or the "
-                        "files of a sample are not adjacent"
+                        f"{tar} contains {number} samples, not {size}: {SIZES} is wrong, or the files of a "
+                        "sample are not adjacent"
                     )
                 first = 0
 
     def _mixed(self, tar: Path, rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
         """The samples of a tar file, shuffled in blocks of `shuffle`."""
-        samples = _samples(tar)
+        samples = _samples(tar, self.paired)
         while block := list(itertools.islice(samples, self.shuffle)):
             for index in rng.permutation(len(block)):
                 yield block[index]
@@ -185,7 +194,7 @@ class Shards:
         tars = self._tars["test", domain]
         folder = tars[0].parent  # one for both domains of pairs
         if folder not in self._kept:
-            self._kept[folder] = [(tar, sample) for tar in tars for sample in _samples(tar)]
+            self._kept[folder] = [(tar, sample) for tar in tars for sample in _samples(tar, self.paired)]
         return self._kept[folder]
 
 
@@ -203,33 +212,54 @@ def _folder(root: Path, split: str, domain: str, paired: bool) -> Path:
 
 
 def _tar_files(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("*.tar")) if folder.is_dir() else []
+    found = sorted(p for p in folder.glob("*.tar") if p.name[0] != "." and p.is_file())
     if not found:
         raise DataError(f"{folder}/ contains no tar file" if folder.is_dir() else f"no folder {folder}/")
     return found
 
 
-def _samples(tar: Path) -> Iterator[Mapping[str, Any]]:
-    """The samples that webdataset reads from a tar file: encoded files by their endings, and `__key__`."""
+def _samples(tar: Path, paired: bool) -> Iterator[Mapping[str, Any]]:
+    """The samples in a tar file: encoded images by their endings, and `__key__`."""
     try:
-        # Opened here, because webdataset leaves files open and treats some names as commands or URLs.
-        with tar.open("rb") as stream:
-            yield from group_by_keys(tar_file_expander([{"url": str(tar), "stream": stream}]))
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise DataError(f"{tar}: not a readable tar file ({type(error).__name__}: {error})") from error
+        with tar.open("rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as opened:
+            for key, files in grouped(_members(opened), paired):
+                yield {"__key__": key, **files}
+    except Exception as error:  # tarfile and its decompressors raise many types of errors
+        raise DataError(f"{tar}: not a readable tar file ({in_one_line(error)})") from error
+
+
+def _members(opened: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    """The names of a tar file's members and, of images, their contents."""
+    for member in opened:
+        opened.members = []  # type: ignore[attr-defined]  # tarfile would keep all headers
+        if member.isreg() and is_read(member.name):
+            yield member.name, _content(opened, member)
+
+
+def _content(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if not member.name.lower().endswith(IMAGE_ENDINGS):
+        return b""
+    if member.size > MOST_BYTES:
+        raise ValueError(
+            f"{member.name}: {member.size} bytes are more than the limit of {MOST_BYTES // 10**6} MB"
+        )
+    file = opened.extractfile(member)
+    assert file is not None  # it is a regular file
+    return file.read()
 
 
 @functools.cache
-def _size(tar: Path) -> int:
+def _size(tar: Path, paired: bool) -> int:
     """Number of samples in a tar file: from sizes.json if listed there, else counted from the headers."""
     listed = _listed_sizes(tar.parent)
     if tar.name in listed:
         return listed[tar.name]
     try:
         with tarfile.open(tar) as opened:
-            keys = {base_plus_ext(m.name)[0] for m in opened if m.isreg()} - {None}
-    except (tarfile.TarError, OSError) as error:
-        raise DataError(f"{tar}: not a readable tar file ({type(error).__name__}: {error})") from error
+            names = ((m.name, b"") for m in opened if m.isreg() and is_read(m.name))
+            keys = {key for key, _ in grouped(names, paired)}
+    except Exception as error:  # tarfile and its decompressors raise many types of errors
+        raise DataError(f"{tar}: not a readable tar file ({in_one_line(error)})") from error
     if not keys:
         raise DataError(f"{tar} contains no sample")
     return len(keys)

@@ -76,9 +76,9 @@ def test_a_process_opens_only_the_tar_files_of_its_places(
     opened: list[tuple[str, str]] = []
     real = shards._samples
 
-    def samples(tar: Path):
+    def samples(tar: Path, paired: bool):
         opened.append((tar.parent.name, tar.name))
-        return real(tar)
+        return real(tar, paired)
 
     monkeypatch.setattr(shards, "_samples", samples)
     apart = []
@@ -102,7 +102,7 @@ def test_sizes_json_spares_counting(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(shards.tarfile, "open", never)
     assert data.count("train", "a") == 14
-    with pytest.raises(AssertionError):
+    with pytest.raises(DataError, match="the tar file was read to be counted"):
         data.count("test", "a")
 
 
