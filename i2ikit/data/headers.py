@@ -289,6 +289,7 @@ def _odd_tiff(file: BinaryIO, head: bytes) -> str:
         tags = ImageFileDirectory_v2(head[: 16 if 43 in head[2:4] else 8])
         file.seek(tags.next)
         tags.load(file)
-        return f"it is a TIFF of a kind that is not read ({_tiff_values(tags)}); {ADVICE}"
+        what = _tiff_values(tags)
+        return f"it is a TIFF of a kind that is not read ({what}); save it as a PNG with 8 or 16 bits"
     except Exception:
         return "it begins as a TIFF, but is damaged"
