@@ -86,7 +86,9 @@ def read_image(file: Path | BinaryIO, channels: int, name: str | None = None) ->
 
 
 def inspect(file: Path | BinaryIO, channels: int, name: str | None = None) -> tuple[int, int]:
-    """Width and height of an image file as `read_image` returns it, from its header; no pixel is decoded.
+    """Width and height of an image file as `read_image` returns it, from its header.
+
+    Pixels are decoded only of a PNG with metadata after them, and to say which values are refused.
 
     Raises:
         DataError: as `read_image`, for everything that the header shows.
@@ -112,7 +114,7 @@ def plain(picture: Image.Image, channels: int, name: str) -> Image.Image:
         turn = TURNS.get(headers.orientation(picture))
         mode = "RGB" if channels == 3 else "L"
         if stored == headers.Stored() and not picture.has_transparency_data:
-            done = picture.convert(mode)
+            done = picture if picture.mode == mode else picture.convert(mode)  # convert would copy it
         else:
             done = Image.new(mode, picture.size)
             height = max(1, STRIP // picture.width)
