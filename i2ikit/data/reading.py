@@ -290,7 +290,7 @@ def left_out(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS, others: Seque
     kinds = Counter(kind for kind in found if kind not in (None, FOLDER))
     parts = []
     if kinds:
-        listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        listed = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common())
         number = kinds.total()
         parts.append(
             f"{number} file{'s' * (number > 1)} that {'are' if number > 1 else 'is'} not read ({listed})"

@@ -95,5 +95,5 @@ def test_hidden_tar_files_are_left_out_and_said(tmp_path: Path) -> None:
     assert data.count("train", "a") == 1
     (remark,) = data.remarks()
     assert remark.startswith(f"{tmp_path / 'trainA'}: left out 2 files that are not read (")
-    assert "1 hidden" in remark
-    assert "1 .txt" in remark
+    assert "hidden: 1" in remark
+    assert ".txt: 1" in remark
