@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from i2ikit.data.folders import image_files
-from i2ikit.data.images import ARRAY_ENDING, COLOURS, IMAGE_ENDINGS, file_content, load_image, read_image
+from i2ikit.data.arrays import check_array
+from i2ikit.data.images import file_content, load_image
+from i2ikit.data.reading import ARRAY_ENDING, COLOURS, IMAGE_ENDINGS, image_files, images_below, inspect
 from i2ikit.errors import DataError, ShapeError
 from i2ikit.output_folder import OutputFolder, Result, cut, folded, origins, readable
 from i2ikit.run import Run, is_run
@@ -218,29 +218,23 @@ def _images_in(folder: Path, channels: int, out: Path) -> list[Path]:
     same = os.path.realpath(folder) == os.path.realpath(out)
     return [
         path
-        for path in _all_images_in(folder, channels)
+        for path in image_files(folder, _endings(channels))
         if path.name not in made or not (same or "sheet" in made[path.name])
     ]
 
 
-def _all_images_in(folder: Path, channels: int) -> list[Path]:
-    if channels in COLOURS:
-        found = image_files(folder)
-    else:
-        found = sorted(p for p in folder.iterdir() if p.suffix.lower() == ARRAY_ENDING and p.is_file())
-    return [path for path in found if not path.name.startswith(".")]
+def _endings(channels: int) -> Sequence[str]:
+    return IMAGE_ENDINGS if channels in COLOURS else (ARRAY_ENDING,)
 
 
 def _without_images(folder: Path, channels: int) -> str:
     """What is wrong with a folder without images."""
-    if _all_images_in(folder, channels):
+    endings = _endings(channels)
+    if image_files(folder, endings):
         return f"{folder}/ contains only translations; to translate them, give another folder with --out"
-    endings = IMAGE_ENDINGS if channels in COLOURS else (ARRAY_ENDING,)
     text = f"{folder}/ contains no image ({', '.join(endings)})"
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."):
-        if _all_images_in(inner, channels):
-            return f"{text}, but its sub-folder {inner.name}/ does; give that one"
-    return text
+    below = images_below(folder, endings)
+    return f"{text}, but {below}; give that folder" if below else text
 
 
 def _problem(file: Path, channels: int) -> str | None:
@@ -249,21 +243,13 @@ def _problem(file: Path, channels: int) -> str | None:
         return f"{file} is a run folder; give it first, before the images"
     if not os.path.lexists(file):
         return f"{file}: no such file or folder"
-    if not os.path.isfile(file):
-        return f"{file}: not a file, or a link to none"
     try:
-        if file.suffix.lower() != ARRAY_ENDING and channels not in COLOURS:
-            read_image(file, channels)  # says what is needed
-        with file.open("rb") as opened:
-            if file.suffix.lower() == ARRAY_ENDING:
-                np.lib.format.read_magic(opened)
-            else:
-                Image.open(opened).close()
+        if file.suffix.lower() == ARRAY_ENDING:
+            check_array(file)
+        else:
+            inspect(file, channels)
     except DataError as error:
         return str(error)
-    except Exception as error:  # Pillow's formats raise many types of errors
-        kind = "array" if file.suffix.lower() == ARRAY_ENDING else "image"
-        return f"{file}: not a readable {kind} ({type(error).__name__}: {error})"
     return None
 
 

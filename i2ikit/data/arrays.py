@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from i2ikit.data.reading import ARRAY_ENDING, check_file, check_shape
 from i2ikit.errors import DataError, in_one_line
 
-__all__ = ["check_extent", "read_array"]
+__all__ = ["check_array", "check_extent", "read_array"]
 
 MOST_VALUES = 32_000_000
 """Values of an array that becomes float32."""
@@ -25,16 +26,19 @@ def read_array(path: Path) -> NDArray[Any]:
     Raises:
         DataError: no such file, not an array, cut off, or too large; names the file.
     """
-    check_file(path, (ARRAY_ENDING,), "array")
-    try:
-        with path.open("rb") as file:
-            _check_header(file, path)
-            file.seek(0)
-            return np.lib.format.read_array(file, allow_pickle=False)  # np.load also reads other formats
-    except DataError:
-        raise
-    except Exception as error:  # numpy raises many types of errors
-        raise DataError(f"{path}: not a readable array ({in_one_line(error)})") from error
+    with _opened(path) as file:
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)  # np.load also reads other formats
+
+
+def check_array(path: Path) -> None:
+    """Check an .npy file as `read_array` does, as far as its header and its size show it.
+
+    Raises:
+        DataError: as `read_array`.
+    """
+    with _opened(path):
+        pass
 
 
 def check_extent(shape: Sequence[int], is_picture: bool, name: str) -> None:
@@ -50,6 +54,20 @@ def check_extent(shape: Sequence[int], is_picture: bool, name: str) -> None:
         raise DataError(f"{name}: its {math.prod(shape)} values are more than the limit of {MOST_VALUES}")
     if len(shape) >= 2 and all(shape):
         check_shape(shape[1], shape[0], name)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, whose header is checked."""
+    check_file(path, (ARRAY_ENDING,), "array")
+    try:
+        with path.open("rb") as file:
+            _check_header(file, path)
+            yield file
+    except DataError:
+        raise
+    except Exception as error:  # numpy raises many types of errors
+        raise DataError(f"{path}: not a readable array ({in_one_line(error)})") from error
 
 
 def _check_header(file: BinaryIO, path: Path) -> None:

@@ -43,7 +43,7 @@ COLOURS = (1, 3)
 MOST_PIXELS = 64_000_000
 MOST_WEBP_PIXELS = 40_000_000  # its decoder holds several copies
 MOST_BYTES = 400_000_000
-MOST_ASPECT = 10
+MOST_ASPECT = 100
 """Longer side by shorter side: resizing the shorter side to `size` multiplies the longer one too."""
 
 STRIP = 4_000_000
@@ -77,7 +77,7 @@ def read_image(file: Path | BinaryIO, channels: int, name: str | None = None) ->
 
     Raises:
         DataError: no such file, another kind of file, damaged, several pages, more than 64 megapixels
-            (40 for WebP), thinner than 10:1, floats or 32 bits (whose black and white are unknown), or a
+            (40 for WebP), thinner than 100:1, floats or 32 bits (whose black and white are unknown), or a
             number of channels that image files do not have; names the file.
     """
     name = name or str(file)
@@ -273,15 +273,20 @@ def _highest_of_16_bits(file: Path) -> int | None:
     return None
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images in a folder, sorted by name, without hidden files and sub-folders; none if it is missing.
+def image_files(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[Path]:
+    """The images in a folder, sorted by name, without hidden files and sub-folders.
+
+    None if the folder is missing.
+
+    Args:
+        endings: of their names, in lower case.
 
     Raises:
         DataError: the folder cannot be listed.
     """
     if not folder.is_dir():
         return []
-    return sorted(folder / name for name, kind in _listed(folder, IMAGE_ENDINGS) if kind is None)
+    return sorted(folder / name for name, kind in _listed(folder, endings) if kind is None)
 
 
 def left_out(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS, others: Sequence[str] = ()) -> str | None:
@@ -300,13 +305,13 @@ def left_out(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS, others: Seque
     return f"{folder}: left out {' and '.join(parts)}" if parts else None
 
 
-def images_below(folder: Path) -> str | None:
+def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> str | None:
     """How many images are in which sub-folders; None if there are none."""
     counts: dict[str, int] = {}
     for name, kind in _listed(folder, ()):
         if kind == FOLDER:
             files = itertools.chain.from_iterable(names for _, _, names in os.walk(folder / name))
-            counts[name] = sum(_has_ending(file, IMAGE_ENDINGS) and file[0] != "." for file in files)
+            counts[name] = sum(_has_ending(file, endings) and file[0] != "." for file in files)
     names = sorted(name for name, count in counts.items() if count)
     if not names:
         return None

@@ -242,8 +242,8 @@ def test_a_dataset_names_the_file_as_well(tmp_path: Path, name: str) -> None:
     [
         (50_000, 50_000, "more pixels than the limit of 64 megapixels"),
         (2**31 - 1, 2**31 - 1, "more"),
-        (1, 50_000, "thinner than the limit of 10:1"),
-        (1_000_000, 1, "thinner than the limit of 10:1"),
+        (1, 50_000, "thinner than the limit of 100:1"),
+        (1_000_000, 1, "thinner than the limit of 100:1"),
         (0, 5, ""),
         (5, 0, ""),
         (8001, 8001, "more than the limit of 64 megapixels"),
