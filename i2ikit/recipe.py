@@ -73,6 +73,8 @@ class TrainingOptions(BaseModel):
         checkpoint_every: steps between checkpoints; 0 means at the end only.
         keep: number of checkpoints to keep.
         workers: worker processes that load images, per training process; 0 loads in the process itself.
+        damaged_images: "error": damaged images are listed, and training does not start; "skip": the next good
+            one takes the place of each damaged training image, which is printed and kept in data.json.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -87,6 +89,7 @@ class TrainingOptions(BaseModel):
     checkpoint_every: Annotated[int, Field(ge=0)] = 500
     keep: Annotated[int, Field(ge=1)] = 2
     workers: Annotated[int, Field(ge=0, le=256)] = 0
+    damaged_images: Literal["error", "skip"] = "error"
 
 
 class TopLevel(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from rich.markup import escape
 from i2ikit.changes import changed_recipe, record
 from i2ikit.checking import Table
 from i2ikit.checkpoints import BEST_FILE
-from i2ikit.data.dataset import Dataset, Remarking
+from i2ikit.checked_data import checked, keep_record
+from i2ikit.data.dataset import SPLITS, Dataset, Filed, Remarking
+from i2ikit.data.record import Record
 from i2ikit.errors import RecipeError, RunError, writing
 from i2ikit.initial_weights import find_weights, matching_weights
 from i2ikit.loop import Stopped
@@ -55,7 +58,7 @@ def train(
 
     Raises:
         RunError: the folder already exists, or no network fits the weights of `weights_from`.
-        DataError: an image cannot be read, or there are too few for [validation].
+        DataError: images cannot be read (lists all), or there are too few for [validation].
         WeightsError: a metric of [validation] needs weights that are not available.
         TrainingError: gradients stay non-finite.
     """
@@ -71,6 +74,7 @@ def resume(
     run: Run | str | Path | None = None,
     overrides: str | Sequence[str] = (),
     *,
+    data_changed: bool = False,
     console: Console | None = None,
 ) -> Run:
     """Continue from the newest checkpoint, or start again if none has been saved.
@@ -81,15 +85,17 @@ def resume(
         run: as for `load`; the newest run below ./runs if not given.
         overrides: one or several `key.path=VALUE` of the recipe, from now on: lengths and intervals of
             [training], learning rates (`optimizer.lr`, `optimizer.ROLE.lr`), data.root of moved images.
+        data_changed: continue with other images than those at the start of the run.
 
     Raises:
-        RunError: there is no such run, or its checkpoints are damaged.
+        RunError: there is no such run, its checkpoints are damaged, or its images have changed.
         RecipeError: a key may not change.
+        DataError: images cannot be read; lists all.
     """
     found = load(run)
     console = console or Console()
     with lasting_output(console), processes() as group:
-        resume_in(group, found.folder, console, overrides)
+        resume_in(group, found.folder, console, overrides, data_changed)
     return Run(found.folder, found.chosen_device)
 
 
@@ -104,7 +110,7 @@ def train_in(
     group: Processes, recipe: Recipe, out: Path | None, console: Console, weights_from: Path | None = None
 ) -> tuple[Path, Stopped]:
     """`train` in all processes of a group; returns the folder, and how training ended."""
-    data = _open(recipe, group)
+    data, images = checked(recipe, _open(recipe, group), group, console)
     validator = _validator(recipe, data, group)
     if validator is not None:
         _check_validation(recipe, data, validator, group)
@@ -116,11 +122,15 @@ def train_in(
         records["weights_from"] = initial.record()
     folder = group.on_main(lambda: create_run(out, recipe, **records))
     tensors = None if initial is None else initial.tensors
-    return folder, _train(group, recipe, data, folder, validator, console, resume=False, initial=tensors)
+    return folder, _train(group, recipe, data, folder, validator, console, images, resume=False, initial=tensors)
 
 
 def resume_in(
-    group: Processes, run: Path | None, console: Console, overrides: str | Sequence[str] = ()
+    group: Processes,
+    run: Path | None,
+    console: Console,
+    overrides: str | Sequence[str] = (),
+    data_changed: bool = False,
 ) -> tuple[Path, Stopped]:
     """`resume` in all processes of a group; returns the folder, and how training ended."""
     folder = group.on_main(lambda: find_run(run))
@@ -130,14 +140,15 @@ def resume_in(
     notes = [] if has_checksum else [f"{folder / RESOLVED} {WITHOUT_CHECKSUM}"]
     notes += [f"from now on, {change}" for change in changes]
     recipe = dataclasses.replace(recipe, notes=(*recipe.notes, *notes))
-    data = _open(recipe, group)
+    of_run = None if data_changed else folder
+    data, images = checked(recipe, _open(recipe, group), group, console, of_run)
     validator = _validator(recipe, data, group)
 
     def begun(step: int) -> None:
         if changes and group.is_main:
             record(folder, table, recipe, changes, step)
 
-    return folder, _train(group, recipe, data, folder, validator, console, resume=True, begun=begun)
+    return folder, _train(group, recipe, data, folder, validator, console, images, resume=True, begun=begun)
 
 
 def _check_started(folder: Path, table: Table) -> None:
@@ -161,6 +172,9 @@ def _open(recipe: Recipe, group: Processes) -> Dataset:
     """
     with group.first_on_each_machine():
         dataset: Dataset = recipe.data()
+    if isinstance(dataset, Filed):  # all processes list the same files, before the first of them checks these
+        for split, domain in itertools.product(SPLITS, dataset.images.channels):
+            dataset.files(split, domain)
     images = dataset.images
     problems = image_problems(recipe.data, recipe.translator, images.size, images.channels)
     if recipe.validation is not None:
@@ -193,6 +207,7 @@ def _train(
     folder: Path,
     validator: Validator | None,
     console: Console,
+    images: Record | None,
     *,
     resume: bool,
     begun: Callable[[int], None] = lambda step: None,
@@ -202,6 +217,8 @@ def _train(
         _announce(recipe, data, folder, group, console)
     probe = DiversityProbe(data, recipe.seed)
     with _reserved(folder, group):
+        if images is not None:
+            group.on_main(lambda: keep_record(folder, images))
         stopped = run_training(
             recipe,
             data,

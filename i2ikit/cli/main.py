@@ -112,7 +112,13 @@ def run(
 
 
 @app.command()
-def resume(run: RunOption = None, set_: SetOption = None) -> None:
+def resume(
+    run: RunOption = None,
+    set_: SetOption = None,
+    data_changed: Annotated[
+        bool, typer.Option("--data-changed", help="Continue with other images than those of the start.")
+    ] = False,
+) -> None:
     """Continue a run from its newest checkpoint.
 
     --set changes steps, intervals, learning rates (optimizer.lr) and data.root from now on.
@@ -124,7 +130,7 @@ def resume(run: RunOption = None, set_: SetOption = None) -> None:
     started = time.perf_counter()
     with lasting_output(), _last_words():
         with processes() as group, _one_voice(group):
-            folder, stopped = resume_in(group, run, console, set_ or [])
+            folder, stopped = resume_in(group, run, console, set_ or [], data_changed)
         _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,7 +12,17 @@ from torch import Tensor
 from i2ikit.registry import Slot
 from i2ikit.translator import ImageSpec
 
-__all__ = ["DATASET_SLOT", "SPLITS", "Dataset", "Foretelling", "Picturing", "Remarking", "Split", "Streamed"]
+__all__ = [
+    "DATASET_SLOT",
+    "SPLITS",
+    "Dataset",
+    "Filed",
+    "Foretelling",
+    "Picturing",
+    "Remarking",
+    "Split",
+    "Streamed",
+]
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -60,6 +71,27 @@ class Foretelling(Protocol):
 
 DATASET_SLOT = Slot("datasets", (), like=Dataset)
 """The slot of a recipe's [data]."""
+
+
+@runtime_checkable
+class Filed(Dataset, Protocol):
+    """A dataset whose images are files: a run records their names and sizes, and checks all of them first."""
+
+    def files(self, split: Split, domain: str) -> Sequence[Path]:
+        """The file of each image, by index; one file may hold images of several domains.
+
+        Raises:
+            DataError: a folder is missing or contains no image.
+        """
+        ...
+
+    def inspect(self, split: Split, domain: str, index: int) -> None:
+        """Check what an image's header shows, such as its kind and size, without decoding it.
+
+        Raises:
+            DataError: the image cannot be used; names the file.
+        """
+        ...
 
 
 @runtime_checkable

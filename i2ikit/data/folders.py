@@ -75,18 +75,12 @@ class Folders:
     ) -> None:
         names = _domains(Path(root), domains)
         given = {"a": channels_a, "b": channels_b, **(channels or {})}
+        self.root = Path(root)
         self.images = ImageSpec({name: given.get(name, 3) for name in names}, size)
         self.aligned = self.paired = paired
         self.load_size = load_size or size
         self.flip = flip
         self._files: dict[tuple[Split, str], list[Path]] = {}
-        for (split, domain), folder in _folders(Path(root), names).items():
-            self._files[split, domain] = files = _images(folder)
-            if paired:
-                first = self._files[split, names[0]]
-                if unmatched := _unmatched(first, files):
-                    raise DataError(unmatched)
-                self._files[split, domain] = _in_order_of(first, files)
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
@@ -114,24 +108,42 @@ class Folders:
         names = _domains(Path(options["root"]), options["domains"])
         return ImageSpec({name: given.get(name, 3) for name in names}, options["size"])
 
+    def files(self, split: Split, domain: str) -> Sequence[Path]:
+        """The files of a folder, listed at its first use; in paired data in the order of the first domain."""
+        if (split, domain) not in self._files:
+            files = _listed(self.root, _folders(self.root, [*self.images.channels])[split, domain])
+            first = next(iter(self.images.channels))
+            if self.paired:
+                files = _matched(files if domain == first else self.files(split, first), files)
+            self._files[split, domain] = files
+        return self._files[split, domain]
+
     def count(self, split: Split, domain: str) -> int:
         """Number of files."""
-        return len(self._files[split, domain])
+        return len(self.files(split, domain))
 
     def remarks(self) -> Iterable[str]:
         """What was left out of the folders, and whether 16-bit images are nearly black."""
-        return _remarks(self._files.values())
+        return _remarks(self.files(split, d) for split in SPLITS for d in self.images.channels)
 
     def name(self, split: Split, domain: str, index: int) -> str:
         """The file's name."""
-        return self._files[split, domain][index].name
+        return self.files(split, domain)[index].name
+
+    def inspect(self, split: Split, domain: str, index: int) -> None:
+        """Check the header of a file; of a pair also that its shape is that of the first domain's image."""
+        path = self.files(split, domain)[index]
+        inspect(path, self.images.channels[domain])
+        first = next(iter(self.images.channels))
+        if self.paired and domain != first:
+            _check_shapes(path, self.files(split, first)[index])
 
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
         """(C, size, size) in [-1, 1]; random crop and flip with `rng`, centre crop without it."""
-        path = self._files[split, domain][index]
+        path = self.files(split, domain)[index]
         if self.paired:
             first, second, *_ = self.images.channels
-            _check_shapes(path, self._files[split, second if domain == first else first][index])
+            _check_shapes(path, self.files(split, second if domain == first else first)[index])
         picture = read_image(path, self.images.channels[domain])
         return cropped_to_square(picture, self.images.size, self.load_size, self.flip, rng)
 
@@ -168,13 +180,12 @@ class SideBySide:
         channels_a: Literal[1, 3] = 3,
         channels_b: Literal[1, 3] = 3,
     ) -> None:
+        self.root = Path(root)
         self.images = ImageSpec({"a": channels_a, "b": channels_b}, size)
         self.paired = paired
         self.load_size = load_size or size
         self.flip = flip
         self._files: dict[Split, list[Path]] = {}
-        for split, name in _split_folders(Path(root)).items():
-            self._files[split] = _images(Path(root) / name)
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
@@ -188,25 +199,35 @@ class SideBySide:
         """Channels and size of the images."""
         return ImageSpec({"a": options["channels_a"], "b": options["channels_b"]}, options["size"])
 
+    def files(self, split: Split, domain: str) -> Sequence[Path]:
+        """The files of a folder, listed at its first use; the same for both domains."""
+        if split not in self._files:
+            self._files[split] = _listed(self.root, self.root / _split_folders(self.root)[split])
+        return self._files[split]
+
     def count(self, split: Split, domain: str) -> int:
         """Number of files."""
-        return len(self._files[split])
+        return len(self.files(split, domain))
 
     def remarks(self) -> Iterable[str]:
         """What was left out of the folders, and whether 16-bit images are nearly black."""
-        return _remarks(self._files.values())
+        return _remarks(self.files(split, "a") for split in SPLITS)
 
     def name(self, split: Split, domain: str, index: int) -> str:
         """The file's name."""
-        return self._files[split][index].name
+        return self.files(split, domain)[index].name
+
+    def inspect(self, split: Split, domain: str, index: int) -> None:
+        """Check the header of a file, and that it can be halved."""
+        path = self.files(split, domain)[index]
+        _check_halves(path, inspect(path, self.images.channels[domain])[0])
 
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
         """(C, size, size) in [-1, 1]; random crop and flip with `rng`, centre crop without it."""
-        path = self._files[split][index]
+        path = self.files(split, domain)[index]
         both = read_image(path, self.images.channels[domain])
-        half, odd = divmod(both.width, 2)
-        if odd:
-            raise DataError(f"{path} is {both.width} px wide: it cannot be cut into two equal halves")
+        _check_halves(path, both.width)
+        half = both.width // 2
         left = 0 if domain == "a" else half
         picture = both.crop((left, 0, left + half, both.height))
         return cropped_to_square(picture, self.images.size, self.load_size, self.flip, rng)
@@ -219,24 +240,59 @@ def _split_folders(root: Path) -> dict[Split, str]:
 
 
 def _domains(root: Path, wanted: Sequence[str] | None) -> list[str]:
-    """The domains to use: those wanted, or a and b, or the names of the folders in train/."""
+    """The domains to use: those wanted, or a and b, or the folders' names in train/ (or test/, val/)."""
     if wanted:
         return list(wanted)
-    if _has_letters(root) or not (root / "train").is_dir():
+    named = _folder_of_names(root)
+    if named is None:
         return ["a", "b"]
-    return sorted(path.name for path in (root / "train").iterdir() if path.is_dir() and path.name[0] != ".")
+    return sorted(path.name for path in named.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
-def _has_letters(root: Path) -> bool:
-    """Whether there is trainA or trainB; then train/ beside them is not read for a and b."""
-    return any((root / f"train{letter}").is_dir() for letter in "AB")
+def _folder_of_names(root: Path) -> Path | None:
+    """The folder whose folders are named after domains; None where trainA, trainB and the like are."""
+    for split in ("train", "test", "val"):  # the held-out images alone are enough to evaluate
+        if any((root / f"{split}{letter}").is_dir() for letter in "AB"):
+            return None
+        if (root / split).is_dir():
+            return root / split
+    return None
 
 
 def _folders(root: Path, domains: Sequence[str]) -> dict[tuple[Split, str], Path]:
     """The folder of each split of each domain."""
-    if {*domains} <= {"a", "b"} and (_has_letters(root) or not (root / "train").is_dir()):
+    if {*domains} <= {"a", "b"} and _folder_of_names(root) is None:
         return {(split, d): root / f"{split}{d.upper()}" for split in SPLITS for d in domains}
     return {(split, d): root / name / d for split, name in _split_folders(root).items() for d in domains}
+
+
+def _listed(root: Path, folder: Path) -> list[Path]:
+    """The images in a folder below a root.
+
+    Raises:
+        DataError: the root or the folder is missing, or contains no image.
+    """
+    files = image_files(folder)
+    if not files:
+        raise DataError(_missing(root, [folder])[0])
+    return files
+
+
+def _matched(first: Sequence[Path], files: Sequence[Path]) -> list[Path]:
+    """The partner of each file of the first domain, in its order.
+
+    Raises:
+        DataError: they do not match one to one by name.
+    """
+    if unmatched := _unmatched(first, files):
+        raise DataError(unmatched)
+    partners = {_key(path): path for path in files}
+    return [partners[_key(path)] for path in first]
+
+
+def _check_halves(path: Path, width: int) -> None:
+    if width % 2:
+        raise DataError(f"{path} is {width} px wide: it cannot be cut into two equal halves")
 
 
 def _missing(root: Path, folders: Iterable[Path]) -> list[str]:
@@ -272,12 +328,6 @@ def _key(path: Path) -> str:
     return unicodedata.normalize("NFC", path.stem)
 
 
-def _in_order_of(first: Sequence[Path], files: Sequence[Path]) -> list[Path]:
-    """The partners of the files of the first domain; endings would sort them differently."""
-    by_key = {_key(path): path for path in files}
-    return [by_key[_key(path)] for path in first]
-
-
 def _remarks(listed: Iterable[Sequence[Path]]) -> Iterable[str]:
     """What was left out of each folder, and which seem to have another range of values."""
     for files in listed:
@@ -301,21 +351,7 @@ def _check_shapes(path: Path, partner: Path) -> None:
         )
 
 
-def _images(folder: Path) -> list[Path]:
-    """The images in a folder, at least one.
-
-    Raises:
-        DataError: there is none; says what there is instead.
-    """
-    files = image_files(folder)
-    if not files:
-        raise DataError(_empty(folder))
-    return files
-
-
 def _empty(folder: Path) -> str:
-    if not folder.is_dir():
-        return f"no folder {folder}/"
     if below := images_below(folder):
         return f"{folder}/ contains no image itself, but {below}: move them into it; sub-folders are not read"
     rest = left_out(folder)

@@ -80,11 +80,8 @@ class Shards:
         self.load_size = load_size or size
         self.flip = flip
         self._kept: dict[Path, list[tuple[Path, Mapping[str, Any]]]] = {}
-        self._tars = {
-            (split, domain): _tar_files(_folder(Path(root), split, domain, paired))
-            for split in SPLITS
-            for domain in "ab"
-        }
+        self.root = Path(root)
+        self._listed: dict[Path, list[Path]] = {}
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
@@ -105,12 +102,12 @@ class Shards:
 
     def remarks(self) -> Iterable[str]:
         """What was left out of the folders."""
-        folders = dict.fromkeys(tars[0].parent for tars in self._tars.values())
+        folders = dict.fromkeys(_folder(self.root, split, d, self.paired) for split in SPLITS for d in "ab")
         return filter(None, (left_out(folder, (".tar",), (SIZES,)) for folder in folders))
 
     def count(self, split: Split, domain: str) -> int:
         """Number of samples."""
-        tars = self._tars[split, domain]
+        tars = self._tars(split, domain)
         return sum(
             _size(tar, self.paired) for tar in progress_over(tars, len(tars), f"Counting {tars[0].parent}")
         )
@@ -141,11 +138,18 @@ class Shards:
             for a, b in zip(*apart, strict=True):
                 yield {**a, **b}
 
+    def _tars(self, split: Split, domain: str) -> list[Path]:
+        """The tar files of a folder, listed at its first use."""
+        folder = _folder(self.root, split, domain, self.paired)
+        if folder not in self._listed:
+            self._listed[folder] = _tar_files(folder)
+        return self._listed[folder]
+
     def _stream(
         self, domains: str, kind: str, seed: int, place: int, places: int, first: int
     ) -> Iterator[dict[str, Tensor]]:
         """Images of these domains, from the same tar files."""
-        tars = self._tars["train", domains[0]]
+        tars = self._tars("train", domains[0])
         _check_enough(tars, places)
         for epoch in itertools.count():
             order = counted_generator(seed, "order", kind, epoch).permutation(len(tars))
@@ -191,7 +195,7 @@ class Shards:
 
     def _held_out(self, domain: str) -> list[tuple[Path, Mapping[str, Any]]]:
         """All held-out samples and their tar files, read once."""
-        tars = self._tars["test", domain]
+        tars = self._tars("test", domain)
         folder = tars[0].parent  # one for both domains of pairs
         if folder not in self._kept:
             self._kept[folder] = [(tar, sample) for tar in tars for sample in _samples(tar, self.paired)]

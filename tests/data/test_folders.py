@@ -14,13 +14,13 @@ from PIL import Image
 from i2ikit.checking import check
 from i2ikit.data.batches import training_batches
 from i2ikit.data.dataset import DATASET_SLOT, Dataset
-from i2ikit.data.folders import SideBySide
+from i2ikit.data.folders import Folders, SideBySide
 from i2ikit.data.reading import image_files
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError, RecipeError
 from i2ikit.recipe import load_recipe
 from i2ikit.registry import Setting
-from tests.image_files import folders_at, save, side_by_side
+from tests.image_files import folders_at, make_folders, save, side_by_side
 
 
 def test_folders_are_a_dataset_of_the_documented_shape_and_range(folders: Path) -> None:
@@ -81,11 +81,59 @@ def test_one_picture_is_enough_to_train_from(tmp_path: Path) -> None:
 
 
 def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder .*trainA/"):
-        folders_at(tmp_path)
     (tmp_path / "trainA").mkdir()
     with pytest.raises(DataError, match=r"trainA/ contains no image \(\.png"):
-        folders_at(tmp_path)
+        folders_at(tmp_path).count("train", "a")
+    with pytest.raises(DataError, match=r"root = '.*' contains no folder trainB/"):
+        folders_at(tmp_path).name("train", "b", 0)
+    with pytest.raises(DataError, match=r"root = '.*none' is not a folder"):
+        folders_at(tmp_path / "none").image("test", "b", 0)
+
+
+@pytest.mark.parametrize("layout", ["letters", "test", "val", "side-by-side"])
+def test_held_out_images_are_read_without_training_images(tmp_path: Path, layout: str) -> None:
+    """Whatever the layout; only the use of a training image says that its folder is missing."""
+    if layout == "letters":
+        data: Folders | SideBySide = folders_at(make_folders(tmp_path))
+    elif layout == "side-by-side":
+        data = SideBySide(root=str(side_by_side(tmp_path)), size=64)
+    else:
+        data = folders_at(named_folders(tmp_path, ["cat", "dog"], layout))
+    for folder in tmp_path.glob("train*"):
+        shutil.rmtree(folder)
+    data = type(data)(root=str(tmp_path), size=64)
+    last = list(data.images.channels)[-1]
+    assert data.image("test", last, data.count("test", last) - 1).shape == (3, 64, 64)
+    with pytest.raises(DataError, match="contains no folder train"):
+        data.count("train", last)
+
+
+def test_pairs_match_where_endings_would_sort_them_differently(tmp_path: Path) -> None:
+    """a.bmp is before a.c.png, but a.png after it."""
+    for split in ("train", "test"):
+        for domain, endings in (("A", ("a.bmp", "a.c.png")), ("B", ("a.png", "a.c.png"))):
+            (tmp_path / f"{split}{domain}").mkdir()
+            for value, name in enumerate(endings):
+                save(tmp_path / f"{split}{domain}" / name, Image.new("RGB", (64, 64), (200 * value,) * 3))
+    data = folders_at(tmp_path, paired=True)
+    for index in range(2):
+        assert torch.equal(data.image("train", "a", index), data.image("train", "b", index))
+
+
+def test_headers_show_bad_kinds_and_shapes(tmp_path: Path) -> None:
+    """Of a pair the second image is compared with the first; a file side by side is cut into two halves."""
+    data = folders_at(pairs_at(tmp_path, size_b=(140, 180)), paired=True)
+    data.inspect("train", "a", 0)
+    with pytest.raises(DataError, match=r"0.jpg \(140x180 px\) and its partner .*0.png \(90x70 px\) differ"):
+        data.inspect("train", "b", 0)
+    (tmp_path / "trainA" / "1.png").write_text("no image")
+    with pytest.raises(DataError, match=r"1.png: not a readable image"):
+        data.inspect("train", "a", 1)
+    halves = SideBySide(root=str(side_by_side(tmp_path / "halves")), size=64)
+    halves.inspect("test", "b", 1)
+    Image.new("RGB", (161, 70)).save(tmp_path / "halves" / "test" / "1.png")
+    with pytest.raises(DataError, match=r"1.png is 161 px wide: it cannot be cut into two equal halves"):
+        halves.inspect("test", "b", 1)
 
 
 def test_only_images_count(tmp_path: Path) -> None:
@@ -131,14 +179,14 @@ def test_a_file_without_partner_is_named(tmp_path: Path) -> None:
     (tmp_path / "testB" / "1.jpg").unlink()
     message = r"no partner in .*testB/ for '1' of .*testA/"
     with pytest.raises(DataError, match=message):
-        folders_at(tmp_path, paired=True)
+        folders_at(tmp_path, paired=True).count("test", "b")
     problems = check(
         {"name": "folders", "root": str(tmp_path), "paired": True}, "data", DATASET_SLOT, Setting(None, 1)
     )[1]
     assert ["no partner" in problem.message for problem in problems] == [True]
     save(tmp_path / "trainA" / "0.bmp", Image.new("RGB", (90, 70)))
     with pytest.raises(DataError, match="several images named '0'"):
-        folders_at(tmp_path, paired=True)
+        folders_at(tmp_path, paired=True).count("train", "a")
 
 
 def test_a_pair_of_two_shapes_is_named(tmp_path: Path) -> None:
@@ -266,9 +314,11 @@ def test_a_missing_folder_of_a_domain_is_named(tmp_path: Path) -> None:
     root = named_folders(tmp_path, ["cat", "dog"])
     shutil.rmtree(root / "test" / "dog")
     assert f"root = '{root}' contains no folder test/dog/" in problems_at(root)
-    with pytest.raises(DataError, match=r"no folder .*test/dog/"):
-        folders_at(root)
+    with pytest.raises(DataError, match="contains no folder test/dog/"):
+        folders_at(root).count("test", "dog")
     (root / "test" / "dog").mkdir()
+    with pytest.raises(DataError, match=r"test/dog/ contains no image \(\.png"):
+        folders_at(root).count("test", "dog")
     assert "test/dog/ contains no image (.png" in problems_at(root)
     assert f"root = '{root}' contains no folder train/bird/" in problems_at(
         root, 'data.domains=["cat", "bird"]'
@@ -338,7 +388,7 @@ def test_three_paired_domains_share_names_crop_and_flip(tmp_path: Path) -> None:
             assert (batch[name] - batch["one"] - 30 * k / 127.5).abs().max() < 0.01
     (tmp_path / "train" / "two" / "1.png").unlink()
     with pytest.raises(DataError, match=r"no partner in .*train/two/ for '1' of .*train/one/"):
-        folders_at(tmp_path, size=16, paired=True)
+        folders_at(tmp_path, size=16, paired=True).count("train", "two")
 
 
 def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
