@@ -109,16 +109,17 @@ def compare(
     for run in opened[1:]:
         _direction(run, *direction)
     facts = [_facts(run) for run in opened]
-    rows, notes = [], []
+    rows: list[list[str]] = []
+    concerned: dict[str, list[str]] = {}
     for name, run, known in zip(names, opened, facts, strict=True):
         progress(f"measuring {name}")
         cells, found = _measured(run, direction, seed)
         rows.append([name, *cells, *known])
-        notes += [*found, *run.notes]
-    notes = [
-        f"Direction {direction}, seed {seed}; ± is the standard error over inputs.",
-        *dict.fromkeys(notes),
-    ]
+        for note in dict.fromkeys([*found, *run.notes]):
+            concerned.setdefault(note, []).append(name)
+    notes = [f"Direction {direction}, seed {seed}; ± is the standard error over inputs."]
+    for note, some in concerned.items():
+        notes.append(note if len(some) == len(opened) else f"{', '.join(some)}: {note}")
     if len({run.step * run.recipe.training.batch_size for run in opened}) > 1:
         notes.append("These runs were trained on different numbers of images.")
     same = len({_held_out(run.evaluation_data()) for run in opened}) == 1

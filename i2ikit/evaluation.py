@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from i2ikit.checking import check, size_problems
-from i2ikit.data.held_out import HeldOutPart
 from i2ikit.errors import I2IKitError, Problem, RecipeError, did_you_mean
+from i2ikit.measured_data import MeasuredData, measured_data
 from i2ikit.metrics.measuring import build_metrics, measure
 from i2ikit.metrics.subject import METRIC_SLOT, Measured, Metric, Subject
 from i2ikit.processes import processes
@@ -62,12 +62,14 @@ def evaluate(
     overrides: str | Sequence[str] = (),
     strict: bool = True,
     reuse: bool = False,
+    data: str | Path | None = None,
 ) -> Iterator[Finding]:
     """Measure a run; the report and the pictures of each metric are written to RUN/eval/.
 
     The file name contains the metric, the direction, the seed and every given option, so that reports
-    with other options are kept; also "best" if the run was opened with its best weights. Held-out images
-    that the run keeps for validation are not used.
+    with other options are kept; also "best" if the run was opened with its best weights, and the name of
+    other images. Held-out images that the run keeps for validation are not used. If the images differ from
+    those that the run recorded in data.json, a note says so.
 
     Args:
         run: a run, or its folder.
@@ -77,14 +79,16 @@ def evaluate(
         seed: seed for choosing inputs, styles and pairs.
         overrides: one or several `metric.option=VALUE`.
         strict: raise if a metric cannot measure this run; otherwise its finding states the reason.
-        reuse: reuse reports of the same weights and options.
+        reuse: reuse reports of the same weights, options and images (by names and sizes).
+        data: measure the held-out images in this folder: a value for the dataset's option `root`.
 
     Yields:
         The finding of each metric as soon as it is done; in the main process only.
 
     Raises:
         RecipeError: an unknown metric or option.
-        RunError: the run cannot be loaded, or does not translate in this direction.
+        RunError: the run cannot be loaded, or does not translate in this direction; its dataset has no option
+            `root`, or the images in `data` do not fit.
         DataError, WeightsError: a metric cannot measure this run (if strict).
     """
     run = load(run)
@@ -97,20 +101,21 @@ def evaluate(
         # Default metrics may not suit the images; measuring then reports it.
         size = run.images.size if strict else None
         given, specs = _check_metrics(USUAL if names is None else names, overrides, size)
-        stems = {name: _stem(name, direction, seed, given[name]) + "-best" * run.best for name in specs}
-        paths = {name: run.folder / "eval" / f"{stem}.json" for name, stem in stems.items()}
+        images = measured_data(run, direction, group, data)
+        ending = images.suffix + "-best" * run.best
+        paths = {
+            name: run.folder / "eval" / f"{_stem(name, direction, seed, given[name])}{ending}.json"
+            for name in specs
+        }
         trained = {"step": run.step, "sha256": run.sha256}
-        data = run.data
         known: dict[str, Measured] = {}
         for name, spec in specs.items() if reuse else ():
-            if report := _known(paths[name], spec, data, trained):
+            if report := _known(paths[name], spec, images, trained):
                 known[name] = report
         built = build_metrics({name: spec for name, spec in specs.items() if name not in known}, group)
         if strict:
             _raise_first(built)
-        with group.first_on_each_machine():  # may render images
-            dataset = run.evaluation_data()
-        subject = Subject(translator, dataset, direction, seed, group)
+        subject = Subject(translator, images.data, direction, seed, group)
         for name in specs:
             found = known.get(name) or built[name]
             if isinstance(found, Metric):
@@ -123,8 +128,8 @@ def evaluate(
                 yield Finding(name, str(direction), f"not measured: {found}")
             else:
                 if name not in known:
-                    found = dataclasses.replace(found, notes=[*found.notes, *_kept_back(subject)])
-                    _keep(paths[name], name, specs[name], data, subject, found, trained)
+                    found = dataclasses.replace(found, notes=[*found.notes, *images.notes])
+                    _keep(paths[name], name, specs[name], images, subject, found, trained)
                 yield Finding(name, str(direction), found, paths[name])
 
 
@@ -134,18 +139,6 @@ def _raise_first(results: Mapping[str, object]) -> None:
             raise result
 
 
-def _kept_back(subject: Subject) -> Iterator[str]:
-    """A note on the held-out images that the run keeps for validation, if it does."""
-    if not isinstance(subject.data, HeldOutPart):
-        return
-    totals = {domain: subject.data.whole.count("test", domain) for domain in subject.direction}
-    counts = " and ".join(
-        f"{total - subject.data.count('test', domain)} of {total} held-out images of domain {domain}"
-        for domain, total in totals.items()
-    )
-    yield f"This run keeps {counts} for validation; they are not measured here."
-
-
 def _stem(name: str, direction: Direction, seed: int, given: Mapping[str, Any]) -> str:
     """`lpips-diversity-a2b-seed0-protocol=bicyclegan`; a path is shortened to its last part."""
     options = [f"{key}={str(value).rpartition('/')[2]}" for key, value in sorted(given.items())]
@@ -153,17 +146,24 @@ def _stem(name: str, direction: Direction, seed: int, given: Mapping[str, Any]) 
     return re.sub(r"[^\w.=+-]+", "_", text)[:200]
 
 
-def _known(path: Path, spec: Spec, data: Spec, trained: Mapping[str, Any]) -> Measured | None:
-    """The values of an earlier report of the same weights, options, data and versions; None without one."""
-    now = {"trained": trained, "options": spec.table(), "data": data.table(), "versions": _versions()}
+def _known(path: Path, spec: Spec, images: MeasuredData, trained: Mapping[str, Any]) -> Measured | None:
+    """The values of an earlier report of the same weights, options, images and versions; None without one."""
+    now = {"trained": trained, "options": spec.table(), "versions": _versions(), **_described(images)}
     try:
         report = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, ValueError):  # not measured yet, or writing it was interrupted
         return None
+    report.setdefault("files", {})  # older reports
     if any(report.get(key) != json.loads(json.dumps(value)) for key, value in now.items()):
         return None
     values = {k: math.nan if v is None else v for k, v in report["values"].items()}
     return Measured(values, {}, report["notes"])
+
+
+def _described(images: MeasuredData) -> dict[str, Any]:
+    """What a report says of its images."""
+    files = {domain: dataclasses.asdict(found) for domain, found in images.files.items()}
+    return {"data": images.spec.table(), "files": files}
 
 
 def _versions() -> dict[str, str]:
@@ -174,7 +174,7 @@ def _keep(
     path: Path,
     name: str,
     spec: Spec,
-    data: Spec,
+    images: MeasuredData,
     subject: Subject,
     found: Measured,
     trained: Mapping[str, Any],
@@ -189,7 +189,7 @@ def _keep(
         "image_size": subject.data.images.size,
         "options": spec.table(),
         **found.facts,
-        "data": data.table(),
+        **_described(images),
         "processes": subject.group.count,
         "versions": _versions(),
         "measured": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

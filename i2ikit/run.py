@@ -7,6 +7,7 @@ best.safetensors       the same at the step at which the value `validation.best`
 checkpoints/step-N/    the state that `i2ikit resume` needs
 samples/*.png          translations of fixed inputs during training
 metrics.jsonl          one line per log interval
+data.json              what the images were: their number, and a checksum of names and sizes
 tensorboard/           the same for TensorBoard
 eval/                  reports and pictures of `i2ikit eval`
 .lock                  empty; a command that trains the run holds it
@@ -164,7 +165,26 @@ class Run:
         Raises:
             DataError: the images no longer exist.
         """
-        return HeldOutPart(self._dataset, "evaluation") if "validation" in self._table else self._dataset
+        return HeldOutPart(self._dataset, "evaluation") if self.validated else self._dataset
+
+    @property
+    def validated(self) -> bool:
+        """Whether [validation] of the recipe used a part of the held-out images."""
+        return "validation" in self._table
+
+    def data_at(self, root: str | Path) -> Spec:
+        """The dataset's spec with other images: with another value of its option `root`.
+
+        Raises:
+            RunError: the dataset has no such option.
+        """
+        if "root" not in self.data.options:
+            raise RunError(
+                f"{self.folder}: its dataset '{self.data.name}' has no option 'root', so it cannot read "
+                "images from elsewhere"
+            )
+        table = {"data": {**self._table["data"], "root": str(root)}}
+        return check_section(table, "data", self.folder / RESOLVED)
 
     def pictures(self, images: Tensor, domain: str) -> Tensor:
         """Images (N, C, H, W) of a domain as pictures (N, 1 or 3, H, W), as its dataset shows them."""

@@ -12,27 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2ikit.checkpoints import save_weights
 from i2ikit.errors import DataError, RecipeError, WeightsError
 from i2ikit.evaluation import USUAL, evaluate
 from i2ikit.metrics.subject import Measured
 from i2ikit.registry import metrics
-from i2ikit.run import RESOLVED, Run
-from i2ikit.training import new_translator
+from i2ikit.run import Run
 from tests.image_files import make_folders
-from tests.tiny import tiny_recipe
+from tests.tiny import tiny_recipe, untrained
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder whose weights are the initial ones."""
     root = tmp_path_factory.mktemp("work")
-    recipe = tiny_recipe(make_folders(root / "data"))
-    folder = root / "runs" / "one"
-    folder.mkdir(parents=True)
-    (folder / RESOLVED).write_text(recipe.to_toml())
-    save_weights(new_translator(recipe, recipe.data().images).eval(), recipe.data().images, 1, folder)
-    return folder
+    return untrained(tiny_recipe(make_folders(root / "data")), root / "runs" / "one")
 
 
 def found(run: Path, names: list[str] | None, seed: int = 0, overrides: list[str] | None = None) -> dict:
@@ -114,10 +106,7 @@ def test_images_that_the_trunk_cannot_see_stop_only_lpips(tmp_path: Path, alexne
     small = ("data.size=28", "translator.discriminator.num_scales=1", "translator.discriminator.num_layers=2")
     grey = ("data.channels_b=1", "translator.style_encoder.num_downsample=2")
     recipe = tiny_recipe(make_folders(tmp_path / "data"), *small, *grey)
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / RESOLVED).write_text(recipe.to_toml())
-    save_weights(new_translator(recipe, recipe.data().images).eval(), recipe.data().images, 1, run)
+    run = untrained(recipe, tmp_path / "run")
     each = found(run, None, 0, [f'lpips-diversity.weights="{alexnet_file}"'])
     assert each["lpips-diversity"].endswith(
         "images of 28x28 px are too small for LPIPS with the trunk 'alex', which needs 31 px"

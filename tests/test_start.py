@@ -132,7 +132,7 @@ def test_a_run_goes_on_with_other_images_only_if_it_is_told_so(folders: Path, tm
         i2ikit.resume(run, console=QUIET)
     assert str(caught.value) == (
         f"{run}: its images have changed.\n"
-        "  The training images of domain b differ from those at the start of this run: 5 files now, 6 then.\n"
+        "  The training images of domain b differ from those in data.json: 5 files now, 6 then.\n"
         "Restore them, or continue with the ones that are there now: "
         f"i2ikit resume '{run}' --data-changed"
     )
@@ -146,11 +146,14 @@ def test_a_run_goes_on_with_other_images_only_if_it_is_told_so(folders: Path, tm
     assert json.loads((run / DATA_FILE).read_text()) == after
 
 
-def test_a_run_that_was_made_before_there_were_records_gets_one(folders: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_made_before_there_were_records_gets_one(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = i2ikit.train(tiny_recipe(folders), tmp_path / "run", console=QUIET).folder
     record = (run / DATA_FILE).read_bytes()
     (run / DATA_FILE).unlink()
-    assert i2ikit.resume(run, console=QUIET).step == 2
+    assert i2ikit.resume(run, console=Console(width=500)).step == 2
+    assert "note: this run had no data.json; the images that are there now are" in capsys.readouterr().out
     assert (run / DATA_FILE).read_bytes() == record
 
 
@@ -173,6 +176,8 @@ def test_an_image_damaged_between_two_commands_is_not_replaced_in_silence(
     shutil.rmtree(run / "checkpoints")
     file = folders / "trainA" / "1.png"
     file.write_bytes(b"x" * file.stat().st_size)  # names and sizes are the same
-    with pytest.raises(RunError, match=r"Other training images of domain a are damaged .*: 1 now, 0 then"):
+    with pytest.raises(
+        RunError, match=r"Other training images of domain a are damaged than data\.json says: 1 now, 0 then"
+    ):
         i2ikit.resume(run, console=QUIET)
     assert i2ikit.resume(run, data_changed=True, console=QUIET).step == 2

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from i2ikit.checkpoints import save_weights
 from i2ikit.loop import train
 from i2ikit.recipe import Recipe, load_recipe
 from i2ikit.run import RESOLVED
+from i2ikit.training import new_translator
 
 QUIET = Console(quiet=True)
 
@@ -45,6 +47,15 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False) -> int:
     folder.mkdir(exist_ok=True)
     (folder / RESOLVED).write_text(recipe.to_toml())
     return train(recipe, recipe.data(), folder, resume=resume, console=QUIET).step
+
+
+def untrained(recipe: Recipe, folder: Path) -> Path:
+    """A run folder whose weights are the initial ones."""
+    folder.mkdir(parents=True)
+    (folder / RESOLVED).write_text(recipe.to_toml())
+    images = recipe.data().images
+    save_weights(new_translator(recipe, images).eval(), images, 1, folder)
+    return folder
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:

@@ -101,6 +101,10 @@ def eval_(
     to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for choosing inputs, styles and pairs.")] = 0,
     device: DeviceOption = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Measure the held-out images in this folder instead: a value for data.root."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,7 +123,9 @@ def eval_(
 
     opened = load(run, device)
     _print_notes(opened)
-    findings = evaluate(opened, metric or None, to=to, source=from_, seed=seed, overrides=set_ or [])
+    findings = evaluate(
+        opened, metric or None, to=to, source=from_, seed=seed, overrides=set_ or [], data=data
+    )
     for finding in findings:
         console.print(
             f"[bold]{escape(finding.metric)}[/]  ({finding.direction}, seed {seed})", highlight=False

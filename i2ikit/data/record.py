@@ -21,6 +21,7 @@ __all__ = [
     "DATA_FILE",
     "Listed",
     "Record",
+    "changed_files",
     "differences",
     "kept_record",
     "listed",
@@ -93,24 +94,29 @@ def record_of(data: Dataset) -> Record | None:
     return Record(listed(data, "train", domains), listed(data, "test", domains))
 
 
-def differences(then: Record, now: Record, run: str = "this run") -> list[str]:
+def differences(then: Record, now: Record) -> list[str]:
     """One sentence for each split and domain whose files differ, or whose damaged images do."""
     found = []
     for split in SPLITS:
-        before, after = getattr(then, split), getattr(now, split)
-        for domain in {**before, **after}:
-            old, new = before.get(domain), after.get(domain)
-            if old != new:
-                what = f"The {WORDS[split]} images of domain {domain} differ from those at the start of {run}"
-                found.append(f"{what}: {_counted(old, new)}.")
+        found += changed_files(split, getattr(then, split), getattr(now, split))
     for domain in {**then.damaged, **now.damaged}:
         old_names, new_names = (set(record.damaged.get(domain, ())) for record in (then, now))
         if old_names != new_names:
             found.append(
-                f"Other training images of domain {domain} are damaged than at the start of {run}: "
+                f"Other training images of domain {domain} are damaged than {DATA_FILE} says: "
                 f"{len(new_names)} now, {len(old_names)} then."
             )
     return found
+
+
+def changed_files(split: Split, then: Mapping[str, Listed], now: Mapping[str, Listed]) -> list[str]:
+    """One sentence for each domain whose files differ."""
+    return [
+        f"The {WORDS[split]} images of domain {domain} differ from those in {DATA_FILE}: "
+        f"{_counted(then.get(domain), now.get(domain))}."
+        for domain in {**then, **now}
+        if then.get(domain) != now.get(domain)
+    ]
 
 
 def _counted(old: Listed | None, new: Listed | None) -> str:

@@ -39,23 +39,23 @@ def test_datasets_without_files_have_none(tmp_path: Path) -> None:
 CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "one more": (
         lambda root: shutil.copy(root / "testB" / "0.png", root / "testB" / "9.png"),
-        ["The held-out images of domain b differ from those at the start of this run: 4 files now, 3 then."],
+        ["The held-out images of domain b differ from those in data.json: 4 files now, 3 then."],
     ),
     "fewer": (
         lambda root: (root / "trainA" / "0.png").unlink(),
-        ["The training images of domain a differ from those at the start of this run: 5 files now, 6 then."],
+        ["The training images of domain a differ from those in data.json: 5 files now, 6 then."],
     ),
     "renamed": (
         lambda root: (root / "trainB" / "0.png").rename(root / "trainB" / "ü x.png"),
         [
-            "The training images of domain b differ from those at the start of this run: "
+            "The training images of domain b differ from those in data.json: "
             "6 files as then, but of other names or sizes."
         ],
     ),
     "resized": (
         lambda root: (root / "testA" / "1.png").write_bytes(b"x"),
         [
-            "The held-out images of domain a differ from those at the start of this run: "
+            "The held-out images of domain a differ from those in data.json: "
             "3 files as then, but of other names or sizes."
         ],
     ),
@@ -84,14 +84,12 @@ def test_domains_and_damaged_images_that_come_or_go_are_differences(folders: Pat
     record = record_of(folders_at(folders))
     assert record is not None
     more = dataclasses.replace(record, train={**record.train, "c": record.train["a"]})
-    start = "The training images of domain c differ from those at the start of run x"
-    assert differences(record, more, "run x") == [f"{start}: there were none."]
-    assert differences(more, record, "run x") == [f"{start}: there are none now."]
+    start = "The training images of domain c differ from those in data.json"
+    assert differences(record, more) == [f"{start}: there were none."]
+    assert differences(more, record) == [f"{start}: there are none now."]
     damaged = dataclasses.replace(record, damaged={"a": {"1.png": "it is damaged"}})
     (said,) = differences(record, damaged)
-    assert said == (
-        "Other training images of domain a are damaged than at the start of this run: 1 now, 0 then."
-    )
+    assert said == ("Other training images of domain a are damaged than data.json says: 1 now, 0 then.")
 
 
 def test_accents_are_the_same_however_a_system_writes_them(folders: Path, tmp_path: Path) -> None:

@@ -225,17 +225,16 @@ def test_what_has_no_files_is_not_surveyed(tmp_path: Path) -> None:
 def test_threads_leave_the_filters_of_warnings_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     """Although `catch_warnings`, which the reader uses, overlaps in them."""
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    entered, left = threading.Event(), threading.Event()
+    steps = [threading.Event() for _ in range(3)]
 
     def first_in_first_out(number: int) -> None:
+        if number == 1:
+            assert steps[0].wait(10)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if number == 0:
-                assert entered.wait(10)
-            else:
-                entered.set()
-                assert left.wait(10)
-        left.set()
+            steps[number].set()
+            assert steps[number + 1].wait(10)
+        steps[2].set()
 
     before = list(warnings.filters)
     assert len(list(scan.in_threads(first_in_first_out, [0, 1], "Working"))) == 2
