@@ -11,6 +11,7 @@ from pathlib import Path
 from i2ikit.data.dataset import Dataset
 from i2ikit.data.held_out import HeldOutPart
 from i2ikit.data.record import DATA_FILE, Listed, changed_files, kept_record, listed
+from i2ikit.data.survey import survey
 from i2ikit.errors import RunError
 from i2ikit.processes import Processes
 from i2ikit.registry import Spec
@@ -46,7 +47,7 @@ def measured_data(
 
     Raises:
         RunError: the dataset has no option `root`, or these images do not fit the run.
-        DataError: a folder is missing or contains no image.
+        DataError: a folder is missing or contains no image; images elsewhere are damaged (lists all of them).
     """
     spec = run.data if root is None else run.data_at(root)
     own = spec == run.data
@@ -54,6 +55,8 @@ def measured_data(
         whole: Dataset = run.dataset() if own else spec()
     _check_fit(run, whole, spec, direction)
     files: dict[str, Listed] = group.on_main(lambda: listed(whole, "test", direction))
+    if not own:  # training has checked its own images
+        group.on_main(lambda: survey(whole, False, lambda text: None, ["test"], direction))
     changes = _changes(run, files)
     same = own or not changes  # a copy of the run's images counts as its own
     data = HeldOutPart(whole, "evaluation") if same and run.validated else whole

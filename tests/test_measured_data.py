@@ -30,6 +30,11 @@ def run_on(data: Path, folder: Path, *overrides: str) -> Path:
     return run
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2IKIT_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return run_on(make_folders(tmp_path / "data"), tmp_path / "runs" / "one")
@@ -174,6 +179,20 @@ def test_of_a_copy_the_images_for_validation_are_left_out_and_of_others_none(tmp
     assert notes[0].startswith("This run keeps 2 of 6 held-out images of domain a")
     other = measured(run, data=other_folders(tmp_path / "other", 3))
     assert not any("validation" in note for note in other.found.notes)
+
+
+def test_damaged_images_elsewhere_are_all_named(run: Path, tmp_path: Path) -> None:
+    """Those that are measured."""
+    other = make_folders(tmp_path / "other")
+    for place in ("testA/0.png", "testB/2.png", "trainA/0.png"):
+        (other / place).write_text("no image")
+    with pytest.raises(DataError) as caught:
+        measured(run, data=other)
+    text = str(caught.value)
+    assert text.startswith("2 damaged images:\n")
+    assert "testA/0.png: " in text
+    assert "testB/2.png: " in text
+    assert text.endswith("Repair or remove these files; held-out images cannot be replaced.")
 
 
 def test_side_by_side_and_shards_have_a_root_too(tmp_path: Path) -> None:

@@ -46,30 +46,30 @@ def damage(files: Mapping[Path, int]) -> dict[Path, str]:
     started, kept = time.monotonic(), _Kept()
     new = []
     for file, channels in files.items():
-        if (message := kept.message(file, channels)) is None:
+        if (flaw := kept.flaw(file, channels)) is None:
             new.append((file, channels))
-        elif message:
-            found[file] = message
+        elif flaw:
+            found[file] = f"{file}{flaw}"
     try:
-        for (file, channels), message in in_threads(_damage, new, "Decoding every image once"):
-            kept.add(file, channels, message)
-            if message:
-                found[file] = message
+        for (file, channels), flaw in in_threads(_flaw, new, "Decoding every image once"):
+            kept.add(file, channels, flaw)
+            if flaw:
+                found[file] = f"{file}{flaw}"
     finally:  # after Ctrl-C, a new scan goes on where this one stopped
         if time.monotonic() - started > LEAST_S:
             kept.write()
     return found
 
 
-def _damage(item: tuple[Path, int]) -> str:
-    """What is wrong with a file, or an empty text."""
+def _flaw(item: tuple[Path, int]) -> str:
+    """What is wrong with a file, without its name, or an empty text."""
     file, channels = item
     try:
         width, height = inspect(file, channels)
         with _one_large if width * height > LARGE else contextlib.nullcontext():
             read_image(file, channels)
     except DataError as error:
-        return str(error)
+        return str(error).removeprefix(str(file))
     return ""
 
 
@@ -98,16 +98,16 @@ class _Kept:
         self._folders: dict[tuple[Path, int], dict[str, list[object]]] = {}
         self._changed: set[tuple[Path, int]] = set()
 
-    def message(self, file: Path, channels: int) -> str | None:
-        """What is wrong with a file, or an empty text; None if it is not known."""
+    def flaw(self, file: Path, channels: int) -> str | None:
+        """As `_flaw`; None if it is not known."""
         match self._folder(file, channels).get(file.name):
-            case [size, changed, str(message)] if [size, changed] == _stamp(file):
-                return message
+            case [size, changed, str(flaw)] if [size, changed] == _stamp(file):
+                return flaw
         return None
 
-    def add(self, file: Path, channels: int, message: str) -> None:
+    def add(self, file: Path, channels: int, flaw: str) -> None:
         """Note what was found."""
-        self._folder(file, channels)[file.name] = [*_stamp(file), message]
+        self._folder(file, channels)[file.name] = [*_stamp(file), flaw]
         self._changed.add((file.parent, channels))
 
     def write(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,13 @@ Flaws = dict[_Place, str]
 """What is wrong with each bad image; begins with the name of its file."""
 
 
-def survey(data: Dataset, skip: bool, say: Callable[[str], None]) -> dict[str, dict[int, str]]:
+def survey(
+    data: Dataset,
+    skip: bool,
+    say: Callable[[str], None],
+    splits: Sequence[Split] = SPLITS,
+    domains: Iterable[str] | None = None,
+) -> dict[str, dict[int, str]]:
     """Check every image: first the headers, then all pixels, by decoding each file once.
 
     Headers show another kind of file, too many pixels and pairs of different shapes; only decoding shows
@@ -50,6 +57,7 @@ def survey(data: Dataset, skip: bool, say: Callable[[str], None]) -> dict[str, d
     Args:
         skip: damaged training images are no error.
         say: prints a line.
+        splits, domains: what to check; all of it if not given.
 
     Returns:
         By domain, the indices of the damaged training images, and what is wrong with each; empty without
@@ -63,8 +71,7 @@ def survey(data: Dataset, skip: bool, say: Callable[[str], None]) -> dict[str, d
     started = time.monotonic()
     places = [
         _Place(split, domain, index)
-        for split in SPLITS
-        for domain in data.images.channels
+        for split, domain in itertools.product(splits, domains or data.images.channels)
         for index in range(len(data.files(split, domain)))
     ]
     first = _sample(places)
@@ -81,7 +88,7 @@ def survey(data: Dataset, skip: bool, say: Callable[[str], None]) -> dict[str, d
         say(f"Checked {len(places):,} images in {seconds:.0f} s.")
     fatal = {place: text for place, text in flaws.items() if not skip or place.split == "test"}
     if fatal:
-        raise DataError(_report(fatal, hopeless, skip))
+        raise DataError(_report(fatal, hopeless))
     found: dict[str, dict[int, str]] = {}
     for place, text in flaws.items():
         found.setdefault(place.domain, {})[place.index] = text
@@ -125,16 +132,15 @@ def _decoded(data: Filed, places: Sequence[_Place], known: Flaws) -> Flaws:
     return {place: found[file] for place, file in files.items() if file in found}
 
 
-def _report(flaws: Flaws, sampled: bool, skip: bool) -> str:
+def _report(flaws: Flaws, sampled: bool) -> str:
     """The message about bad images: the first ones, their number, and what to do."""
     lines = [f"{_count(flaws)}{' in a sample' * sampled}:", *_lines(flaws)]
-    if skip:
-        lines.append("Repair or remove these files; held-out images cannot be replaced.")
-    else:
-        lines.append(
-            "Repair or remove these files, or train without damaged training images: "
-            'training.damaged_images = "skip".'
-        )
+    advice = "Repair or remove these files"
+    if any(place.split == "train" for place in flaws):
+        advice += ', or train without damaged training images: training.damaged_images = "skip"'
+    if any(place.split == "test" for place in flaws):
+        advice += "; held-out images cannot be replaced"
+    lines.append(f"{advice}.")
     return "\n".join(lines)
 
 

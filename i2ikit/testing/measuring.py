@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from i2ikit.data.dataset import SPLITS, Dataset, Streamed
+from i2ikit.data.dataset import SPLITS, Dataset, Filed, Split, Streamed
 from i2ikit.draws import counted_generator
 from i2ikit.metrics.subject import Measured, Metric, Subject, better_values
 from i2ikit.testing.networks import require
@@ -107,12 +107,21 @@ def check_dataset(make: Callable[[], Dataset]) -> None:
         for index in {0, count // 2, count - 1}:
             _check_image(data, split, domain, index, spec)
         require(data.name(split, domain, 0), f"{where}: name() is empty for image 0")
+        if isinstance(data, Filed):
+            _check_files(data, split, domain, count)
     if data.aligned:
         counts = [data.count("test", domain) for domain in spec.channels]
         numbers = " and ".join(map(str, counts))
         require(len(set(counts)) == 1, f"aligned, but with {numbers} held-out images")
     if isinstance(data, Streamed):
         _check_stream(data, spec)
+
+
+def _check_files(data: Filed, split: Split, domain: str, count: int) -> None:
+    where = f"{split}, domain {domain}"
+    files = data.files(split, domain)
+    require(len(files) == count, f"{where}: files() has {len(files)} files, but count() is {count}")
+    data.inspect(split, domain, count - 1)
 
 
 def _check_image(data: Any, split: str, domain: str, index: int, spec: ImageSpec) -> None:

@@ -16,6 +16,7 @@ from torch.backends import mkldnn
 from torch.nn import functional as F
 
 from i2ikit.components.discriminators import DiscriminatorSpec
+from i2ikit.data.folders import Folders
 from i2ikit.metrics.subject import Measured, Subject
 from i2ikit.packages.survey import survey
 from i2ikit.packages.templates.datasets import MyPlugin as Circles
@@ -38,6 +39,7 @@ from i2ikit.testing import (
 from i2ikit.testing.translators import _check_declarations
 from i2ikit.translator import Direction, Given, ImageSpec, Phase, Result
 from tests.fake_packages import put
+from tests.image_files import folders_at
 
 Made = Callable[[Tensor], Tensor]
 
@@ -371,6 +373,15 @@ def test_datasets_keep_shape_range_and_order(flaw: str, message: str) -> None:
     check_dataset(lambda: Circles(count=4))
     with pytest.raises(AssertionError, match=message):
         check_dataset(lambda: OddCircles(flaw))
+
+
+def test_datasets_of_files_name_as_many_files_as_images(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_dataset(lambda: folders_at(folders))
+    monkeypatch.setattr(Folders, "count", lambda self, split, domain: 1)
+    with pytest.raises(AssertionError, match=r"train, domain a: files\(\) has 6 files, but count\(\) is 1"):
+        check_dataset(lambda: folders_at(folders))
 
 
 class Number:

@@ -78,7 +78,7 @@ def test_all_bad_files_are_named_at_once(folders: Path) -> None:
         "  training images of domain b:",
         "  held-out images of domain b:",
     ]
-    assert text.endswith('training.damaged_images = "skip".')
+    assert text.endswith('training.damaged_images = "skip"; held-out images cannot be replaced.')
 
 
 def test_good_images_of_every_kind_are_passed(folders: Path) -> None:
@@ -137,6 +137,19 @@ def test_a_second_survey_decodes_only_what_is_new_or_has_changed(folders: Path, 
     assert len(decoded) == 38
 
 
+def test_what_is_kept_is_said_of_the_path_that_is_given_now(
+    folders: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file, from another directory."""
+    file = folders / "trainA" / "2.png"
+    file.write_bytes(file.read_bytes()[:-80])
+    monkeypatch.chdir(folders.parent)
+    for root in (Path(folders.name), folders):
+        with pytest.raises(DataError, match=f"\n    {root}/trainA/2.png: not a readable image"):
+            surveyed(folders_at(root))
+    assert len(decoded) == 18
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"0.png": 3, "1.png": [1, 2], "2.png": null}', "[" * 100_000])
 def test_a_damaged_cache_is_not_believed(
     folders: Path, cache: Path, decoded: list[str], content: str
@@ -157,7 +170,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(folders: Path, cache: Path) 
 def test_after_an_interruption_the_next_survey_goes_on(
     folders: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = scan._damage
+    real = scan._flaw
 
     def interrupted(item: tuple[Path, int]) -> str:
         if item[0].parent.name == "trainB":
@@ -165,10 +178,10 @@ def test_after_an_interruption_the_next_survey_goes_on(
         return real(item)
 
     monkeypatch.setattr(scan, "AT_ONCE", 1)
-    monkeypatch.setattr(scan, "_damage", interrupted)
+    monkeypatch.setattr(scan, "_flaw", interrupted)
     with pytest.raises(KeyboardInterrupt):
         surveyed(folders_at(folders))
-    monkeypatch.setattr(scan, "_damage", real)
+    monkeypatch.setattr(scan, "_flaw", real)
     assert len(decoded) == 6
     surveyed(folders_at(folders))
     assert len(decoded) == 18
