@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from i2ikit.changes import changed_recipe, record
+from i2ikit.checked_data import checked, keep_record
 from i2ikit.checking import Table
 from i2ikit.checkpoints import BEST_FILE
-from i2ikit.checked_data import checked, keep_record
 from i2ikit.data.dataset import SPLITS, Dataset, Filed, Remarking
 from i2ikit.data.record import Record
 from i2ikit.errors import RecipeError, RunError, writing
@@ -122,7 +122,9 @@ def train_in(
         records["weights_from"] = initial.record()
     folder = group.on_main(lambda: create_run(out, recipe, **records))
     tensors = None if initial is None else initial.tensors
-    return folder, _train(group, recipe, data, folder, validator, console, images, resume=False, initial=tensors)
+    return folder, _train(
+        group, recipe, data, folder, validator, console, images, resume=False, initial=tensors
+    )
 
 
 def resume_in(
