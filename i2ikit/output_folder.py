@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ __all__ = ["OutputFolder", "Result", "cut", "folded", "origins", "readable"]
 
 INDEX = "translations.jsonl"
 LOCK = ".translations.lock"
-STAGED = ".translations.tmp"
 NAME_BYTES = 255  # of most file systems
 UNUSUAL = re.compile(r'^\.|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff<>:"/\\|?*]')
 """Parts of a name that hide a file, break a line, or that some file systems refuse."""
@@ -140,8 +140,7 @@ class OutputFolder:
         """
         checksum = _checksum(result.content)
         checksums = self._known.setdefault((path.name, _text(result.origin)), [])
-        staged = self.folder / STAGED
-        staged.unlink(missing_ok=True)  # a killed command may have left it
+        staged = self.folder / f".translations-{secrets.token_hex(8)}.tmp"
         try:
             with staged.open("xb") as file:
                 file.write(result.content)

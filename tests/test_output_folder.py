@@ -211,10 +211,10 @@ def test_after_an_error_what_was_written_stays_and_nothing_is_half_written(
     assert write(tmp_path, "x.png", content=b"newer") == ["x-a2b.png", "x-a2b-sheet.png"]
 
 
-def test_what_a_killed_command_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".translations.tmp").write_text("half")
+def test_no_file_is_removed_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / ".translations.tmp").write_text("mine")
     write(tmp_path, "x.png", "a2b")
-    assert not (tmp_path / ".translations.tmp").exists()
+    assert (tmp_path / ".translations.tmp").read_text() == "mine"
 
 
 def _write_all(folder: Path, source: str, barrier: Any) -> None:

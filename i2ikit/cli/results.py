@@ -44,8 +44,10 @@ def translate(
 ) -> None:
     """Translate images: one output image per style, and a sheet with all of them.
 
-    Of a folder, its images are translated, without those in sub-folders. The same command replaces its own
-    results; no other file is replaced. translations.jsonl in the output folder lists what each file shows.
+    Of a folder, its images are translated, without those in sub-folders.
+
+    The same command replaces its own results; no other file is replaced. translations.jsonl lists what each
+    file shows.
     """
     from i2ikit.pretrained.cache import progress_over
     from i2ikit.run import is_run, load
@@ -83,12 +85,15 @@ def _home(path: Path) -> Path:
 
 def _print_made(sheets: list[Path], count: int, run: Path, out: Path) -> None:
     """Say what was translated, and list the sheets if they are few."""
-    one = len(sheets) == 1
-    text = f"Translated {len(sheets)} image{'' if one else 's'} with {run}: {count} translations and "
-    text += f"{'a sheet' if one else f'{len(sheets)} sheets'} in {out}"
+    made = f"{_number(count, 'translation')} and {_number(len(sheets), 'sheet')}"
+    text = f"Translated {_number(len(sheets), 'image')} with {run}: {made} in {out}"
     listed = [f"  {sheet}" for sheet in sheets] if len(sheets) <= MOST_LISTED else []
     for line in (text, *listed):
         console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def eval_(

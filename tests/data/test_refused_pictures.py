@@ -122,11 +122,13 @@ def test_other_formats_are_refused_by_content_and_no_program_is_started(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     mode = {"MSP": "1", "XBM": "1", "SPIDER": "F", "BLP": "P"}.get(kind, "RGB")
-    path = tmp_path / f"x{ending}"
+    path, content = tmp_path / f"x{ending}", io.BytesIO()
     try:
-        Image.new("RGB", (32, 32), "red").convert(mode).save(path, kind)
+        # Not to the path: saving SPIDER would make Pillow save every later file with this ending as SPIDER.
+        Image.new("RGB", (32, 32), "red").convert(mode).save(content, kind)
     except (KeyError, OSError) as error:
         pytest.skip(f"Pillow cannot write {kind} here: {error}")
+    path.write_bytes(content.getvalue())
     refusal(path)
     with pytest.raises(DataError):
         inspect(path, 3)
