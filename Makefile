@@ -1,5 +1,5 @@
 # The commands that people and CI call; they use the active environment.
-.PHONY: all lint types test test-fast full bench docs reference
+.PHONY: all lint types test test-fast full bench docs reference reliability
 
 all: lint types test
 
@@ -28,3 +28,9 @@ docs:
 
 reference:
 	python -m i2ikit.packages.reference docs/reference
+
+KILLS = 50
+FLIPS = 200
+SEED = 0
+reliability:
+	python -m tests.reliability --kills $(KILLS) --flips $(FLIPS) --seed $(SEED)
