@@ -31,8 +31,16 @@ SHORT = (
     "optimizer.decay=none",
     "validation={metrics=['l1-diversity'], every=4, best='l1-diversity/diversity'}",
 )
-METHODS = ("munit", "cyclegan-noise")
-"""Styles and a probe; a pool of earlier images."""
+METHODS = {
+    "munit": (
+        *TINY,
+        "data.size=32",
+        "translator.content_encoder.width=2",
+        "translator.discriminator={name='multiscale-patch', width=4, num_layers=2, num_scales=1}",
+    ),
+    "cyclegan-noise": (*NARROW["cyclegan"], "data.size=64"),
+}
+"""Recipes and what makes them small: one has styles and a probe, one keeps a pool of earlier images."""
 
 NOT_COMPARED = {"metrics.jsonl", "tensorboard", "resolved.toml", ".lock"}
 
@@ -58,12 +66,7 @@ class Whole:
 def whole(method: str, folder: Path) -> Whole:
     """Train one, with images of its own."""
     data = make_folders(folder / f"{method}-data", (20, 18), held_out=6)
-    narrow = (
-        (*TINY, "translator.content_encoder.width=2")
-        if method == "munit"
-        else (*NARROW["cyclegan"], "data.size=64")
-    )
-    given = [f'data.root="{data}"', *narrow, *SHORT]
+    given = [f'data.root="{data}"', *METHODS[method], *SHORT]
     arguments = (method, *(part for setting in given for part in ("--set", setting)))
     out = folder / f"{method}-whole"
     done = ended(["run", *arguments, "--out", str(out)], out)
