@@ -254,12 +254,15 @@ def test_when_one_process_cannot_read_all_save_the_last_finished_step(
 def test_an_image_that_a_reading_process_cannot_read_ends_the_run(
     tmp_path: Path, launch: tuple[str, ...]
 ) -> None:
-    """In one line; the processes that read images end too."""
+    """In one line; the processes that read images end too. The images were good when the run began."""
     root = make_folders(tmp_path / "data")
+    often = ("training.workers=1", "training.steps=1000000")
+    process = started([*launch, "i2ikit", *run_command(root, tmp_path / "run", *often)])
+    while process.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
+        time.sleep(0.1)
     for file in (root / "trainB").iterdir():
         file.write_text("no image")
-    command = [*launch, "i2ikit", *run_command(root, tmp_path / "run", "training.workers=1")]
-    ((code, _, errors),) = ended(started(command))
+    ((code, _, errors),) = ended(process)
     assert code == (2 if launch is not TORCHRUN else 1), errors
     said = [line for line in errors.splitlines() if line.startswith("error:")]
     assert len(said) == 1

@@ -50,6 +50,7 @@ def test_a_run_says_where_its_results_are_and_what_to_type_next(trained: Path) -
     (folder,) = (trained / "runs").iterdir()
     assert {p.name for p in folder.iterdir()} == {
         "recipe.toml",
+        "data.json",
         "resolved.toml",
         "weights.safetensors",
         "metrics.jsonl",
