@@ -26,6 +26,7 @@ from i2ikit.cli.packages import doctor, list_, new_plugin, show
 from i2ikit.cli.results import compare, eval_, translate
 from i2ikit.errors import I2IKitError, ProcessError
 from i2ikit.paths import pasted
+from i2ikit.terminal import lasting_output
 
 if TYPE_CHECKING:
     from i2ikit.loop import Stopped
@@ -100,11 +101,10 @@ def run(
     from i2ikit.processes import processes
     from i2ikit.recipe import load_recipe
     from i2ikit.start import train_in
-    from i2ikit.terminal import lasting_output
 
     overrides = [*(set_ or []), *([f"training.precision={precision}"] if precision else [])]
     started = time.perf_counter()
-    with lasting_output(), _last_words():
+    with _last_words():
         with processes() as group, _one_voice(group):
             loaded = load_recipe(recipe, overrides, group.count)
             folder, stopped = train_in(group, loaded, out, console, weights_from)
@@ -125,10 +125,9 @@ def resume(
     """
     from i2ikit.processes import processes
     from i2ikit.start import resume_in
-    from i2ikit.terminal import lasting_output
 
     started = time.perf_counter()
-    with lasting_output(), _last_words():
+    with _last_words():
         with processes() as group, _one_voice(group):
             folder, stopped = resume_in(group, run, console, set_ or [], data_changed)
         _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
@@ -199,7 +198,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal must not crash a command
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _guarded(lambda: app(standalone_mode=True))
+        with lasting_output():
+            code = _guarded(lambda: app(standalone_mode=True))
     except SystemExit as done:  # typer always exits this way
         code = done.code if isinstance(done.code, int) else int(done.code is not None)
     except Exception:
@@ -227,10 +227,7 @@ def _guarded(command: Callable[[], object]) -> int:
 
 
 def _complain(text: str) -> None:
-    from i2ikit.terminal import lasting_output
-
-    with lasting_output():
-        Console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def _notes(error: BaseException) -> list[str]:

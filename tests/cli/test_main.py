@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -31,6 +32,19 @@ def small(folders: Path, *overrides: str) -> list[str]:
     own = ["data.name=folders", f'data.root="{folders}"', *TINY, "training.precision=fp32"]
     own += ["training.steps=2", "training.batch_size=2", *overrides]
     return [argument for text in own for argument in ("--set", text)]
+
+
+@pytest.mark.parametrize(("command", "code"), [("list", 0), ("show norm nothing", 2)])
+def test_a_closed_pipe_ends_no_command_and_hides_no_error(command: str, code: int) -> None:
+    """As in `i2ikit list | head -1`, of which the end is not read."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "i2ikit", *command.split()]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=100)
+    os.close(writing)
+    assert done.returncode == code
+    assert done.stderr.startswith("error: ") == (code == 2)
+    assert "Broken pipe" not in done.stderr
 
 
 @pytest.fixture(scope="module")
