@@ -39,6 +39,7 @@ __all__ = [
     "check_finite",
     "load_checkpoint",
     "newest_checkpoint",
+    "prune",
     "read_networks",
     "save_checkpoint",
     "save_weights",
@@ -87,12 +88,11 @@ def save_checkpoint(
         return final
     with writing(final):
         checkpoints.mkdir(exist_ok=True)
-        for left_over in checkpoints.glob(".tmp-*"):
-            _remove(left_over)
+        _remove_parts(checkpoints)
         if not _is_known(final):
             _write(final, step, *state.save(kept, losses))
             _good[final.resolve()] = _stamp(final)
-        _prune(final, keep, state)
+        prune(final, keep, state)
     return final
 
 
@@ -125,8 +125,8 @@ def _fill(staged: Path, step: int, groups: Mapping[str, Tensors], plain: Mapping
     sync(staged / MANIFEST)
 
 
-def _prune(newest: Path, keep: int, state: TrainingState) -> None:
-    """Remove all checkpoints but the newest one, and the `keep` - 1 newest good ones before it.
+def prune(newest: Path, keep: int, state: TrainingState) -> None:
+    """Remove all checkpoints but the newest one, and the `keep` - 1 newest good ones before it; also parts.
 
     Later ones are removed too: training has passed them over, because they are damaged.
     """
@@ -138,9 +138,13 @@ def _prune(newest: Path, keep: int, state: TrainingState) -> None:
             kept += 1
         else:
             _remove(path)
-    damaged = newest.parent / ".tmp-damaged"
-    if damaged.exists() or damaged.is_symlink():
-        _remove(damaged)
+    _remove_parts(newest.parent)
+
+
+def _remove_parts(checkpoints: Path) -> None:
+    """Remove a checkpoint that was not finished, and one that was replaced."""
+    for path in checkpoints.glob(".tmp-*"):
+        _remove(path)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

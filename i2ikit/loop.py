@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from i2ikit.checkpoints import Newest, load_checkpoint, usable_checkpoint
+from i2ikit.checkpoints import Newest, load_checkpoint, prune, usable_checkpoint
 from i2ikit.data.batches import shares, training_batches
 from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RunError, writing
@@ -16,7 +16,7 @@ from i2ikit.interruptions import FAILED
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog, logged
-from i2ikit.state import load_some
+from i2ikit.state import TrainingState, load_some
 from i2ikit.tensorboard_log import TensorBoardLog
 from i2ikit.training import (
     build,
@@ -77,7 +77,6 @@ def train(
         begun: called once when the first step of this command is done, or if none is left, with the number of
             steps before it.
         initial: tensors of the networks to start from, by `role.name`; the others keep their initial values.
-
     """
     with processes() as group:
         return _train(recipe, data, folder, resume, probe, validator, console, begun, initial, group)
@@ -111,7 +110,7 @@ def _train(
         raise RunError(
             f"{folder} has done {first} steps; training.steps = {options.steps} is less; give more"
         )
-    group.on_main(lambda: _tidy(folder))
+    group.on_main(lambda: _tidy(folder, newest, options.keep, state))
     curves = TensorBoardLog(state, folder, first)
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         for note in newest.notes:
@@ -226,8 +225,10 @@ def _stop(run: TrainingRun, number: int) -> None:
         run.group.wait_for_the_end()
 
 
-def _tidy(folder: Path) -> None:
-    """Remove the parts of files that a kill left."""
+def _tidy(folder: Path, newest: Newest, keep: int, state: TrainingState) -> None:
+    """Remove what a kill left: parts of files, and older checkpoints that were about to be removed."""
     with writing(folder):
         for file in (*folder.glob(".*.tmp"), *folder.glob(".*.new"), *folder.glob("samples/*.tmp")):
             file.unlink()
+        if newest.path is not None and not newest.damaged:  # damaged ones stay until the next checkpoint
+            prune(newest.path, keep, state)

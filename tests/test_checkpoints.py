@@ -158,6 +158,18 @@ def test_pruning_counts_only_good_checkpoints(trained: Path, tmp_path: Path, kee
         assert usable_checkpoint(tmp_path / "alone").damaged == {}
 
 
+def test_what_a_kill_kept_from_being_removed_is_removed_when_the_run_is_resumed(
+    trained: Path, tmp_path: Path
+) -> None:
+    """As after the rename of the last checkpoint: nothing is left to save then."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    (run / "checkpoints/.tmp-damaged").mkdir()
+    i2ikit.resume(run, "training.keep=2", console=QUIET)
+    left = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert left == ["step-000000003", "step-000000004"]
+
+
 def test_a_checkpoint_of_another_recipe_is_no_damage(trained: Path, tmp_path: Path) -> None:
     """All its files are sound: an older one would not fit either."""
     run = tmp_path / "run"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import re
 import shutil
@@ -131,6 +132,7 @@ def _lines(run: Path) -> list[dict[str, float]]:
 
 
 _reading = threading.Lock()
+logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of steps that are logged again
 
 
 def _curves(run: Path) -> dict[str, list[tuple[int, float]]]:
