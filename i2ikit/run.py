@@ -367,12 +367,13 @@ def create_run(out: Path | None, recipe: Recipe, **records: Mapping[str, Any]) -
     try:
         folder = _made(folder) if out is None else folder
         folder.mkdir(parents=True, exist_ok=True)
-        create_resolved(folder, recipe.to_toml(**records))  # another command may have been faster
+        with (folder / "recipe.toml").open("x", encoding="utf-8") as file:  # another command may be faster
+            file.write(recipe.text)
+        create_resolved(folder, recipe.to_toml(**records))  # last: it makes the folder a run
     except FileExistsError as error:
         raise RunError(f"{folder} already exists: another command has just made it") from error
     except OSError as error:
         raise RunError(f"cannot create the run folder {folder}: {error.strerror}") from error
-    (folder / "recipe.toml").write_text(recipe.text, "utf-8")
     return folder
 
 

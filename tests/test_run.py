@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -17,7 +18,7 @@ from rich.console import Console
 import i2ikit
 from i2ikit.checkpoints import WEIGHTS_FILE, save_weights
 from i2ikit.errors import DataError, RunError
-from i2ikit.run import RESOLVED, Run, create_run
+from i2ikit.run import RESOLVED, Run, create_run, is_run
 from i2ikit.training import new_translator
 from tests.image_files import make_folders
 from tests.tiny import NARROW, tiny_recipe
@@ -362,3 +363,19 @@ def test_only_a_run_can_be_continued(tmp_path: Path, folders: Path) -> None:
     run = create_run(tmp_path / "a run", tiny_recipe(folders))
     with pytest.raises(RunError, match=r"or continue it with `i2ikit resume '.*a run'`"):
         create_run(run, tiny_recipe(folders))
+
+
+def test_a_folder_becomes_a_run_when_all_else_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk or a kill before that leaves a folder that no command takes for a run."""
+    recipe = tiny_recipe(make_folders(tmp_path / "data"))
+
+    def full(run: Path, text: str) -> None:
+        assert (run / "recipe.toml").read_text("utf-8") == recipe.text
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("i2ikit.run.create_resolved", full)
+    with pytest.raises(RunError, match=r"cannot create the run folder .*No space left on device"):
+        create_run(tmp_path / "run", recipe)
+    assert not is_run(tmp_path / "run")

@@ -23,7 +23,8 @@ Trial = Callable[[Whole, Path, random.Random], str | None]
 """Makes a run in an empty place and does something to it; returns what is wrong, in words, or None."""
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-STOPPED = {0, *(128 + number for number in SIGNALS[1:])}
+STOPPED = {0, *(128 + number for number in SIGNALS[1:]), -signal.SIGTERM, -signal.SIGHUP}
+"""The last two before training begins and after all is saved, where a signal ends a command as usual."""
 
 
 def _interrupted(whole: Whole, run: Path, rng: random.Random, numbers: tuple[signal.Signals, ...]) -> Ended:
