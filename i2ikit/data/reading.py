@@ -274,9 +274,7 @@ def _highest_of_16_bits(file: Path) -> int | None:
 
 
 def image_files(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[Path]:
-    """The images in a folder, sorted by name, without hidden files and sub-folders.
-
-    None if the folder is missing.
+    """The images in a folder, sorted by name, without hidden files and sub-folders; [] if it is missing.
 
     Args:
         endings: of their names, in lower case.
