@@ -119,6 +119,8 @@ def writers(whole: Whole, run: Path, rng: random.Random) -> str | None:
             _interrupted(whole, run, rng, (signal.SIGKILL,))
             if (run / "resolved.toml").exists():
                 arguments = ["resume", str(run)]
+            else:
+                shutil.rmtree(run, ignore_errors=True)
         both = [stack.enter_context(command(arguments, run)) for _ in range(2)]
         done = [started.ended() for started in both]
     if not any(one.code == 0 for one in done):
