@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -63,8 +62,7 @@ def test_a_learning_rate_that_is_too_high_is_said_at_the_end(
     recipe = small(name, data, tmp_path, "training.steps=15", f"optimizer.lr={rate}")
     text = said(recipe, tmp_path / "run")
     assert text.index("this run went wrong:") > text.index("samples appear in")
-    # Which of these shows depends on rounding.
-    assert re.search(r"translations \w+ are saturated: |translations \w+ are the same|grew from", text)
+    assert "its translations a2b are saturated: " in text
     assert f"Try again with a lower learning rate (optimizer.lr, here {float(rate):g})" in text
     console = Console(file=io.StringIO(), width=400)
     i2ikit.resume(tmp_path / "run", console=console)

@@ -55,7 +55,7 @@ def survey(
     checked.
 
     Args:
-        skip: damaged training images are no error.
+        skip: do not raise an error for damaged training images.
         say: prints a line.
         splits, domains: what to check; all of it if not given.
 
