@@ -267,5 +267,8 @@ def load_optimizer(
         for key, saved in _with_prefix(tensors, f"{name}:").items():
             if f"{name}:{key}" in numbers:
                 loaded[key] = saved.item()
+            elif saved.shape == parameter.shape:
+                # Fused optimizers read tensors in the order of memory, and files hold them contiguous.
+                loaded[key] = torch.empty_like(parameter, dtype=saved.dtype).copy_(saved)
             elif loaded[key].dtype != saved.dtype:
                 loaded[key] = saved.to(loaded[key].device)

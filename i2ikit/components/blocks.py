@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from i2ikit.components.norms import norm_layer
 from i2ikit.registry import Spec
 
 __all__ = [
@@ -65,7 +66,7 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = conv(in_channels, out_channels, kernel, stride, padding)
-        self.norm: nn.Module = norm(out_channels)
+        self.norm = norm_layer(norm, out_channels)
         self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,8 +91,8 @@ class Linear(nn.Linear):
         if x.device.type != "cpu":
             return super().forward(x)
         # One matrix product per sample: the summation order no longer depends on the batch size.
-        weights = self.weight.t().expand(len(x), -1, -1)
-        return torch.baddbmm(self.bias, x[:, None], weights)[:, 0]
+        weight = self.weight  # read once: a parametrised weight is computed at each access
+        return torch.cat([F.linear(one, weight, self.bias) for one in torch.split(x, 1)])
 
 
 class Residual(nn.Module):
@@ -122,9 +123,9 @@ class AdaptiveResidual(nn.Module):
     def __init__(self, channels: int, *, norm: Spec) -> None:
         super().__init__()
         self.conv_first = conv(channels, channels, 3, 1, 1)
-        self.norm_first = norm(channels)
+        self.norm_first = norm_layer(norm, channels)
         self.conv_second = conv(channels, channels, 3, 1, 1)
-        self.norm_second = norm(channels)
+        self.norm_second = norm_layer(norm, channels)
         self.param_counts: list[int] = [self.norm_first.param_count(), self.norm_second.param_count()]
 
     def param_count(self) -> int:

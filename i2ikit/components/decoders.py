@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol
 
@@ -10,9 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2ikit.components.blocks import AdaptiveResidual, ConvBlock, Linear, conv
+from i2ikit.components.blocks import AdaptiveResidual, Linear, conv
 from i2ikit.components.encoders import Width
-from i2ikit.components.norms import AdaptiveNormSpec, NormSpec
+from i2ikit.components.norms import AdaptiveNormSpec, NormSpec, norm_layer
+from i2ikit.components.upsampling import UpsamplingBlock
 from i2ikit.draws import Draw
 from i2ikit.errors import ComponentError, ShapeError
 from i2ikit.registry import Slot, Spec
@@ -100,24 +102,25 @@ class AdaINDecoder(nn.Module):
             Linear(mlp_width, sum(self.param_counts)),
         )
         width = content_channels
-        layers: list[nn.Module] = []
+        blocks: list[nn.Module] = []
         for _ in range(num_upsample):
             narrower = max(1, width // 2)
-            layers.append(nn.Upsample(scale_factor=2))
-            layers.append(ConvBlock(width, narrower, 5, 1, 2, norm=up_norm))
+            blocks.append(UpsamplingBlock(width, narrower, norm=up_norm))
             width = narrower
-        self.upsample = nn.Sequential(*layers)
+        # The names 1, 3, ... of saved weights: upsampling was once a module of its own before each block.
+        self.upsample = nn.Sequential(OrderedDict((str(2 * n + 1), block) for n, block in enumerate(blocks)))
         self.head = conv(width, out_channels, 7, 1, 3)
+        self.to(memory_format=torch.channels_last)  # all feature maps have it then; it is faster
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """Decode content (N, content_channels, h, w) in the style (N, style_dim)."""
         if style.shape[1:] != (self.style_dim,):
             raise ShapeError(f"decoder: the style should be (N, {self.style_dim}), got {tuple(style.shape)}")
-        x = content
+        x = content.contiguous(memory_format=torch.channels_last)
         params = self.mlp(style).split(self.param_counts, dim=1)
         for block, block_params in zip(self.residuals, params, strict=True):
             x = block(x, block_params)
-        return torch.tanh(self.head(self.upsample(x)))
+        return torch.tanh(self.head(self.upsample(x))).contiguous()
 
 
 class UNet(nn.Module):
@@ -168,9 +171,9 @@ class UNet(nn.Module):
             below = features[n - 1] if n else in_channels
             above = features[n] if n == inner else 2 * features[n]
             self.down.append(nn.Conv2d(below + latent_dim * self.injected[n], features[n], 4, 2, 1))
-            self.down_norms.append((norm if 0 < n < inner else plain)(features[n]))
+            self.down_norms.append(norm_layer(norm if 0 < n < inner else plain, features[n]))
             self.up.append(nn.ConvTranspose2d(above, features[n - 1] if n else out_channels, 4, 2, 1))
-            self.up_norms.append((norm if n else plain)(features[n - 1]))
+            self.up_norms.append(norm_layer(norm if n else plain, features[n - 1]))
         self.dropout = {n: features[n - 1] for n in levels if dropout and 3 < n < inner}
         self.dropout_rate = dropout
         self.latent_dim = latent_dim
@@ -210,4 +213,4 @@ class UNet(nn.Module):
             if draws and n in dropped:
                 x = x * (draws[f"dropout_{n}"] >= self.dropout_rate) / (1 - self.dropout_rate)
             x = torch.cat([x, skips.pop()], dim=1) if n else x
-        return torch.tanh(x)
+        return torch.tanh(x).contiguous()

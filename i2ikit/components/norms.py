@@ -6,9 +6,8 @@ input's dtype; float64 stays float64.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -27,6 +26,7 @@ __all__ = [
     "NoNorm",
     "Norm",
     "NormSpec",
+    "norm_layer",
 ]
 
 EPS = 1e-5
@@ -35,7 +35,11 @@ FLAT = 1e-5
 
 
 class Norm(Protocol):
-    """Interface of a norm module, built from (channels)."""
+    """Interface of a norm module, built from (channels).
+
+    It gets a contiguous x, unless its class says `channels_last = True`: it then accepts that memory format
+    too, and returns it for such an x, which saves time.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, H, W); same shape and dtype."""
@@ -62,6 +66,22 @@ AdaptiveNormSpec = Annotated[Spec, Slot("norms", ("channels",), like=AdaptiveNor
 """An option that holds an adaptive norm."""
 
 
+def norm_layer(norm: Spec, channels: int) -> Any:
+    """A norm for feature maps that may be in channels_last, the memory format of the components here.
+
+    Norms that do not declare `channels_last = True` get a contiguous x, so that they may use `view`.
+    """
+    module: nn.Module = norm(channels)
+    if not getattr(module, "channels_last", False):
+        module.register_forward_pre_hook(_with_contiguous_input)
+    return module
+
+
+def _with_contiguous_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    x, *rest = inputs
+    return (x.contiguous(), *rest)
+
+
 def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
     """x with zero mean and unit variance in each map, and a mask (N, C, 1, 1) of the maps that vary.
 
@@ -71,11 +91,20 @@ def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
     BicycleGAN's initialisation gives deviations near 5e-5.
     """
     n, c, h, w = x.shape
-    y, _, _ = torch.native_group_norm(x.contiguous(), None, None, n, c, h * w, c, EPS)
-    wide = torch.promote_types(y.dtype, torch.float32)
-    size = torch.linalg.vector_norm(y.detach(), dim=(2, 3), keepdim=True, dtype=wide)
-    varies = size > math.sqrt(FLAT * h * w)  # the mean square of y is var / (var + eps)
-    return y, varies.to(y.dtype)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    gain, bias = x.new_ones(c, dtype=wide), x.new_zeros(c, dtype=wide)  # statistics have the dtype of these
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        # Batch norm of one sample is instance norm, and the only fast kernel for this memory format: group
+        # norm is 20 times slower, and the backward pass of F.instance_norm is wrong (torch 2.14).
+        # Its sums lose digits where the mean is large, so that a constant map would seem to vary.
+        samples = torch.split(x - x.detach().mean((2, 3), keepdim=True), 1)
+        normed = [torch.native_batch_norm(one, gain, bias, None, None, True, 0.0, EPS) for one in samples]
+        y = torch.cat([one for one, _, _ in normed])
+        inverse = torch.stack([inverse for _, _, inverse in normed])
+    else:
+        y, _, inverse = torch.native_group_norm(x.contiguous(), gain, bias, n, c, h * w, c, EPS)
+    varies = inverse.detach().square() * EPS * (1 + FLAT) < 1  # inverse is 1 / sqrt(var + eps), (N, C)
+    return y, varies.to(y.dtype)[:, :, None, None]
 
 
 class InstanceNorm(nn.Module):
@@ -87,6 +116,8 @@ class InstanceNorm(nn.Module):
     Shapes: (N, C, H, W) -> same
     Source: Ulyanov et al. (arXiv 1607.08022); as used in MUNIT's content encoder.
     """
+
+    channels_last: ClassVar[bool] = True
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -109,6 +140,8 @@ class AdaIN(nn.Module):
         RuntimeError: `params` has the wrong length; decoders check their codes earlier (ShapeError).
     Source: Huang & Belongie (arXiv 1703.06868), eq. 8; order and scale as in the official MUNIT code.
     """
+
+    channels_last: ClassVar[bool] = True
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -135,6 +168,8 @@ class MunitLayerNorm(nn.Module):
     Source: official MUNIT networks.py (behaviour); the paper (section 5.1) only says "layer norm".
     """
 
+    channels_last: ClassVar[bool] = True
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.rand(channels))
@@ -142,14 +177,18 @@ class MunitLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, H, W)."""
-        wide = x if x.dtype == torch.float64 else x.float()
-        var, mean = torch.var_mean(wide, dim=(1, 2, 3), correction=1, keepdim=True)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        n = x[0].numel()
+        # Deviations from any offset have the same variance; from the mean, their squares lose no digits.
+        deviations = wide - wide.detach().mean((1, 2, 3), keepdim=True)
+        total, squares = _sums(deviations, (1, 2, 3), wide.dtype)
+        var = (squares - total.square() / n) / (n - 1)
         # The gradient of sqrt is infinite at 0: where the deviation is below eps, the result is the bias.
         varies = var > EPS**2
         std = torch.where(varies, var, torch.ones_like(var)).sqrt()
         scale = self.gain[:, None, None] * varies / (std + EPS)
-        shift = self.bias[:, None, None] - mean * scale
-        return torch.addcmul(shift, wide, scale).to(x.dtype)  # (N, C, H, W)
+        shift = self.bias[:, None, None] - total / n * scale
+        return torch.addcmul(shift, deviations, scale).to(x.dtype)  # (N, C, H, W)
 
 
 class BatchNorm(nn.Module):
@@ -166,6 +205,8 @@ class BatchNorm(nn.Module):
             pass, but the result depends on the number of processes.
     Source: Ioffe & Szegedy (arXiv 1502.03167). Not nn.SyncBatchNorm, which does not support CPU tensors.
     """
+
+    channels_last: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -208,9 +249,7 @@ class BatchNorm(nn.Module):
         torch's own CPU kernel sums in fp32, so that one and two processes differ by rounding. Several
         processes exchange counts, sums and sums of squares in a single all-reduce.
         """
-        over = (0, 2, 3)
-        sums = x.sum(over, dtype=torch.float64)
-        squares = torch.linalg.vector_norm(x, dim=over, dtype=torch.float64).square()
+        sums, squares = (total.flatten() for total in _sums(x, (0, 2, 3), torch.float64))
         count = sums.new_full((1,), x.numel() // x.shape[1])
         if over_all:
             whole = _SumOverProcesses.apply(torch.cat([count, sums, squares]))
@@ -233,6 +272,33 @@ class BatchNorm(nn.Module):
         norm.running_mean.lerp_(mean.to(norm.running_mean), self.momentum)
         norm.running_var.lerp_(variance.to(norm.running_var), self.momentum)
         norm.num_batches_tracked.add_(1)
+
+
+def _sums(x: Tensor, over: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Sums and sums of squares over some dimensions, which are kept; accumulated and returned in `dtype`.
+
+    Much faster than torch.var_mean, and than the backward passes of sum and vector_norm, on CPUs.
+    """
+    total, squares = _Sums.apply(x, over, dtype)
+    return total, squares
+
+
+class _Sums(torch.autograd.Function):
+    """`_sums`, whose backward pass reads x once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, over: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Both sums of x."""
+        ctx.save_for_backward(x)
+        total = x.sum(over, keepdim=True, dtype=dtype)
+        return total, torch.linalg.vector_norm(x, dim=over, keepdim=True, dtype=dtype).square()
+
+    @staticmethod
+    def backward(ctx: Any, of_total: Tensor, of_squares: Tensor) -> tuple[Tensor, None, None]:
+        """In operations that can be differentiated again."""
+        (x,) = ctx.saved_tensors
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return torch.addcmul(of_total.to(wide), x, 2 * of_squares.to(wide)).to(x.dtype), None, None
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -259,6 +325,8 @@ class NoNorm(nn.Module):
 
     Shapes: any -> same
     """
+
+    channels_last: ClassVar[bool] = True
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -67,6 +67,7 @@ class ProjectedDiscriminator(nn.Module):
         self.weights = weights
         self.heads = nn.ModuleList(_head(TRUNKS[trunk].channels[tap], width) for tap in self.taps)
         self.beside: nn.Module = beside(in_channels)
+        self.heads.to(memory_format=torch.channels_last)
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:

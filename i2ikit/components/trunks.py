@@ -65,9 +65,12 @@ def trunk_features(
         WeightsError: the weights are not available.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
-    layers = _layers(name, weights, x.device, dtype)
+    # autocast would cast the frozen weights anew at each call.
+    autocast = torch.is_autocast_enabled(x.device.type) and dtype == torch.float32
+    narrow = torch.get_autocast_dtype(x.device.type) if autocast else dtype
+    layers = _layers(name, weights, x.device, narrow)
     mean, std = (torch.tensor(c, device=x.device, dtype=dtype)[:, None, None] for c in (MEAN, STD))
-    y = ((x.to(dtype).expand(-1, 3, -1, -1) + 1) / 2 - mean) / std
+    y = (((x.to(dtype).expand(-1, 3, -1, -1) + 1) / 2 - mean) / std).to(narrow)
     found = []
     start = 0
     for tap in taps:
@@ -102,4 +105,5 @@ def _layers(name: TrunkName, weights: str | None, device: torch.device, dtype: t
         layers.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise WeightsError(f"{loaded.source} does not hold the weights of '{name}': {error}") from error
-    return layers.to(device, dtype).eval().requires_grad_(False)
+    layers = layers.to(device, dtype).to(memory_format=torch.channels_last)
+    return layers.eval().requires_grad_(False)

@@ -81,8 +81,10 @@ def check_component(kind: str, name: str, **options: Any) -> None:
 
 def check_norm(make: Callable[[int], Norm]) -> None:
     """Check that a norm keeps shape and dtype, also at odd sides; `check_network` checks the rest."""
+    what = _called(make)
     for channels in (1, 6):
-        check_network(partial(make, channels), [images(channels, 5, 7)], [(channels, 5, 7)], _called(make))
+        norm = check_network(partial(make, channels), [images(channels, 5, 7)], [(channels, 5, 7)], what)
+    _check_channels_last(norm, images(6, 5, 7), what)
 
 
 def check_adaptive_norm(make: Callable[[int], AdaptiveNorm]) -> None:
@@ -97,6 +99,7 @@ def check_adaptive_norm(make: Callable[[int], AdaptiveNorm]) -> None:
         torch.autograd.backward((norm(inputs[0], params) * torch.randn(4, channels, 5, 7)).sum())
         idle = [] if params.grad is None else [n for n in range(count) if not params.grad[:, n].any()]
         require(not idle, f"{what}: {len(idle)} of its {count} parameters have no effect")
+    _check_channels_last(norm, *inputs, what)
 
 
 def check_content_encoder(make: Callable[[int], ContentEncoding]) -> None:
@@ -257,6 +260,20 @@ def check_optimizer(make: Callable[[], OptimizerFactory]) -> None:
         f"{what}: after saving and loading, it continues differently; checkpoints hold what it keeps by "
         "parameter, not what its groups keep",
     )
+
+
+def _check_channels_last(norm: Any, *inputs: Any) -> None:
+    """The same numbers in channels_last, if the norm declares that it takes this memory format."""
+    *tensors, what = inputs
+    if getattr(norm, "channels_last", False):
+        x, *rest = tensors
+        y = norm(x.contiguous(memory_format=torch.channels_last), *rest)
+        same = torch.allclose(y, norm(x, *rest), rtol=1e-4, atol=1e-5)
+        require(
+            same, f"{what}: it declares channels_last = True, but its result differs in that memory format"
+        )
+        kept = y.is_contiguous(memory_format=torch.channels_last)
+        require(kept, f"{what}: it declares channels_last = True, but returns another memory format")
 
 
 def _requirement(make: Any) -> SizeRequirement:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from i2ikit.components.norms import AdaIN, BatchNorm, InstanceNorm, MunitLayerNorm, NoNorm
+from i2ikit.components.norms import AdaIN, BatchNorm, InstanceNorm, MunitLayerNorm, NoNorm, norm_layer
 from i2ikit.registry import Setting, Spec, registries
 
 
@@ -138,3 +138,100 @@ def test_batch_norm_refuses_a_batch_of_one() -> None:
 def test_no_norm_is_the_identity() -> None:
     x = images()
     assert NoNorm(4)(x) is x
+
+
+def last(x: torch.Tensor) -> torch.Tensor:
+    """The same numbers in the memory format channels_last."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def with_parameters(name: str, channels: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """A norm in float64, and what it takes besides x."""
+    norm = Spec("norms", name)(channels).double()
+    generator = torch.Generator().manual_seed(2)
+    params = torch.randn(3, 2 * channels, generator=generator, dtype=torch.float64)
+    return norm, (params,) if name == "adain" else ()
+
+
+@pytest.mark.parametrize("name", registries["norms"].names())
+def test_channels_last_changes_nothing(name: str) -> None:
+    """Outputs and gradients agree to 1e-12 in float64, a flat map included; the format is kept."""
+    norm, extra = with_parameters(name, 4)
+    x = images()
+    x[1, 2] = 3.0
+    weights = torch.randn_like(x)
+    results = []
+    for form in (x, last(x)):
+        form = form.detach().requires_grad_()
+        y = norm(form, *extra)
+        assert y.is_contiguous(memory_format=torch.channels_last) == (form.stride()[1] == 1)
+        (gradient,) = torch.autograd.grad((y * weights).sum(), form)
+        results.append((y, gradient))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", registries["norms"].names())
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_second_derivatives_are_right(name: str, form: torch.memory_format) -> None:
+    """By finite differences, in both memory formats: a penalty on gradients needs them."""
+    norm, extra = with_parameters(name, 2)
+    x = torch.randn(3, 2, 2, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x = x.contiguous(memory_format=form).requires_grad_()
+
+    def normed(x: torch.Tensor) -> torch.Tensor:
+        return norm(x.contiguous(memory_format=form), *extra)
+
+    assert torch.autograd.gradcheck(normed, (x,))
+    assert torch.autograd.gradgradcheck(normed, (x,))
+
+
+@pytest.mark.parametrize("name", ["in", "adain", "ln", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sample_is_the_same_in_every_batch(name: str, dtype: torch.dtype) -> None:
+    """Bit for bit in channels_last, for norms without statistics across samples."""
+    norm = Spec("norms", name)(24)
+    x = last(torch.randn(3, 24, 16, 16, generator=torch.Generator().manual_seed(4)).to(dtype))
+    extra = (torch.randn(3, 48),) if name == "adain" else ()
+    whole = norm(x, *extra)
+    for n in range(3):
+        assert torch.equal(norm(x[n : n + 1], *(e[n : n + 1] for e in extra)), whole[n : n + 1])
+
+
+@pytest.mark.parametrize("name", ["in", "adain"])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_large_constant_map_is_flat(name: str, form: torch.memory_format, dtype: torch.dtype) -> None:
+    """Rounding of its mean is not layout: the result is 0 or the shift, whatever the value and the size."""
+    norm = Spec("norms", name)(4)
+    extra = (torch.arange(8.0)[None],) if name == "adain" else ()
+    expected = torch.arange(4.0)[:, None, None] if name == "adain" else torch.zeros(4, 1, 1)
+    for side, value in ((16, 1.7), (64, -30.0), (200, 100.0)):
+        x = torch.full((1, 4, side, side), value, dtype=dtype).contiguous(memory_format=form)
+        assert torch.equal(norm(x, *extra).float(), expected.expand(1, 4, side, side))
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_a_large_mean_costs_few_digits(form: torch.memory_format) -> None:
+    """At 256 px and a mean of 10 deviations, fp32 differs by at most 1e-5 of the largest value."""
+    x = torch.randn(1, 4, 256, 256, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 10
+    exact = InstanceNorm(4)(x)
+    got = InstanceNorm(4)(x.float().contiguous(memory_format=form))
+    assert (got - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+class Viewing(nn.Module):
+    """A third party's norm, which needs a contiguous x."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Divide each sample by its largest value."""
+        return x / x.view(len(x), -1).amax(1)[:, None, None, None]
+
+
+def test_a_norm_that_declares_nothing_gets_a_contiguous_x() -> None:
+    """It may use `view`; its result is that of the plain module."""
+    x = torch.rand(3, 4, 6, 5)
+    layer = norm_layer(lambda channels: Viewing(), 4)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="view"):
+        Viewing()(last(x))
+    assert torch.equal(layer(last(x)), Viewing()(x))
+    assert norm_layer(Spec("norms", "in"), 4)._forward_pre_hooks == {}

@@ -1,0 +1,100 @@
+"""A training step beside the reference composition: CPU seconds on one thread, in turns in one process.
+
+    python -m tests.benchmarks.against_reference [--turns N]
+
+Ours is MUNIT with the paper's networks and the discriminators last, in fp32 and bf16; see `reference`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from i2ikit.recipe import load_recipe
+from i2ikit.training import build, counted_draw, cut_batch, new_accelerator, train_step, update_ema
+from i2ikit.translator import ImageSpec
+from tests.benchmarks.reference import Reference
+
+__all__ = ["OURS", "in_turns", "our_step", "reference_step"]
+
+OURS = ("fp32", "bf16")
+WORK = {"64 px, batch 4, width 32": (64, 4, 32), "256 px, batch 1, width 64": (256, 1, 64)}
+Step = Callable[[], None]
+
+
+def reference_step(size: int, batch: int, width: int) -> Step:
+    """A step of the reference on random images."""
+    step = Reference(width)
+    a, b = (torch.rand(batch, 3, size, size) * 2 - 1 for _ in range(2))
+    return lambda: void(step(a, b))
+
+
+def void(result: object) -> None:
+    """Forget a result."""
+
+
+def our_step(size: int, batch: int, width: int, precision: str, *overrides: str) -> Step:
+    """A step of the same networks in i2ikit, with the update of the averages, on random images."""
+    widths = [
+        f"translator.{part}.width={width}" for part in ("content_encoder", "style_encoder", "discriminator")
+    ]
+    own = (
+        f"training.batch_size={batch}",
+        f"training.precision={precision}",
+        "translator.order=generator-first",
+    )
+    recipe = load_recipe("munit-paper", [*widths, *own, *overrides])
+    images = ImageSpec({"a": 3, "b": 3}, size)
+    with tempfile.TemporaryDirectory() as folder:
+        accelerator = new_accelerator(recipe.training.precision, Path(folder))
+    state = build(recipe.translator(images), recipe.optimizers, accelerator, recipe.training.steps)
+    batches = {d: torch.rand(batch, 3, size, size) * 2 - 1 for d in "ab"}
+
+    def step() -> None:
+        micro = cut_batch(batches, [range(batch)], batch, 1)
+        train_step(state, 0, micro, counted_draw(0, 0, accelerator.device))
+        update_ema(state.ema, state.translator, recipe.training.ema, 1000)
+
+    return step
+
+
+def in_turns(steps: Mapping[str, Step], turns: int) -> dict[str, float]:
+    """Median CPU seconds of each step; one call of each before the first turn warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for _ in range(turns):
+        for name, step in steps.items():
+            before = time.process_time()
+            step()
+            seconds[name].append(time.process_time() - before)
+    return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+def main() -> None:
+    """A table with a row for each work and precision."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--turns", type=int, default=7, help="steps of each that are measured")
+    turns = parser.parse_args().turns
+    torch.set_num_threads(1)
+    table = Table("work", "reference (s)", *(f"ours {p} (s)" for p in OURS), *(f"gain {p}" for p in OURS))
+    for name, work in WORK.items():
+        steps = {"reference": reference_step(*work), **{p: our_step(*work, p) for p in OURS}}
+        found = in_turns(steps, turns)
+        gains = [found["reference"] / found[p] for p in OURS]
+        table.add_row(name, *(f"{s:.3f}" for s in found.values()), *(f"{gain:.2f}x" for gain in gains))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
