@@ -17,7 +17,7 @@ from i2ikit.data.images import file_content, load_image
 from i2ikit.data.reading import ARRAY_ENDING, COLOURS, IMAGE_ENDINGS, image_files, images_below, inspect
 from i2ikit.errors import DataError, ShapeError
 from i2ikit.output_folder import OutputFolder, Result, cut, folded, origins, readable
-from i2ikit.run import Run, is_run
+from i2ikit.run import InferencePrecision, Run, is_run
 from i2ikit.sampling import sheet
 from i2ikit.translator import Direction
 
@@ -77,6 +77,7 @@ def translate_files(
     to: str | None,
     seed: int,
     out: Path,
+    precision: InferencePrecision = "fp32",
 ) -> Iterator[Translated]:
     """Translate each file in every style, one file after another.
 
@@ -92,6 +93,7 @@ def translate_files(
             the sheets NAME-a2b-seed0-sheet-of-8.png and the like, and an index; see `OutputFolder`. Names
             contain `best` if the run was opened with its best weights. Images with other numbers of channels
             than 1 and 3 are written as .npy, as they are read: arrays (H, W, C) in [0, 1].
+        precision: see `Run.translate`.
 
     Yields:
         The paths that were written for each file.
@@ -106,7 +108,7 @@ def translate_files(
     codes = run.codes(num_styles, exemplars, direction.to, seed)
     styles = _styles(run, direction, len(codes), exemplars, seed)
     folder = OutputFolder(out, [readable(path.stem) for path in files])
-    return _translated(run, files, direction, codes, styles, folder)
+    return _translated(run, files, direction, codes, styles, folder, precision)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def _translated(
     codes: Tensor,
     styles: Sequence[_Style],
     folder: OutputFolder,
+    precision: InferencePrecision,
 ) -> Iterator[Translated]:
     """Translate and write, file by file; `styles` are those of the codes, and the sheet's."""
     source, to = direction
@@ -133,7 +136,7 @@ def _translated(
     for path in files:
         try:
             x = load_image(path, run.images.channels[source], run.images.size)
-            translated = run.translate(x, source=source, to=to, styles=codes)
+            translated = run.translate(x, source=source, to=to, styles=codes, precision=precision)
         except DataError as error:
             problems.append(str(error))
             continue

@@ -47,12 +47,16 @@ __all__ = [
     "chosen_direction",
     "draws_of",
     "frozen",
+    "in_each_style",
     "one_per_target",
     "padded",
 ]
 
 Tensors = Mapping[str, Tensor]
 """Tensors by name."""
+
+PIXELS_AT_ONCE = 2**20
+"""Sixteen translations of 256 x 256 pixels."""
 
 LONGEST_NAME = 64
 """Characters of a domain: files are named after two of them, and a name has 255 bytes at most."""
@@ -303,6 +307,15 @@ class Translator(nn.Module, ABC):
         Values: [-1, 1] in and out.
         """
 
+    def translate_with_each(self, x: Tensor, styles: Tensor, *, source: str, to: str) -> Tensor:
+        """Translate one image with each of several styles, as `translate` does with copies of the image.
+
+        A translator that encodes the image apart from the style may do it once here.
+
+        Shapes: x (1, C of `source`, H, W) of any side, styles (K, style_dim) -> (K, C of `to`, H, W)
+        """
+        return self.translate(x.expand(len(styles), -1, -1, -1), styles, source=source, to=to)
+
     def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         """n random codes for translations into `to`, (n, style_dim), on the CPU.
 
@@ -374,6 +387,17 @@ def padded(x: Tensor, sides: SizeRequirement) -> Tensor:
 def at_any_size(network: Callable[[Tensor], Tensor], x: Tensor, sides: SizeRequirement) -> Tensor:
     """`network(x)` for x (N, C, H, W) of any size: x is padded and the output is cropped to the size of x."""
     return network(padded(x, sides))[:, :, : x.shape[2], : x.shape[3]]
+
+
+def in_each_style(translator: Translator, x: Tensor, styles: Tensor, *, source: str, to: str) -> Tensor:
+    """Translate x (1, C of `source`, H, W) with each style (K, style_dim): (K, C of `to`, H, W).
+
+    Several styles at once, but no more pixels than `PIXELS_AT_ONCE`.
+    """
+    at_once = max(1, PIXELS_AT_ONCE // x[0, 0].numel())
+    parts = torch.split(styles, at_once)
+    made = [translator.translate_with_each(x, part, source=source, to=to) for part in parts]
+    return torch.cat(made)
 
 
 def chosen_direction(translator: Translator, source: str | None, to: str | None) -> Direction:

@@ -119,6 +119,32 @@ def test_a_tensor_keeps_its_size_and_type(run: Run) -> None:
     assert (whole / 127.5 - 1 - made).abs().max() < 0.1
 
 
+def test_all_styles_of_an_image_are_those_of_single_translations(run: Run) -> None:
+    """Bit for bit on a CPU; its content is encoded once, or once for each group of styles of a large image."""
+    translator = run.translator
+    calls: list[int] = []
+    encoder = translator.networks["content_encoders"]["a"]
+    hook = encoder.register_forward_hook(lambda layer, inputs, y: calls.append(len(y)))
+    for height, width, encoded in ((64, 64, 1), (30, 61, 1), (600, 704, 3)):
+        x, styles = torch.rand(3, height, width) * 2 - 1, translator.sample_style(5, "b")
+        calls.clear()
+        made = run.translate(x, styles=styles)
+        assert calls == [1] * encoded
+        with torch.no_grad():
+            single = [translator.translate(x[None], style[None], source="a", to="b") for style in styles]
+        assert torch.equal(made, torch.cat(single))
+    hook.remove()
+
+
+def test_bf16_is_close_and_comes_back_as_fp32(run: Run) -> None:
+    """The mean difference is a few of 255 levels, and not nothing."""
+    x = torch.rand(3, 64, 64) * 2 - 1
+    exact = run.translate(x, styles=2)
+    made = run.translate(x, styles=2, precision="bf16")
+    assert made.dtype == torch.float32
+    assert 0 < (made - exact).abs().mean() * 127.5 < 5
+
+
 def test_grey_domains_take_and_give_grey_arrays(tmp_path: Path) -> None:
     run = Run(untrained(tmp_path, "data.channels_a=1", "data.channels_b=1"))
     grey = np.full((70, 64), 200, dtype=np.uint8)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-__all__ = ["DeviceOption", "FromOption", "RunOption", "ToOption", "console"]
+__all__ = ["DeviceOption", "FromOption", "PrecisionOption", "RunOption", "ToOption", "console"]
 
 console = Console()
 
@@ -26,4 +26,8 @@ ToOption = Annotated[
 ]
 DeviceOption = Annotated[
     str | None, typer.Option(help="Device, such as cpu or cuda:1 (default: a GPU if available).")
+]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16"],
+    typer.Option(help="bf16 is faster on recent processors, and colours differ slightly."),
 ]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from i2ikit.cli.options import DeviceOption, FromOption, RunOption, ToOption, console
+from i2ikit.cli.options import DeviceOption, FromOption, PrecisionOption, RunOption, ToOption, console
 from i2ikit.errors import RunError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def translate(
     to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for the random styles.")] = 0,
     device: DeviceOption = None,
+    precision: PrecisionOption = "fp32",
     out: Annotated[Path | None, typer.Option(help="Output folder (default: RUN/translations).")] = None,
 ) -> None:
     """Translate images: one output image per style, and a sheet with all of them.
@@ -66,7 +67,7 @@ def translate(
     count = 0
     try:
         files = input_files(run, images, from_, to, target)
-        made = translate_files(run, files, styles, exemplars, from_, to, seed, target)
+        made = translate_files(run, files, styles, exemplars, from_, to, seed, target, precision)
         for each in progress_over(made, len(files), "Translating") if len(files) > 1 else made:
             sheets.append(each.sheet)
             count += len(each.files)

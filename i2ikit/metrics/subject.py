@@ -23,7 +23,7 @@ from i2ikit.pretrained.cache import progress_over
 from i2ikit.processes import ALONE, Processes
 from i2ikit.registry import Slot
 from i2ikit.sampling import distinct_test_indices, random_styles
-from i2ikit.translator import Direction, Translator
+from i2ikit.translator import Direction, Translator, in_each_style
 
 __all__ = [
     "METRIC_SLOT",
@@ -42,7 +42,6 @@ __all__ = [
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Styles = Annotated[int, Field(ge=2, le=1000)]
-CHUNK = 16  # translations at once
 
 
 @dataclass(frozen=True)
@@ -170,8 +169,7 @@ class Subject:
     def translate(self, x: Tensor, styles: Tensor) -> Tensor:
         """Translate x (C, H, W) in each style (K, style_dim): (K, C, H, W)."""
         source, to = self.direction
-        parts = [(x.expand(len(part), -1, -1, -1), part) for part in torch.split(styles, CHUNK)]
-        return torch.cat([self.translator.translate(*part, source=source, to=to) for part in parts])
+        return in_each_style(self.translator, x[None], styles, source=source, to=to)
 
     def check_styles(self) -> None:
         """Check that an input has several translations.

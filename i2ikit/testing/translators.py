@@ -219,6 +219,10 @@ def _check_translation(
         alone = torch.cat([translated(x[n : n + 1], styles[n : n + 1]) for n in range(2)])
         require(torch.allclose(y, alone, atol=1e-3), f"{where} depends on the rest of the batch")
         require(not torch.equal(y, translated(x.flip(0), styles)), f"{where} does not depend on the image")
+        each = translator.translate_with_each(x[:1], styles, source=source, to=to)
+        copies = translated(x[:1].expand(2, -1, -1, -1), styles)
+        same = each.shape == copies.shape and torch.allclose(each, copies, atol=1e-3)
+        require(same, f"{where}: translate_with_each differs from translate of copies of the image")
         real = torch.rand(expected) * 2 - 1
         if isinstance(translator, Reconstructing):
             again = translator.reconstruct(real, to)

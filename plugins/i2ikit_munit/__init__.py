@@ -203,8 +203,16 @@ class Munit(Translator):
 
         Sizes that the encoder does not accept are padded by repeating edges, then cropped.
         """
-        encoder, decoder = self.content_encoders[source], self.decoders[to]
-        return at_any_size(lambda padded: decoder(encoder(padded), style), x, self.sides)
+        return self.translate_with_each(x, style, source=source, to=to)
+
+    def translate_with_each(self, x: Tensor, styles: Tensor, *, source: str, to: str) -> Tensor:
+        """As `translate`; the content of a single image is encoded once for all styles."""
+
+        def network(padded: Tensor) -> Tensor:
+            content = self.content_encoders[source](padded)
+            return self.decoders[to](content.expand(len(styles), -1, -1, -1), styles)
+
+        return at_any_size(network, x, self.sides)
 
     def encode_style(self, x: Tensor, domain: str) -> Tensor:
         """Style codes of images of `domain`: (N, C, H, W) -> (N, style_dim)."""
