@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from i2ikit.components.norms import norm_layer
+from i2ikit.components.padding import ReflectionConv
 from i2ikit.registry import Spec
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "ConvBlock",
     "Linear",
     "Residual",
-    "conv",
     "conv_side",
     "initialise_kaiming",
     "initialise_normal",
@@ -31,15 +31,8 @@ __all__ = [
 ]
 
 
-def conv(in_channels: int, out_channels: int, kernel: int, stride: int, padding: int) -> nn.Conv2d:
-    """A convolution with reflection padding and bias."""
-    return nn.Conv2d(
-        in_channels, out_channels, kernel, stride, padding, padding_mode="reflect" if padding else "zeros"
-    )
-
-
 def conv_side(side: int, kernel: int, stride: int, padding: int) -> int:
-    """Output side of `conv` for a square of `side` pixels; 0 if it is too small for reflection padding."""
+    """Output side of `ReflectionConv` for a square of `side` pixels; 0 if it is too small for the padding."""
     return (side + 2 * padding - kernel) // stride + 1 if side > padding else 0
 
 
@@ -65,7 +58,7 @@ class ConvBlock(nn.Module):
         slope: float | None = 0.0,
     ) -> None:
         super().__init__()
-        self.conv = conv(in_channels, out_channels, kernel, stride, padding)
+        self.conv = ReflectionConv(in_channels, out_channels, kernel, stride, padding)
         self.norm = norm_layer(norm, out_channels)
         self.slope = slope
 
@@ -122,9 +115,9 @@ class AdaptiveResidual(nn.Module):
 
     def __init__(self, channels: int, *, norm: Spec) -> None:
         super().__init__()
-        self.conv_first = conv(channels, channels, 3, 1, 1)
+        self.conv_first = ReflectionConv(channels, channels, 3, 1, 1)
         self.norm_first = norm_layer(norm, channels)
-        self.conv_second = conv(channels, channels, 3, 1, 1)
+        self.conv_second = ReflectionConv(channels, channels, 3, 1, 1)
         self.norm_second = norm_layer(norm, channels)
         self.param_counts: list[int] = [self.norm_first.param_count(), self.norm_second.param_count()]
 

@@ -11,9 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2ikit.components.blocks import AdaptiveResidual, Linear, conv
+from i2ikit.components.blocks import AdaptiveResidual, Linear
 from i2ikit.components.encoders import Width
 from i2ikit.components.norms import AdaptiveNormSpec, NormSpec, norm_layer
+from i2ikit.components.space_to_depth import SpaceToDepthConv
 from i2ikit.components.upsampling import UpsamplingBlock
 from i2ikit.draws import Draw
 from i2ikit.errors import ComponentError, ShapeError
@@ -109,7 +110,7 @@ class AdaINDecoder(nn.Module):
             width = narrower
         # The names 1, 3, ... of saved weights: upsampling was once a module of its own before each block.
         self.upsample = nn.Sequential(OrderedDict((str(2 * n + 1), block) for n, block in enumerate(blocks)))
-        self.head = conv(width, out_channels, 7, 1, 3)
+        self.head = SpaceToDepthConv(width, out_channels)
         self.to(memory_format=torch.channels_last)  # all feature maps have it then; it is faster
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2ikit.components.norms import norm_layer
+from i2ikit.components.padding import ReflectionConv, pad
+from i2ikit.components.space_to_depth import depth_to_space
 from i2ikit.errors import ShapeError
 from i2ikit.registry import Spec
 
@@ -22,7 +24,7 @@ FOLDED = torch.tensor(
 )
 
 
-class UpsampledConv(nn.Conv2d):
+class UpsampledConv(ReflectionConv):
     """A 5x5 convolution with reflection padding and bias, of an image whose sides are doubled first.
 
     Equals `nn.Conv2d(in_channels, out_channels, 5, 1, 2, padding_mode="reflect")` after
@@ -40,7 +42,7 @@ class UpsampledConv(nn.Conv2d):
     folded: Tensor
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 5, 1, 2, padding_mode="reflect")
+        super().__init__(in_channels, out_channels, 5, 1, 2)
         self.register_buffer("folded", FOLDED.clone(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ class UpsampledConv(nn.Conv2d):
         with torch.autocast(x.device.type, enabled=False):  # sums of weights are rounded once, by conv2d
             inner, rows, columns = self._kernels(weight)
             level = _level(offset, weight, self.bias)
-        y = F.pixel_shuffle(F.conv2d(F.pad(x - offset, (1, 1, 1, 1), "replicate"), inner), 2)
+        y = depth_to_space(F.conv2d(pad(x - offset, (1, 1, 1, 1), "replicate"), inner))
         y = y + level.to(y.dtype)
         # The doubled image is reflected at its border: there, the outermost tap of the outermost output
         # meets the second pixel, where replication gives the first. Adding the differences is exact.
@@ -66,7 +68,7 @@ class UpsampledConv(nn.Conv2d):
         """The 3x3 kernels of the four outputs of a pixel, and those of the corrections at the borders."""
         folded = self.folded.to(weight.dtype)
         both = torch.einsum("pai,qbj->pqabij", folded, folded).reshape(36, 25)
-        inner = torch.unflatten(weight.flatten(2) @ both.t(), 2, (2, 2, 3, 3)).permute(0, 2, 3, 1, 4, 5)
+        inner = torch.unflatten(weight.flatten(2) @ both.t(), 2, (2, 2, 3, 3)).permute(2, 3, 0, 1, 4, 5)
         rows = torch.cat([weight[:, :, :1], weight[:, :, 4:]])
         outer = torch.stack([weight[..., 0], weight[..., 4]])  # (side, out, in, 5)
         columns = torch.unflatten(outer @ folded.flatten(0, 1).t(), 3, (2, 3)).permute(0, 1, 3, 2, 4)
@@ -82,23 +84,24 @@ def _level(offset: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _at_left_and_right(x: Tensor, kernels: Tensor) -> Tensor:
     """What the first and the last column of the output lack, (N, out_channels, 2H, 2)."""
-    steps = F.pad(_steps_inwards(x, 3), (0, 0, 1, 1), "replicate")
+    steps = pad(_steps_inwards(x, 3), (0, 0, 1, 1), "replicate")
     found = torch.unflatten(F.conv2d(steps, kernels, groups=2), 1, (2, -1, 2))[..., 0]
     return found.permute(0, 2, 4, 3, 1).flatten(2, 3)  # from (N, side, out_channels, parity, H)
 
 
 def _at_top_and_bottom(x: Tensor, kernels: Tensor) -> Tensor:
     """What the first and the last row of the output lack, (N, out_channels, 2, 2W)."""
-    steps = F.pad(F.interpolate(_steps_inwards(x, 2), scale_factor=(1.0, 2.0)), (2, 2, 0, 0), "reflect")
+    steps = pad(F.interpolate(_steps_inwards(x, 2), scale_factor=(1.0, 2.0)), (2, 2, 0, 0), "reflect")
     return torch.unflatten(F.conv2d(steps, kernels, groups=2), 1, (2, -1))[:, :, :, 0].transpose(1, 2)
 
 
 def _steps_inwards(x: Tensor, dim: int) -> Tensor:
     """The second pixel less the first, from both ends of a dimension; (N, 2 * in_channels, ...)."""
 
-    # F.pad, because its backward pass keeps the memory format of x; those of slices and repetition do not.
+    # Padding by less than nothing, because its backward pass keeps the memory format of x; that of a slice
+    # does not.
     def without(x: Tensor, before: int, after: int) -> Tensor:
-        return F.pad(x, (-before, -after) if dim == 3 else (0, 0, -before, -after))
+        return pad(x, (-before, -after) if dim == 3 else (0, 0, -before, -after), "constant")
 
     rest = x.shape[dim] - 2
     first, last = without(x, 0, rest), without(x, rest, 0)
