@@ -1,6 +1,6 @@
 """A training step beside the reference composition: CPU seconds on one thread, in turns in one process.
 
-    python -m tests.benchmarks.against_reference [--turns N]
+    python -m tests.benchmarks.against_reference [--turns N] [--size 64 256]
 
 Ours is MUNIT with the paper's networks and the discriminators last, in fp32 and bf16; see `reference`.
 """
@@ -26,7 +26,8 @@ from tests.benchmarks.reference import Reference
 __all__ = ["OURS", "in_turns", "our_step", "reference_step"]
 
 OURS = ("fp32", "bf16")
-WORK = {"64 px, batch 4, width 32": (64, 4, 32), "256 px, batch 1, width 64": (256, 1, 64)}
+WORK = {64: (4, 32), 256: (1, 64)}
+"""Batch size and width by image size."""
 Step = Callable[[], None]
 
 
@@ -85,12 +86,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--turns", type=int, default=7, help="steps of each that are measured")
-    turns = parser.parse_args().turns
+    parser.add_argument("--size", type=int, choices=sorted(WORK), nargs="*", default=sorted(WORK))
+    options = parser.parse_args()
     torch.set_num_threads(1)
     table = Table("work", "reference (s)", *(f"ours {p} (s)" for p in OURS), *(f"gain {p}" for p in OURS))
-    for name, work in WORK.items():
-        steps = {"reference": reference_step(*work), **{p: our_step(*work, p) for p in OURS}}
-        found = in_turns(steps, turns)
+    for size in options.size:
+        batch, width = WORK[size]
+        name = f"{size} px, batch {batch}, width {width}"
+        steps = {"reference": reference_step(size, batch, width)}
+        found = in_turns(steps | {p: our_step(size, batch, width, p) for p in OURS}, options.turns)
         gains = [found["reference"] / found[p] for p in OURS]
         table.add_row(name, *(f"{s:.3f}" for s in found.values()), *(f"{gain:.2f}x" for gain in gains))
     Console().print(table)
