@@ -190,7 +190,8 @@ def _start_layer(
         weight = own.get("weight", own.get("weight_orig"))
         assert weight is not None
         if weight.requires_grad:
-            start(weight)
+            # In the order of the indices, so that a seed gives the same weights in each memory format.
+            weight.copy_(start(torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)))
     else:
         raise TypeError(
             f"{type(layer).__name__} has no parameter 'weight' to initialise (it has {', '.join(own)}); use "

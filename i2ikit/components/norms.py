@@ -6,6 +6,7 @@ input's dtype; float64 stays float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
@@ -82,29 +83,31 @@ def _with_contiguous_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tup
     return (x.contiguous(), *rest)
 
 
-def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x with zero mean and unit variance in each map, and a mask (N, C, 1, 1) of the maps that vary.
+def _instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Each map of x (N, C, H, W) with zero mean and unit variance, then scaled and shifted by (N, C) each.
 
     A constant image gives maps without variance. The gradient through 1/sqrt(var + eps) is then 316 at
     each of about twenty consecutive norms, so that a single white image gives NaN in the official MUNIT.
-    Multiplying such maps by the mask's 0 gives their limit without gradient. Keep the threshold low:
+    The scale of such maps is set to 0, which gives their limit without gradient. Keep the threshold low:
     BicycleGAN's initialisation gives deviations near 5e-5.
     """
     n, c, h, w = x.shape
-    wide = torch.promote_types(x.dtype, torch.float32)
-    gain, bias = x.new_ones(c, dtype=wide), x.new_zeros(c, dtype=wide)  # statistics have the dtype of these
+    wide = torch.promote_types(x.dtype, torch.float32)  # batch norm's sums have the dtype of scale and shift
+    # The mean is removed first, because those sums lose digits where it is large: a constant map would vary.
+    x = x - x.detach().mean((2, 3), keepdim=True)
+    size = torch.linalg.vector_norm(x.detach(), dim=(2, 3), dtype=wide)
+    scale, shift = scale.to(wide) * (size > math.sqrt(FLAT * EPS * h * w)), shift.to(wide)
     if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         # Batch norm of one sample is instance norm, and the only fast kernel for this memory format: group
         # norm is 20 times slower, and the backward pass of F.instance_norm is wrong (torch 2.14).
-        # Its sums lose digits where the mean is large, so that a constant map would seem to vary.
-        samples = torch.split(x - x.detach().mean((2, 3), keepdim=True), 1)
-        normed = [torch.native_batch_norm(one, gain, bias, None, None, True, 0.0, EPS) for one in samples]
-        y = torch.cat([one for one, _, _ in normed])
-        inverse = torch.stack([inverse for _, _, inverse in normed])
-    else:
-        y, _, inverse = torch.native_group_norm(x.contiguous(), gain, bias, n, c, h * w, c, EPS)
-    varies = inverse.detach().square() * EPS * (1 + FLAT) < 1  # inverse is 1 / sqrt(var + eps), (N, C)
-    return y, varies.to(y.dtype)[:, :, None, None]
+        samples = zip(torch.split(x, 1), scale, shift, strict=True)
+        return torch.cat([_batch_norm(one, a, b) for one, a, b in samples])
+    return _batch_norm(x.reshape(1, n * c, h, w), scale.flatten(), shift.flatten()).view(n, c, h, w)
+
+
+def _batch_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Without running statistics; F.batch_norm refuses maps of one pixel, whose result is the shift."""
+    return torch.batch_norm(x, scale, shift, None, None, True, 0.0, EPS, torch.backends.cudnn.enabled)
 
 
 class InstanceNorm(nn.Module):
@@ -124,8 +127,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, H, W)."""
-        y, varies = _standardise(x)
-        return y * varies
+        ones = x.new_ones(x.shape[:2])
+        return _instance_norm(x, ones, torch.zeros_like(ones))
 
 
 class AdaIN(nn.Module):
@@ -153,9 +156,8 @@ class AdaIN(nn.Module):
 
     def forward(self, x: Tensor, params: Tensor) -> Tensor:
         """Normalise x (N, C, H, W), then scale and shift it with params (N, 2C)."""
-        shift, scale = params.to(x.dtype)[:, :, None, None].chunk(2, dim=1)
-        y, varies = _standardise(x)
-        return torch.addcmul(shift, y, scale * varies)
+        shift, scale = params.chunk(2, dim=1)
+        return _instance_norm(x, scale, shift)
 
 
 class MunitLayerNorm(nn.Module):
@@ -177,11 +179,10 @@ class MunitLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, H, W)."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         n = x[0].numel()
         # Deviations from any offset have the same variance; from the mean, their squares lose no digits.
-        deviations = wide - wide.detach().mean((1, 2, 3), keepdim=True)
-        total, squares = _sums(deviations, (1, 2, 3), wide.dtype)
+        deviations = x - x.detach().mean((1, 2, 3), keepdim=True)
+        total, squares = _sums(deviations, (1, 2, 3), torch.promote_types(x.dtype, torch.float32))
         var = (squares - total.square() / n) / (n - 1)
         # The gradient of sqrt is infinite at 0: where the deviation is below eps, the result is the bias.
         varies = var > EPS**2
