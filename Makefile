@@ -21,7 +21,9 @@ full:
 	python -m pytest -m "not gpu"
 
 bench:
-	python -m pytest tests/benchmarks --benchmark-enable
+	python -m pytest tests/benchmarks -o 'python_files=bench_*.py test_lpips.py' --benchmark-enable -n 0
+	python -m tests.benchmarks.against_reference
+	python -m tests.benchmarks.peak_memory
 
 docs:
 	python -m pytest README.md docs

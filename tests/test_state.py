@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from i2ikit.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from i2ikit.errors import ComponentError, RunError
 from i2ikit.processes import ALONE
-from i2ikit.state import TrainingState
+from i2ikit.state import TrainingState, load_optimizer, optimizer_tensors
 from i2ikit.translator import Given, Kept, Result
 from tests.toy import images, new_toy, phase, toy_step
 
@@ -237,3 +237,29 @@ def test_what_is_kept_starts_with_its_value_and_type() -> None:
     assert Kept((2,)).at_start(1, 1).dtype == torch.float32
     assert Kept((2,), torch.int64, start=-1).at_start(2, 2).tolist() == [[-1, -1]] * 2
     assert Kept((), torch.bool, start=True).at_start(2, 2).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_moments_are_loaded_in_the_memory_format_of_their_weights(fused: bool) -> None:
+    """Fused optimizers read tensors in the order of memory; the next update is that of the original."""
+    x = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+
+    def new(weight: Tensor) -> tuple[nn.Conv2d, torch.optim.Adam]:
+        conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        conv.load_state_dict({"weight": weight, "bias": torch.zeros(4)})
+        return conv, torch.optim.Adam(conv.parameters(), fused=fused)
+
+    def update(conv: nn.Conv2d, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        conv(x).square().sum().backward()
+        optimizer.step()
+
+    first = new(torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(1)))
+    update(*first)
+    second = new(first[0].weight.detach())
+    second[0].load_state_dict(first[0].state_dict())
+    load_optimizer(*second, *optimizer_tensors(*first))
+    assert second[1].state[second[0].weight]["exp_avg"].stride() == second[0].weight.stride()
+    for conv, optimizer in (first, second):
+        update(conv, optimizer)
+    assert torch.equal(first[0].weight, second[0].weight)

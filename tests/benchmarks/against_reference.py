@@ -23,7 +23,7 @@ from i2ikit.training import build, counted_draw, cut_batch, new_accelerator, tra
 from i2ikit.translator import ImageSpec
 from tests.benchmarks.reference import Reference
 
-__all__ = ["OURS", "in_turns", "our_step", "reference_step"]
+__all__ = ["OURS", "WORK", "in_turns", "our_step", "recipe_step", "reference_step"]
 
 OURS = ("fp32", "bf16")
 WORK = {64: (4, 32), 256: (1, 64)}
@@ -42,22 +42,24 @@ def void(result: object) -> None:
     """Forget a result."""
 
 
-def our_step(size: int, batch: int, width: int, precision: str, *overrides: str) -> Step:
-    """A step of the same networks in i2ikit, with the update of the averages, on random images."""
+def our_step(size: int, batch: int, width: int, precision: str) -> Step:
+    """A step of the same networks in i2ikit, the generators first."""
     widths = [
         f"translator.{part}.width={width}" for part in ("content_encoder", "style_encoder", "discriminator")
     ]
-    own = (
-        f"training.batch_size={batch}",
-        f"training.precision={precision}",
-        "translator.order=generator-first",
-    )
-    recipe = load_recipe("munit-paper", [*widths, *own, *overrides])
-    images = ImageSpec({"a": 3, "b": 3}, size)
+    own = (f"data.size={size}", f"training.batch_size={batch}", "translator.order=generator-first")
+    return recipe_step("munit-paper", precision, *widths, *own)
+
+
+def recipe_step(name: str, precision: str, *overrides: str) -> Step:
+    """A step of a recipe on random images, with the update of the averages."""
+    recipe = load_recipe(name, [f"training.precision={precision}", *overrides])
+    size, batch = recipe.data.options["size"], recipe.training.batch_size
+    images = ImageSpec({d: recipe.data.options.get(f"channels_{d}", 3) for d in "ab"}, size)
     with tempfile.TemporaryDirectory() as folder:
         accelerator = new_accelerator(recipe.training.precision, Path(folder))
     state = build(recipe.translator(images), recipe.optimizers, accelerator, recipe.training.steps)
-    batches = {d: torch.rand(batch, 3, size, size) * 2 - 1 for d in "ab"}
+    batches = {d: torch.rand(batch, c, size, size) * 2 - 1 for d, c in images.channels.items()}
 
     def step() -> None:
         micro = cut_batch(batches, [range(batch)], batch, 1)
