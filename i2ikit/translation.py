@@ -132,6 +132,7 @@ def _translated(
     """Translate and write, file by file; `styles` are those of the codes, and the sheet's."""
     source, to = direction
     about = {"step": run.step, "weights_sha256": run.sha256}
+    exactness = {} if precision == "fp32" else {"precision": precision}
     problems = []
     for path in files:
         try:
@@ -150,7 +151,7 @@ def _translated(
         ]
         contents = [file_content(y) for y in translated]
         contents.append((".png", _png(sheet(columns))))
-        origin = {"source": os.path.abspath(path), "run": os.path.abspath(run.folder)}
+        origin = {"source": os.path.abspath(path), "run": os.path.abspath(run.folder), **exactness}
         results = [
             Result(style.label, *content, {**origin, **style.origin})
             for style, content in zip(styles, contents, strict=True)

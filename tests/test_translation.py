@@ -92,6 +92,20 @@ def test_only_the_same_command_replaces_results(untrained: Run, tmp_path: Path) 
     assert len(list(out.glob("*.png"))) == images + sheets + 2
 
 
+def test_translations_in_bf16_replace_no_others(untrained: Run, tmp_path: Path) -> None:
+    """The index names the precision, if it is not fp32; the same command replaces its own."""
+    file, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    (exact,) = translate_files(untrained, [file], 1, [], None, None, 0, out)
+    (fast,) = translate_files(untrained, [file], 1, [], None, None, 0, out, "bf16")
+    (again,) = translate_files(untrained, [file], 1, [], None, None, 0, out, "bf16")
+    assert again.files == fast.files
+    assert not set(exact.files) & set(fast.files)
+    precisions = {name: origin.get("precision") for name, origin in origins(out).items()}
+    assert {name for name, precision in precisions.items() if precision == "bf16"} == {
+        path.name for path in (*fast.files, fast.sheet)
+    }
+
+
 def test_an_exemplar_may_be_named_like_a_sheet(untrained: Run, tmp_path: Path) -> None:
     file = picture(tmp_path / "x.png")
     names = ("e.png", "e-and-2-more-sheet.png", "E.png")

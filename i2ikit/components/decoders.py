@@ -214,4 +214,4 @@ class UNet(nn.Module):
             if draws and n in dropped:
                 x = x * (draws[f"dropout_{n}"] >= self.dropout_rate) / (1 - self.dropout_rate)
             x = torch.cat([x, skips.pop()], dim=1) if n else x
-        return torch.tanh(x).contiguous()
+        return torch.tanh(x)

@@ -84,7 +84,7 @@ def check_norm(make: Callable[[int], Norm]) -> None:
     what = _called(make)
     for channels in (1, 6):
         norm = check_network(partial(make, channels), [images(channels, 5, 7)], [(channels, 5, 7)], what)
-    _check_channels_last(norm, images(6, 5, 7), what)
+    _check_channels_last(what, norm, images(6, 5, 7))
 
 
 def check_adaptive_norm(make: Callable[[int], AdaptiveNorm]) -> None:
@@ -99,7 +99,7 @@ def check_adaptive_norm(make: Callable[[int], AdaptiveNorm]) -> None:
         torch.autograd.backward((norm(inputs[0], params) * torch.randn(4, channels, 5, 7)).sum())
         idle = [] if params.grad is None else [n for n in range(count) if not params.grad[:, n].any()]
         require(not idle, f"{what}: {len(idle)} of its {count} parameters have no effect")
-    _check_channels_last(norm, *inputs, what)
+    _check_channels_last(what, norm, *inputs)
 
 
 def check_content_encoder(make: Callable[[int], ContentEncoding]) -> None:
@@ -262,11 +262,9 @@ def check_optimizer(make: Callable[[], OptimizerFactory]) -> None:
     )
 
 
-def _check_channels_last(norm: Any, *inputs: Any) -> None:
+def _check_channels_last(what: str, norm: Any, x: Tensor, *rest: Tensor) -> None:
     """The same numbers in channels_last, if the norm declares that it takes this memory format."""
-    *tensors, what = inputs
     if getattr(norm, "channels_last", False):
-        x, *rest = tensors
         y = norm(x.contiguous(memory_format=torch.channels_last), *rest)
         same = torch.allclose(y, norm(x, *rest), rtol=1e-4, atol=1e-5)
         require(
