@@ -65,7 +65,10 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block to x (N, in_channels, H, W)."""
         x = self.norm(self.conv(x))
-        return x if self.slope is None else F.leaky_relu(x, self.slope)
+        if self.slope is None:
+            return x
+        # F.relu keeps its output, which the next convolution keeps as well, and F.leaky_relu its input.
+        return F.leaky_relu(x, self.slope) if self.slope else F.relu(x)
 
 
 class Linear(nn.Linear):

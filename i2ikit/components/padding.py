@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ReflectionConv", "pad"]
+__all__ = ["ReflectionConv", "conv2d_after", "pad"]
 
 
 def pad(x: Tensor, sides: tuple[int, ...], mode: Literal["constant", "reflect", "replicate"]) -> Tensor:
     """`F.pad` in the dtype of x; under autocast, F.pad casts bf16 to fp32 on CPUs, which takes longer."""
     with torch.autocast(x.device.type, enabled=False):
         return F.pad(x, sides, mode)
+
+
+def conv2d_after(
+    prepare: Callable[[Tensor], Tensor],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: tuple[int, ...] = (1, 1),
+) -> Tensor:
+    """`F.conv2d(prepare(x), weight, bias, stride)` that needs less memory.
+
+    Until the backward pass it keeps x, which the activation before it keeps as well, instead of the prepared
+    x; the backward pass prepares x again.
+
+    Raises:
+        RuntimeError: in the backward pass, if x has been changed in place.
+    """
+    prepared = prepare(x)
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return F.conv2d(prepared, weight, bias, stride)
+    kept, version, place = x.detach(), x._version, prepared.data_ptr()
+
+    def again(saved: Tensor | None) -> Tensor:
+        if saved is not None:
+            return saved
+        if kept._version != version:
+            raise RuntimeError("the input of a convolution was changed in place before its backward pass")
+        return prepare(kept)
+
+    def unless_prepared(saved: Tensor) -> Tensor | None:
+        return None if saved.data_ptr() == place else saved
+
+    with torch.autograd.graph.saved_tensors_hooks(unless_prepared, again):
+        return F.conv2d(prepared, weight, bias, stride)
 
 
 class ReflectionConv(nn.Conv2d):
@@ -33,4 +68,7 @@ class ReflectionConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x (N, in_channels, H, W)."""
-        return F.conv2d(pad(x, self.sides, "reflect"), self.weight, self.bias, self.stride)
+        return conv2d_after(self._padded, x, self.weight, self.bias, self.stride)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return pad(x, self.sides, "reflect")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from i2ikit.components.padding import ReflectionConv, pad
+from i2ikit.components.padding import ReflectionConv, conv2d_after
 
 __all__ = ["SpaceToDepthConv", "depth_to_space", "space_to_depth"]
 
@@ -55,8 +54,10 @@ class SpaceToDepthConv(ReflectionConv):
         with torch.autocast(x.device.type, enabled=False):  # the kernel consists of weights and zeros
             kernel = torch.einsum("pasi,qbtj,ocij->pqoabcst", placed, placed, weight)
         bias = None if self.bias is None else self.bias.repeat(4)
-        squares = space_to_depth(pad(x, self.sides, "reflect"))
-        return depth_to_space(F.conv2d(squares, kernel.flatten(3, 5).flatten(0, 2), bias))
+        return depth_to_space(conv2d_after(self._squares, x, kernel.flatten(3, 5).flatten(0, 2), bias))
+
+    def _squares(self, x: Tensor) -> Tensor:
+        return space_to_depth(self._padded(x))
 
 
 def _placed_taps() -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2ikit.components.norms import norm_layer
-from i2ikit.components.padding import ReflectionConv, pad
+from i2ikit.components.padding import ReflectionConv, conv2d_after, pad
 from i2ikit.components.space_to_depth import depth_to_space
 from i2ikit.errors import ShapeError
 from i2ikit.registry import Spec
@@ -56,7 +56,7 @@ class UpsampledConv(ReflectionConv):
         with torch.autocast(x.device.type, enabled=False):  # sums of weights are rounded once, by conv2d
             inner, rows, columns = self._kernels(weight)
             level = _level(offset, weight, self.bias)
-        y = depth_to_space(F.conv2d(pad(x - offset, (1, 1, 1, 1), "replicate"), inner))
+        y = depth_to_space(conv2d_after(lambda x: pad(x - offset, (1, 1, 1, 1), "replicate"), x, inner))
         y = y + level.to(y.dtype)
         # The doubled image is reflected at its border: there, the outermost tap of the outermost output
         # meets the second pixel, where replication gives the first. Adding the differences is exact.
