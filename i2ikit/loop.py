@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from i2ikit.checkpoints import Newest, load_checkpoint, prune, usable_checkpoint
@@ -20,6 +21,7 @@ from i2ikit.state import TrainingState, load_some
 from i2ikit.tensorboard_log import TensorBoardLog
 from i2ikit.training import (
     build,
+    compile_networks,
     counted_draw,
     cut_batch,
     new_accelerator,
@@ -115,6 +117,9 @@ def _train(
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         for note in newest.notes:
             log.say(note)
+        if options.compile:
+            log.say("training.compile: the networks are compiled; the first step takes minutes")
+            compile_networks(translator, accelerator.device)
         run = TrainingRun(
             recipe, data, folder, group, state, probe, validator, log, curves, done=first, saved=first
         )
@@ -151,7 +156,7 @@ def _loop(run: TrainingRun, places: Sequence[Sequence[int]], begun: Callable[[in
     while True:
         if not run.is_over and not run.stops.code:
             with run.stops.noted():
-                batch = {d: x.to(run.state.accelerator.device) for d, x in next(batches).items()}
+                batch = _on_device(next(batches), run.state.accelerator.device)
         # Here all processes learn of a signal or an error in one of them, and stop after the same step.
         number = run.group.most(run.stops.code)
         if number or run.is_over:
@@ -170,6 +175,13 @@ def _loop(run: TrainingRun, places: Sequence[Sequence[int]], begun: Callable[[in
     if run.ends_early and run.validator is not None:
         run.log.say(run.validator.summary(run.state.validation))
     return None if run.is_over else number
+
+
+def _on_device(batch: Tensors, device: torch.device) -> Tensors:
+    """The batch on a device; copied to a GPU while that still computes the step before."""
+    if device.type != "cuda":
+        return {d: x.to(device) for d, x in batch.items()}
+    return {d: x.pin_memory().to(device, non_blocking=True) for d, x in batch.items()}
 
 
 def _step(run: TrainingRun, batch: Tensors, places: Sequence[Sequence[int]]) -> None:

@@ -75,6 +75,9 @@ class TrainingOptions(BaseModel):
         workers: worker processes that load images, per training process; 0 loads in the process itself.
         damaged_images: "error": damaged images are listed, and training does not start; "skip": the next good
             one takes the place of each damaged training image, which is printed and kept in data.json.
+        compile: compile each network with torch.compile, which takes minutes at the first step. For GPUs: on
+            CPUs, steps become slower. It needs a C++ compiler, and cannot compute second derivatives,
+            such as those of a penalty on gradients.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -90,6 +93,7 @@ class TrainingOptions(BaseModel):
     keep: Annotated[int, Field(ge=1)] = 2
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     damaged_images: Literal["error", "skip"] = "error"
+    compile: bool = False
 
 
 class TopLevel(BaseModel):

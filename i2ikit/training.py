@@ -23,7 +23,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from i2ikit.draws import counted_draws, counted_seed
-from i2ikit.errors import ComponentError, TrainingError, did_you_mean
+from i2ikit.errors import ComponentError, TrainingError, did_you_mean, in_one_line
 from i2ikit.loss_weights import Weights
 from i2ikit.optimizer_options import OptimizerOptions, ScheduleOptions
 from i2ikit.recipe import Precision, Recipe
@@ -34,6 +34,7 @@ __all__ = [
     "DrawFunction",
     "MicroBatch",
     "build",
+    "compile_networks",
     "counted_draw",
     "cut_batch",
     "new_accelerator",
@@ -99,7 +100,7 @@ def counted_draw(
     def draw(phase: Phase, places: Sequence[int]) -> Tensors:
         torch.manual_seed(counted_seed(seed, "torch", step, phase.name, places[0]) % 2**63)
         drawn = counted_draws(seed, step, phase.name, phase.draws, places, dtype)
-        return {name: x.to(device) for name, x in drawn.items()}
+        return {name: x.to(device, non_blocking=True) for name, x in drawn.items()}
 
     return draw
 
@@ -191,6 +192,29 @@ def _check_roles(phase: Phase, translator: Translator, trained: Collection[str])
             raise ComponentError(f"{what}: it trains '{role}', which is not a network{hint} (known: {known})")
         if role not in trained:
             raise ComponentError(f"{what}: it trains '{role}', which has no trainable parameter")
+
+
+def compile_networks(translator: Translator, device: torch.device) -> None:
+    """Compile the forward pass of each network; names of modules and weights stay the same.
+
+    Raises:
+        TrainingError: torch.compile does not work on this machine.
+    """
+    try:  # a small function first: the networks are compiled at their first use, far from here
+        torch.compile(_doubled)(torch.ones(2, device=device))
+    except Exception as error:  # of dynamo, of inductor, of the compiler
+        reason = in_one_line(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]
+        raise TrainingError(
+            f"torch.compile does not work here ({reason}); install what it needs (a C++ compiler; "
+            "on GPUs also triton), or set training.compile = false"
+        ) from error
+    for network in translator.networks.values():
+        for part in network.values() if isinstance(network, nn.ModuleDict) else [network]:
+            part.compile()
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return 2 * x
 
 
 def train_step(

@@ -14,8 +14,20 @@ __all__ = ["ReflectionConv", "conv2d_after", "pad"]
 
 def pad(x: Tensor, sides: tuple[int, ...], mode: Literal["constant", "reflect", "replicate"]) -> Tensor:
     """`F.pad` in the dtype of x; under autocast, F.pad casts bf16 to fp32 on CPUs, which takes longer."""
+    if mode == "replicate" and torch.compiler.is_dynamo_compiling():
+        return _replicated(x, sides)
     with torch.autocast(x.device.type, enabled=False):
         return F.pad(x, sides, mode)
+
+
+def _replicated(x: Tensor, sides: tuple[int, ...]) -> Tensor:
+    """Padding by repeated edges, for torch.compile, which expects wrong strides of F.pad's gradient.
+
+    That holds for channels_last in torch 2.14.
+    """
+    left, right, above, below = sides
+    x = torch.cat([x[..., :1].expand(-1, -1, -1, left), x, x[..., -1:].expand(-1, -1, -1, right)], 3)
+    return torch.cat([x[:, :, :1].expand(-1, -1, above, -1), x, x[:, :, -1:].expand(-1, -1, below, -1)], 2)
 
 
 def conv2d_after(

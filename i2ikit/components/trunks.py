@@ -69,7 +69,7 @@ def trunk_features(
     autocast = torch.is_autocast_enabled(x.device.type) and dtype == torch.float32
     narrow = torch.get_autocast_dtype(x.device.type) if autocast else dtype
     layers = _layers(name, weights, x.device, narrow)
-    mean, std = (torch.tensor(c, device=x.device, dtype=dtype)[:, None, None] for c in (MEAN, STD))
+    mean, std = _mean_and_std(x.device, dtype)
     y = (((x.to(dtype).expand(-1, 3, -1, -1) + 1) / 2 - mean) / std).to(narrow)
     found = []
     start = 0
@@ -88,6 +88,13 @@ def load_trunk(name: TrunkName, weights: str | None = None) -> None:
         WeightsError: the weights are not available.
     """
     _layers(name, weights, torch.device("cpu"), torch.float32)
+
+
+@functools.cache
+def _mean_and_std(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(3, 1, 1) each; made once, because a copy to a GPU waits for all that this computes."""
+    mean, std = (torch.tensor(c, device=device, dtype=dtype)[:, None, None] for c in (MEAN, STD))
+    return mean, std
 
 
 @functools.cache
