@@ -46,7 +46,6 @@ from i2ikit.translator import (
     StyleEncoding,
     Translator,
     chosen_direction,
-    in_each_style,
 )
 from i2ikit.weights_file import WeightsFile, read_weights
 
@@ -244,7 +243,7 @@ class Run:
         x = loaded(image, self.images.channels[source], self.images.size).to(self.device)
         codes = self.codes(styles, exemplars, to, seed)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            images = in_each_style(self.translator, x, codes, source=source, to=to).to(x.dtype)
+            images = self.translator.translate_with_each(x, codes, source=source, to=to).to(x.dtype)
         if not images.isfinite().all():
             raise RunError(
                 f"{self.folder}: the translation is not finite (NaN or inf), because training went wrong: "

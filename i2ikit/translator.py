@@ -46,8 +46,8 @@ __all__ = [
     "at_any_size",
     "chosen_direction",
     "draws_of",
+    "few_at_once",
     "frozen",
-    "in_each_style",
     "one_per_target",
     "padded",
 ]
@@ -56,7 +56,8 @@ Tensors = Mapping[str, Tensor]
 """Tensors by name."""
 
 PIXELS_AT_ONCE = 2**20
-"""Sixteen translations of 256 x 256 pixels."""
+PIXELS_AT_ONCE_ON_CPU = 2**16
+"""One translation of 256 x 256 pixels: on CPUs, larger feature maps leave the caches, and take longer."""
 
 LONGEST_NAME = 64
 """Characters of a domain: files are named after two of them, and a name has 255 bytes at most."""
@@ -310,11 +311,16 @@ class Translator(nn.Module, ABC):
     def translate_with_each(self, x: Tensor, styles: Tensor, *, source: str, to: str) -> Tensor:
         """Translate one image with each of several styles, as `translate` does with copies of the image.
 
-        A translator that encodes the image apart from the style may do it once here.
+        A translator that encodes the image apart from the style may do it once here, and decode
+        `few_at_once`.
 
         Shapes: x (1, C of `source`, H, W) of any side, styles (K, style_dim) -> (K, C of `to`, H, W)
         """
-        return self.translate(x.expand(len(styles), -1, -1, -1), styles, source=source, to=to)
+
+        def translated(part: Tensor) -> Tensor:
+            return self.translate(x.expand(len(part), -1, -1, -1), part, source=source, to=to)
+
+        return few_at_once(translated, styles, x)
 
     def sample_style(self, n: int, to: str, generator: torch.Generator | None = None) -> Tensor:
         """n random codes for translations into `to`, (n, style_dim), on the CPU.
@@ -389,15 +395,16 @@ def at_any_size(network: Callable[[Tensor], Tensor], x: Tensor, sides: SizeRequi
     return network(padded(x, sides))[:, :, : x.shape[2], : x.shape[3]]
 
 
-def in_each_style(translator: Translator, x: Tensor, styles: Tensor, *, source: str, to: str) -> Tensor:
-    """Translate x (1, C of `source`, H, W) with each style (K, style_dim): (K, C of `to`, H, W).
+def few_at_once(translate: Callable[[Tensor], Tensor], styles: Tensor, x: Tensor) -> Tensor:
+    """`translate(styles)` for one image in K styles, a few at a time, to save time and memory.
 
-    Several styles at once, but no more pixels than `PIXELS_AT_ONCE`.
+    Args:
+        translate: (k, style_dim) -> (k, C, H, W), for any k from 1 to K.
+        x: the image, (1, C, H, W); its size and device decide how many are a few.
     """
-    at_once = max(1, PIXELS_AT_ONCE // x[0, 0].numel())
-    parts = torch.split(styles, at_once)
-    made = [translator.translate_with_each(x, part, source=source, to=to) for part in parts]
-    return torch.cat(made)
+    most = PIXELS_AT_ONCE_ON_CPU if x.device.type == "cpu" else PIXELS_AT_ONCE
+    parts = torch.split(styles, max(1, most // x[0, 0].numel()))
+    return torch.cat([translate(part) for part in parts])
 
 
 def chosen_direction(translator: Translator, source: str | None, to: str | None) -> Direction:

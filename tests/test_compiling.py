@@ -61,6 +61,7 @@ def test_the_loop_compiles_and_says_so(folders: Path, tmp_path: Path, compiled: 
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own, while it compiles
 def test_a_compiled_run_has_the_losses_of_a_plain_one_and_resumes(folders: Path, tmp_path: Path) -> None:
     """To 1e-3 after two steps; bit for bit when resumed after the first."""
     steps = ("training.steps=2", "training.log_every=1")

@@ -120,20 +120,26 @@ def test_a_tensor_keeps_its_size_and_type(run: Run) -> None:
 
 
 def test_all_styles_of_an_image_are_those_of_single_translations(run: Run) -> None:
-    """Bit for bit on a CPU; its content is encoded once, or once for each group of styles of a large image."""
+    """Bit for bit on a CPU; its content is encoded once, also where few styles are decoded at a time."""
     translator = run.translator
-    calls: list[int] = []
-    encoder = translator.networks["content_encoders"]["a"]
-    hook = encoder.register_forward_hook(lambda layer, inputs, y: calls.append(len(y)))
-    for height, width, encoded in ((64, 64, 1), (30, 61, 1), (600, 704, 3)):
+    encoded: list[int] = []
+    decoded: list[int] = []
+    networks = translator.networks
+    hooks = [
+        networks[role][d].register_forward_hook(lambda layer, inputs, y, calls=calls: calls.append(len(y)))
+        for role, d, calls in (("content_encoders", "a", encoded), ("decoders", "b", decoded))
+    ]
+    for height, width, parts in ((64, 64, [5]), (30, 61, [5]), (150, 200, [2, 2, 1]), (600, 704, [1] * 5)):
         x, styles = torch.rand(3, height, width) * 2 - 1, translator.sample_style(5, "b")
-        calls.clear()
+        encoded.clear()
+        decoded.clear()
         made = run.translate(x, styles=styles)
-        assert calls == [1] * encoded
+        assert (encoded, decoded) == ([1], parts)
         with torch.no_grad():
             single = [translator.translate(x[None], style[None], source="a", to="b") for style in styles]
         assert torch.equal(made, torch.cat(single))
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
 
 
 def test_bf16_is_close_and_comes_back_as_fp32(run: Run) -> None:

@@ -23,7 +23,7 @@ from i2ikit.pretrained.cache import progress_over
 from i2ikit.processes import ALONE, Processes
 from i2ikit.registry import Slot
 from i2ikit.sampling import distinct_test_indices, random_styles
-from i2ikit.translator import Direction, Translator, in_each_style
+from i2ikit.translator import Direction, Translator
 
 __all__ = [
     "METRIC_SLOT",
@@ -169,7 +169,7 @@ class Subject:
     def translate(self, x: Tensor, styles: Tensor) -> Tensor:
         """Translate x (C, H, W) in each style (K, style_dim): (K, C, H, W)."""
         source, to = self.direction
-        return in_each_style(self.translator, x[None], styles, source=source, to=to)
+        return self.translator.translate_with_each(x[None], styles, source=source, to=to)
 
     def check_styles(self) -> None:
         """Check that an input has several translations.

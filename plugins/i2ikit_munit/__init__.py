@@ -41,6 +41,7 @@ from i2ikit.translator import (
     Translator,
     at_any_size,
     draws_of,
+    few_at_once,
     padded,
 )
 
@@ -203,14 +204,22 @@ class Munit(Translator):
 
         Sizes that the encoder does not accept are padded by repeating edges, then cropped.
         """
-        return self.translate_with_each(x, style, source=source, to=to)
+
+        def network(padded: Tensor) -> Tensor:
+            return self.decoders[to](self.content_encoders[source](padded), style)
+
+        return at_any_size(network, x, self.sides)
 
     def translate_with_each(self, x: Tensor, styles: Tensor, *, source: str, to: str) -> Tensor:
-        """As `translate`; the content of a single image is encoded once for all styles."""
+        """As `translate` of copies of x (1, C, H, W); its content is encoded once."""
 
         def network(padded: Tensor) -> Tensor:
             content = self.content_encoders[source](padded)
-            return self.decoders[to](content.expand(len(styles), -1, -1, -1), styles)
+
+            def decoded(part: Tensor) -> Tensor:
+                return self.decoders[to](content.expand(len(part), -1, -1, -1), part)
+
+            return few_at_once(decoded, styles, padded)
 
         return at_any_size(network, x, self.sides)
 

@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from i2ikit.recipe import load_recipe
-from i2ikit.translator import ImageSpec, Translator, in_each_style
+from i2ikit.translator import ImageSpec, Translator
 from tests.benchmarks.against_reference import WORK, our_step, recipe_step
 
 IMAGES = ImageSpec({"a": 3, "b": 3}, 256)
@@ -57,7 +57,7 @@ def test_translating_one_image(
     def translate() -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             if at_once:
-                return in_each_style(translator, x, styles, source="a", to="b")
+                return translator.translate_with_each(x, styles, source="a", to="b")
             return torch.cat([translator.translate(x, s[None], source="a", to="b") for s in styles])
 
     assert benchmark.pedantic(translate, rounds=3, warmup_rounds=1).shape == (STYLES, 3, 256, 256)
