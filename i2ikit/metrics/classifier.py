@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from i2ikit.errors import WeightsError
+from i2ikit.errors import WeightsError, in_one_line
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counts_note, standard_error
 from i2ikit.paths import FilePath
 
@@ -32,8 +34,8 @@ class ConditionalInception:
     Source: Huang et al. (arXiv 1804.04732), its section on metrics.
 
     Args:
-        classifier: file of an exported program (`torch.export.save`): images (N, C, H, W) in [-1, 1],
-            any N, to logits (N, classes).
+        classifier: file of an ONNX model with its weights, from images (N, C, H, W) in [-1, 1], any N, to
+            logits (N, classes). It runs on the CPU, and needs `pip install "i2ikit[export]"`.
         num_inputs: number of distinct held-out inputs (fewer if fewer exist).
         num_samples: translations per input.
 
@@ -49,17 +51,11 @@ class ConditionalInception:
         self.num_samples = num_samples
         if not self.path.is_file():
             raise WeightsError(f"no such classifier file: {classifier} (looked in {Path.cwd()})")
-        try:
-            self.classifier = torch.export.load(self.path).module()
-        except Exception as error:  # invalid files raise many exceptions
-            raise WeightsError(
-                f"{classifier} is not an exported program of torch.export.save: {error}"
-            ) from error
+        self.classifier = _session(self.path)
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
         subject.check_styles()
-        self.classifier.to(subject.device)
 
         def probabilities(case: Case) -> Tensor:
             return torch.cat([self._classify(part) for part in torch.split(case.outputs, CHUNK)])
@@ -82,16 +78,44 @@ class ConditionalInception:
     def _classify(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> probabilities (N, classes)."""
         shape = tuple(images.shape)
+        given = {self.classifier.get_inputs()[0].name: images.float().cpu().numpy()}
         try:
-            logits = self.classifier(images)
-        except Exception as error:  # exported programs raise many exceptions for invalid inputs
-            raise WeightsError(f"classifier {self.path} does not accept images {shape}: {error}") from error
-        if logits.ndim != 2 or len(logits) != len(images):
+            logits = np.asarray(self.classifier.run(None, given)[0])
+        except Exception as error:  # onnxruntime has an exception for each kind of failure
+            reason = in_one_line(error)
+            raise WeightsError(f"classifier {self.path} does not accept images {shape}: {reason}") from error
+        if logits.ndim != 2 or len(logits) != len(images) or logits.dtype.kind != "f":
             raise WeightsError(
-                f"classifier {self.path} should return (N, classes) for images {shape}, "
-                f"got {tuple(logits.shape)}"
+                f"classifier {self.path} should return numbers (N, classes) for images {shape}, "
+                f"got {logits.dtype} {logits.shape}"
             )
-        return logits.cpu().double().softmax(1)
+        return torch.from_numpy(logits).double().softmax(1)
+
+
+def _session(path: Path) -> Any:
+    """The model in a file, ready to run; loading it runs no code of the file.
+
+    Raises:
+        WeightsError: onnxruntime is not installed, or the file is not an ONNX model.
+    """
+    try:
+        # Not at the top: it is optional, and takes a while.
+        onnxruntime = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise WeightsError(
+            'conditional-inception needs onnxruntime for its classifier: pip install "i2ikit[export]"'
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised, and need not be printed as well
+    try:
+        # From bytes, so that the model cannot name other files to be read.
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of the system, of protobuf, of onnxruntime
+        raise WeightsError(
+            f"{path} is not an ONNX model with its weights ({in_one_line(error)}); save it with "
+            "torch.onnx.export(..., external_data=False). Programs of torch.export (.pt2) are not read: "
+            "they can run code"
+        ) from error
 
 
 def _divergence(p: Tensor, q: Tensor) -> Tensor:

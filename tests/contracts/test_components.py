@@ -12,7 +12,7 @@ from i2ikit.metrics import fidelity
 from i2ikit.registry import registries
 from i2ikit.testing import check_component
 from tests.image_files import make_folders, side_by_side, write_tars
-from tests.metrics.stand_ins import DarkOrLight, FourFeatures
+from tests.metrics.stand_ins import DarkOrLight, FourFeatures, saved_as_onnx
 
 NETWORKS = ("encoders", "decoders", "norms", "discriminators")
 
@@ -64,10 +64,7 @@ def metric_options(
     monkeypatch.setattr(fidelity, "_inception", lambda weights, device: FourFeatures())
     any_file = tmp_path / "any.pth"
     torch.save({"weight": torch.zeros(1)}, any_file)
-    classifier = tmp_path / "classifier.pt2"
-    free = ({0: torch.export.Dim("n")},)
-    exported = torch.export.export(DarkOrLight(), (torch.zeros(2, 3, 64, 64),), dynamic_shapes=free)
-    torch.export.save(exported, classifier)
+    classifier = saved_as_onnx(DarkOrLight(), tmp_path / "classifier.onnx", 64)
     return {
         "lpips-diversity": {"weights": alexnet_file},
         "lpips-to-target": {"weights": alexnet_file},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -22,3 +24,12 @@ class FourFeatures(nn.Module):
         x = pixels.float() / 255
         columns = (x[:, 0, 0, 0], x[:, 0, 0].mean(1), x[:, 0, 0, :8].mean(1) ** 2, x.mean((1, 2, 3)))
         return (torch.stack(columns, dim=1),)
+
+
+def saved_as_onnx(classifier: nn.Module, path: Path, side: int) -> Path:
+    """An ONNX file for any number of images (N, 3, side, side)."""
+    images, free = (torch.zeros(2, 3, side, side),), ({0: "n"},)
+    torch.onnx.export(
+        classifier.eval(), images, path, dynamic_shapes=free, external_data=False, verbose=False
+    )
+    return path
