@@ -311,8 +311,8 @@ class Translator(nn.Module, ABC):
     def translate_with_each(self, x: Tensor, styles: Tensor, *, source: str, to: str) -> Tensor:
         """Translate one image with each of several styles, as `translate` does with copies of the image.
 
-        A translator that encodes the image apart from the style may do it once here, and decode
-        `few_at_once`.
+        A translator that encodes the image apart from the style may do it once here. It decodes
+        `few_at_once`, because K may be large.
 
         Shapes: x (1, C of `source`, H, W) of any side, styles (K, style_dim) -> (K, C of `to`, H, W)
         """

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from i2ikit.errors import TrainingError
+from i2ikit.loop import train
 from i2ikit.training import compile_networks
 from tests.tiny import assert_same_training, metrics, run, tiny_recipe
 from tests.toy import Numbers, Toy
@@ -50,14 +53,16 @@ def test_a_machine_that_cannot_compile_is_named(monkeypatch: pytest.MonkeyPatch)
         compile_networks(Toy({"one": Numbers(x=1.0)}, [], {}), CPU)
 
 
-@pytest.mark.usefixtures("compiled")
 def test_the_loop_compiles_and_says_so(folders: Path, tmp_path: Path, compiled: list[nn.Module]) -> None:
     """Only if the recipe asks for it."""
     run(tiny_recipe(folders), tmp_path / "plain")
     assert not compiled
-    run(tiny_recipe(folders, "training.compile=true"), tmp_path / "compiled")
+    recipe, folder, said = tiny_recipe(folders, "training.compile=true"), tmp_path / "compiled", io.StringIO()
+    folder.mkdir()
+    train(recipe, recipe.data(), folder, console=Console(file=said, width=200))
     assert len(compiled) == 8
-    assert_same_training(tmp_path / "plain", tmp_path / "compiled")
+    assert "the networks are compiled; the first step takes minutes" in said.getvalue()
+    assert_same_training(tmp_path / "plain", folder)
 
 
 @pytest.mark.long

@@ -21,9 +21,9 @@ def pad(x: Tensor, sides: tuple[int, ...], mode: Literal["constant", "reflect", 
 
 
 def _replicated(x: Tensor, sides: tuple[int, ...]) -> Tensor:
-    """Padding by repeated edges, for torch.compile, which expects wrong strides of F.pad's gradient.
+    """Padding by repeated edges, for sides of 0 or more, in programs that torch.compile makes.
 
-    That holds for channels_last in torch 2.14.
+    It expects wrong strides of F.pad's gradient in channels_last (torch 2.14).
     """
     left, right, above, below = sides
     x = torch.cat([x[..., :1].expand(-1, -1, -1, left), x, x[..., -1:].expand(-1, -1, -1, right)], 3)
@@ -40,28 +40,37 @@ def conv2d_after(
     """`F.conv2d(prepare(x), weight, bias, stride)` that needs less memory.
 
     Until the backward pass it keeps x, which the activation before it keeps as well, instead of the prepared
-    x; the backward pass prepares x again.
+    x; the backward pass prepares x again. Where autocast casts the prepared x, the cast one is kept. Hooks on
+    saved tensors around it, such as those of torch.utils.checkpoint, do not see x.
 
     Raises:
-        RuntimeError: in the backward pass, if x has been changed in place.
+        RuntimeError: in the backward pass, if x or the weight has been changed in place.
     """
     prepared = prepare(x)
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return F.conv2d(prepared, weight, bias, stride)
-    kept, version, place = x.detach(), x._version, prepared.data_ptr()
+    try:
+        kept, version, identity = x.detach(), x._version, _identity(prepared)
+    except RuntimeError:  # in inference mode, and in torch.func's transforms
+        return F.conv2d(prepared, weight, bias, stride)
 
-    def again(saved: Tensor | None) -> Tensor:
-        if saved is not None:
-            return saved
-        if kept._version != version:
-            raise RuntimeError("the input of a convolution was changed in place before its backward pass")
-        return prepare(kept)
+    def unless_prepared(saved: Tensor) -> tuple[Tensor | None, int]:
+        # torch does not check the versions of tensors that pass through hooks.
+        return (None, version) if _identity(saved) == identity else (saved, saved._version)
 
-    def unless_prepared(saved: Tensor) -> Tensor | None:
-        return None if saved.data_ptr() == place else saved
+    def again(packed: tuple[Tensor | None, int]) -> Tensor:
+        saved, before = packed
+        if (kept if saved is None else saved)._version != before:
+            raise RuntimeError("the input or weight of a convolution was changed before its backward pass")
+        return prepare(kept) if saved is None else saved
 
     with torch.autograd.graph.saved_tensors_hooks(unless_prepared, again):
         return F.conv2d(prepared, weight, bias, stride)
+
+
+def _identity(x: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
+    """Equal for two tensors that are alive only if they have the same elements in the same memory."""
+    return x.data_ptr(), x.shape, x.stride()
 
 
 class ReflectionConv(nn.Conv2d):

@@ -91,6 +91,7 @@ def load_trunk(name: TrunkName, weights: str | None = None) -> None:
 
 
 @functools.cache
+@torch.inference_mode(False)  # it may be called first in inference mode, and later in training
 def _mean_and_std(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """(3, 1, 1) each; made once, because a copy to a GPU waits for all that this computes."""
     mean, std = (torch.tensor(c, device=device, dtype=dtype)[:, None, None] for c in (MEAN, STD))
@@ -98,6 +99,7 @@ def _mean_and_std(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Ten
 
 
 @functools.cache
+@torch.inference_mode(False)
 def _layers(name: TrunkName, weights: str | None, device: torch.device, dtype: torch.dtype) -> nn.Sequential:
     """The frozen layers up to the deepest tap, once for each device and precision."""
     import torchvision  # imported here because it takes a second

@@ -56,7 +56,7 @@ class UpsampledConv(ReflectionConv):
         with torch.autocast(x.device.type, enabled=False):  # sums of weights are rounded once, by conv2d
             inner, rows, columns = self._kernels(weight)
             level = _level(offset, weight, self.bias)
-        y = depth_to_space(conv2d_after(lambda x: pad(x - offset, (1, 1, 1, 1), "replicate"), x, inner))
+        y = depth_to_space(conv2d_after(_with_edges, x - offset, inner))
         y = y + level.to(y.dtype)
         # The doubled image is reflected at its border: there, the outermost tap of the outermost output
         # meets the second pixel, where replication gives the first. Adding the differences is exact.
@@ -73,6 +73,10 @@ class UpsampledConv(ReflectionConv):
         outer = torch.stack([weight[..., 0], weight[..., 4]])  # (side, out, in, 5)
         columns = torch.unflatten(outer @ folded.flatten(0, 1).t(), 3, (2, 3)).permute(0, 1, 3, 2, 4)
         return inner.flatten(0, 2), rows, columns.flatten(0, 2)[..., None]
+
+
+def _with_edges(x: Tensor) -> Tensor:
+    return pad(x, (1, 1, 1, 1), "replicate")
 
 
 def _level(offset: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -60,10 +60,10 @@ def measure(out: Path, overrides: Sequence[str]) -> None:
     steps: list[dict[str, float]] = []
     average, step = training._average_gradients, loop.train_step
 
-    def exchange(accelerator: Any, phase: Any) -> None:
+    def exchange(*args: Any) -> Any:
         if dist.is_initialized():
             timed(dist.barrier, seconds, "waiting for gradients")()
-        timed(average, seconds, "exchanging gradients")(accelerator, phase)
+        return timed(average, seconds, "exchanging gradients")(*args)
 
     def whole(*args: Any) -> Any:
         losses = step(*args)

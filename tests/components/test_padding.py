@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2ikit.components.padding import ReflectionConv, conv2d_after
+from i2ikit.components.padding import ReflectionConv, conv2d_after, pad
 
 
 def both(kernel: int, stride: int, padding: int) -> tuple[ReflectionConv, nn.Conv2d]:
@@ -80,14 +80,52 @@ def test_the_prepared_images_are_not_kept_for_the_backward_pass() -> None:
     assert len(made) == 4
 
 
-def test_an_input_that_was_changed_in_place_is_an_error() -> None:
-    """In the backward pass; torch reports the same for tensors that it keeps itself."""
+@pytest.mark.parametrize("changed", ["input", "weight"])
+def test_a_change_in_place_before_the_backward_pass_is_an_error(changed: str) -> None:
+    """As torch reports it for tensors that it keeps itself: by an optimizer's step, for example."""
     layer = ReflectionConv(2, 3, 3, 1, 1)
     x = torch.randn(1, 2, 4, 4)
-    y = layer(x)
-    x.add_(1)
-    with pytest.raises(RuntimeError, match="changed in place before its backward pass"):
+    y = layer(x.requires_grad_())
+    with torch.no_grad():
+        {"input": x, "weight": layer.weight}[changed].add_(1)
+    with pytest.raises(RuntimeError, match="was changed before its backward pass"):
         y.sum().backward()
+
+
+def test_a_weight_in_the_memory_of_the_images_has_its_own_gradient() -> None:
+    """It is told from the prepared images by its shape or strides."""
+    x = torch.randn(2, 2, 1, 1)
+    weight = x.transpose(0, 1).requires_grad_()
+    found = torch.autograd.grad(conv2d_after(lambda x: x, x, weight).square().sum(), weight)
+    expected = torch.autograd.grad(F.conv2d(x, weight).square().sum(), weight)
+    assert torch.equal(found[0], expected[0])
+
+
+def test_transforms_inference_mode_and_tracing_work() -> None:
+    """There, images are padded as usual."""
+    layer = ReflectionConv(2, 3, 3, 1, 1).requires_grad_(False)
+    x = torch.randn(1, 2, 4, 4)
+    expected = torch.autograd.grad(layer(x.requires_grad_()).sum(), x)[0]
+    assert torch.equal(torch.func.grad(lambda x: layer(x).sum())(x.detach()), expected)
+    with torch.inference_mode():
+        inside = x * 1
+    assert torch.equal(layer(inside), layer(x))
+    assert torch.func.vmap(layer)(x.detach()).shape == (1, 3, 4, 4)
+
+
+@pytest.mark.parametrize("sides", [(1, 1, 1, 1), (0, 0, 1, 1), (2, 0, 0, 3)])
+def test_edges_are_repeated_in_compiled_programs_too(
+    sides: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients are those of F.pad."""
+    x = torch.randn(2, 3, 4, 1, requires_grad=True)
+    expected = pad(x, sides, "replicate")
+    monkeypatch.setattr(torch.compiler, "is_dynamo_compiling", lambda: True)
+    found = pad(x, sides, "replicate")
+    assert torch.equal(found, expected)
+    weights = torch.randn(found.shape)
+    one, other = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (found, expected))
+    torch.testing.assert_close(one, other)
 
 
 def test_several_backward_passes_of_one_graph_agree() -> None:
