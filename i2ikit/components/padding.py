@@ -47,7 +47,8 @@ def conv2d_after(
         RuntimeError: in the backward pass, if x or the weight has been changed in place.
     """
     prepared = prepare(x)
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or not torch.is_grad_enabled():
         return F.conv2d(prepared, weight, bias, stride)
     try:
         kept, version, identity = x.detach(), x._version, _identity(prepared)

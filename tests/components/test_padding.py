@@ -101,6 +101,7 @@ def test_a_weight_in_the_memory_of_the_images_has_its_own_gradient() -> None:
     assert torch.equal(found[0], expected[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
 def test_transforms_inference_mode_and_tracing_work() -> None:
     """There, images are padded as usual."""
     layer = ReflectionConv(2, 3, 3, 1, 1).requires_grad_(False)
@@ -111,6 +112,8 @@ def test_transforms_inference_mode_and_tracing_work() -> None:
         inside = x * 1
     assert torch.equal(layer(inside), layer(x))
     assert torch.func.vmap(layer)(x.detach()).shape == (1, 3, 4, 4)
+    traced = torch.jit.trace(layer, x.detach())  # type: ignore[no-untyped-call]
+    assert torch.equal(traced(x), layer(x))
 
 
 @pytest.mark.parametrize("sides", [(1, 1, 1, 1), (0, 0, 1, 1), (2, 0, 0, 3)])
