@@ -24,6 +24,11 @@ bench:
 	python -m pytest tests/benchmarks -o 'python_files=bench_*.py test_lpips.py' --benchmark-enable -n 0
 	python -m tests.benchmarks.against_reference
 	python -m tests.benchmarks.peak_memory
+	python -m tests.benchmarks.profile_step
+	python -m tests.benchmarks.growth
+	python -m tests.benchmarks.reading
+	python -m tests.benchmarks.busy_neighbours
+	python -m tests.benchmarks.where_time_goes
 
 docs:
 	python -m pytest README.md docs

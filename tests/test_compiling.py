@@ -35,7 +35,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
 
 
 def test_the_network_of_each_domain_is_compiled(compiled: list[nn.Module]) -> None:
-    """Not the dictionary around them, whose forward pass nobody calls."""
+    """The dictionary around them is not compiled: it has no forward pass."""
     one, a, b = (Numbers(x=1.0) for _ in range(3))
     toy = Toy({"one": one, "two": nn.ModuleDict({"a": a, "b": b})}, [], {})
     compile_networks(toy, CPU)

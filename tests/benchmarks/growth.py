@@ -1,6 +1,8 @@
 """What a step costs as images, batch and networks grow: CPU seconds on one thread, in turns.
 
-python -m tests.benchmarks.growth [RECIPE]
+    python -m tests.benchmarks.growth [RECIPE]
+
+Each setting changes one thing of the recipe.
 """
 
 from __future__ import annotations

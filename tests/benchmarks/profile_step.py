@@ -49,8 +49,9 @@ class Convolutions(TorchDispatchMode):
         before = time.process_time()
         found = func(*args, **(kwargs or {}))
         self.seconds += time.process_time() - before
-        weight, stride = (args[2], args[4]) if func is CONVOLUTIONS[1] else (args[1], args[3])
-        zeros = weight.shape[0] % 4 == 0 and tuple(weight.shape[2:]) == (4, 4) and tuple(stride) == (1, 1)
+        weight, _, stride, padding = args[2:6] if func is CONVOLUTIONS[1] else args[1:5]
+        # The only 4x4 convolutions of stride 1 without padding of their own are 7x7 ones on 2x2 pixels.
+        zeros = (*weight.shape[2:], *stride, *padding) == (4, 4, 1, 1, 0, 0)
         flops = flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=found)
         self.flops += flops * (49 / 64 if zeros else 1)
         return found

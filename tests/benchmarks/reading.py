@@ -51,7 +51,7 @@ def write_images(root: Path, count: int) -> None:
             (root / folder / f"{n:06}.jpg").write_bytes(contents[n % DIFFERENT])
 
 
-def seconds(read: Callable[[int], object], start: int) -> float:
+def milliseconds(read: Callable[[int], object], start: int) -> float:
     """CPU milliseconds for each of the next images."""
     before = time.process_time()
     for n in range(start, start + BLOCK):
@@ -78,8 +78,8 @@ def beside_image_folder(data: Dataset, root: Path, say: Callable[[str], None]) -
     count = data.count("train", "a")
     found: dict[str, list[float]] = {"ours": [], "ImageFolder": []}
     for turn in range(TURNS):
-        found["ours"].append(seconds(lambda n: data.image("train", "a", n % count, rng), turn * BLOCK))
-        found["ImageFolder"].append(seconds(lambda n: theirs[of_a[n % count]], turn * BLOCK))
+        found["ours"].append(milliseconds(lambda n: data.image("train", "a", n % count, rng), turn * BLOCK))
+        found["ImageFolder"].append(milliseconds(lambda n: theirs[of_a[n % count]], turn * BLOCK))
     for name, times in found.items():
         say(f"{name:12} {statistics.median(times):.2f} ms for an image")
 
