@@ -1,5 +1,5 @@
 # The commands that people and CI call; they use the active environment.
-.PHONY: all lint types test test-fast full bench docs reference reliability
+.PHONY: all lint types test test-fast full bench docs reference reliability hostile
 
 all: lint types test
 
@@ -41,3 +41,7 @@ FLIPS = 200
 SEED = 0
 reliability:
 	python -m tests.reliability --kills $(KILLS) --flips $(FLIPS) --seed $(SEED)
+
+COUNT = 2600
+hostile:
+	python -m pytest tests/hostile -n 0 --hostile $(COUNT) --hypothesis-seed $(SEED) --hostile-page docs/reliability.md

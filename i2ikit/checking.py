@@ -11,7 +11,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from i2ikit.errors import ComponentError, Problem, did_you_mean, in_one_line
+from i2ikit.errors import ComponentError, Problem, did_you_mean, in_one_line, shown
 from i2ikit.loss_weights import largest_weights
 from i2ikit.packages.entry import KINDS
 from i2ikit.registry import WEIGHT_FORMS, Held, Setting, Slot, Spec, registries, schema_of
@@ -34,6 +34,9 @@ __all__ = [
 
 Table = dict[str, Any]
 """A table of a recipe, as TOML gives it."""
+
+MOST_FINDINGS = 100
+"""Problems of one table that are worded; looking for the nearest spelling takes time."""
 
 
 @runtime_checkable
@@ -157,7 +160,7 @@ def _check_held(
         return check(given, path, held.slot, setting)
     if not isinstance(given, list | tuple):
         word = KINDS[held.slot.kind]
-        return (), [Problem(path, f"should be a list of {word} names or tables, got {given!r}")]
+        return (), [Problem(path, f"should be a list of {word} names or tables, got {shown(given)}")]
     try:
         TypeAdapter(Annotated[list[Any], "how many", *held.counts]).validate_python(list(given))
     except ValidationError as error:
@@ -258,10 +261,26 @@ def validated(
         read = model.model_validate_json(text, strict=True)
     except ValidationError as error:
         findings = error.errors(include_url=False)
-        return {}, [_problem(finding, model, path, owner, also_known) for finding in findings]
+        problems = [_problem(finding, model, path, owner, also_known) for finding in findings[:MOST_FINDINGS]]
+        more = len(findings) - len(problems)
+        return {}, problems + [Problem(path, f"{more} more problems")] * bool(more)
     values = {name: getattr(read, name) for name in model.model_fields}
+    if floats := [Problem(place, "should be a valid integer") for place in _floats(table, values, path)]:
+        return {}, floats
     plain = {k: v.model_dump() for k, v in values.items() if isinstance(v, BaseModel)}
     return {**values, **plain}, []
+
+
+def _floats(given: object, read: object, path: str) -> Iterator[str]:
+    """Where `1.0` was given and pydantic has read 1: so it does for `Literal[1, 3]`, even when strict."""
+    if isinstance(given, Mapping) and isinstance(read, Mapping):
+        for key in given.keys() & read.keys():
+            yield from _floats(given[key], read[key], f"{path}.{key}" if path else key)
+    elif isinstance(given, list) and isinstance(read, list | tuple):
+        for n, (one, other) in enumerate(zip(given, read, strict=False)):
+            yield from _floats(one, other, f"{path}[{n}]")
+    elif isinstance(given, float) and type(read) is int:
+        yield path
 
 
 def _problem(
@@ -281,11 +300,14 @@ def _problem(
         hint = did_you_mean(keys[-1], known) or f" (known: {', '.join(known) or 'none'})"
         return Problem(where, f"{owner} has no option '{keys[-1]}'{hint}")
     if finding["type"] == "missing" and keys[-1].isdecimal():
-        return Problem(where.rpartition(".")[0], f"has too few values, got {finding['input']!r}")
+        return Problem(where.rpartition(".")[0], f"has too few values, got {shown(finding['input'])}")
     if finding["type"] == "missing":
         return Problem(where, f"is missing; {owner} needs it")
     message = _lower(finding["msg"].removeprefix("Input ").removeprefix("Value error, "))
-    return Problem(where, f"{message}, got {finding['input']!r}")
+    given = finding["input"]
+    if finding["type"] == "string_type" and isinstance(given, bool | int | float):
+        message = f'should be text, in quotes: "{json.dumps(given)}"'
+    return Problem(where, f"{message}, got {shown(given)}")
 
 
 def _lower(message: str) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,13 @@ __all__ = [
     "WeightsError",
     "did_you_mean",
     "in_one_line",
+    "shortened",
+    "shown",
     "writing",
 ]
+
+MOST_LISTED = 30
+"""Problems of a recipe that its error lists."""
 
 
 class I2IKitError(Exception):
@@ -65,8 +71,10 @@ class RecipeError(I2IKitError):
         self.source = source
         self.problems = tuple(problems)
         count = len(self.problems)
-        lines = [f"{source}: {count} problem{'s' if count != 1 else ''}"]
-        lines += [f"  {problem}" for problem in self.problems]
+        lines = [f"{shortened(source)}: {count} problem{'s' if count != 1 else ''}"]
+        lines += [f"  {shortened(str(problem), 1000)}" for problem in self.problems[:MOST_LISTED]]
+        if count > MOST_LISTED:
+            lines.append(f"  and {count - MOST_LISTED} more")
         super().__init__("\n".join(lines))
 
 
@@ -116,6 +124,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     near = near or [other for other in known if sorted(other) == sorted(word)]  # finds `lr` for `rl`
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def shortened(text: str, letters: int = 200) -> str:
+    """The text, without the middle part if it is longer."""
+    half = letters // 2
+    return text if len(text) <= letters else f"{text[:half]}...{text[-half:]}"
+
+
+def shown(value: object) -> str:
+    """`repr`, without the middle part of what is long."""
+    return _short.repr(value)
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 100
+_short.maxlist = _short.maxdict = _short.maxtuple = 10
 
 
 def in_one_line(error: BaseException) -> str:

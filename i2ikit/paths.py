@@ -13,6 +13,10 @@ __all__ = ["FilePath", "pasted", "sync"]
 
 
 def _absolute(path: str) -> str:
+    if not path:
+        raise ValueError("should be a path; '.' is the current directory")
+    if any(letter < " " for letter in path):
+        raise ValueError("holds a line end, a tab or the like; write a Windows path in single quotes")
     return os.path.abspath(os.path.expanduser(path))
 
 

@@ -53,7 +53,9 @@ __all__ = [
 RECORDS = ("versions", "weights_from", "changes")
 """Tables of a resolved.toml that say what happened; no option is read from them."""
 
-Steps = Annotated[int, Field(gt=0)]
+MOST_STEPS = 10**9  # names of checkpoints have nine digits
+Steps = Annotated[int, Field(gt=0, le=MOST_STEPS)]
+Interval = Annotated[int, Field(ge=0, le=MOST_STEPS)]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -88,9 +90,9 @@ class TrainingOptions(BaseModel):
     precision: Precision = "fp32"
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     log_every: Steps = 10
-    sample_every: Annotated[int, Field(ge=0)] = 500
-    checkpoint_every: Annotated[int, Field(ge=0)] = 500
-    keep: Annotated[int, Field(ge=1)] = 2
+    sample_every: Interval = 500
+    checkpoint_every: Interval = 500
+    keep: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 2
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     damaged_images: Literal["error", "skip"] = "error"
     compile: bool = False
@@ -237,7 +239,7 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
     """Check training (components need its batch size), then data, translator, optimizers and validation."""
     table, sections = text.table, ("data", "translator", "optimizer", "validation")
     top = {key: value for key, value in table.items() if key not in (*sections, *RECORDS)}
-    values, problems = validated(TopLevel, top, "", "a recipe", sections)
+    values, problems = validated(TopLevel, top, "", "a recipe", ("extends", *sections))
     training = TrainingOptions(**values["training"]) if values else None
     setting = None if processes is None else _batch_setting(training, processes)
     data, found = _section(table, "data", DATASET_SLOT, setting)

@@ -25,7 +25,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
-from i2ikit.errors import ComponentError, I2IKitError, did_you_mean, in_one_line
+from i2ikit.errors import ComponentError, I2IKitError, did_you_mean, in_one_line, shown
 from i2ikit.loss_weights import Weight
 from i2ikit.packages.entry import CORE, KINDS, Entry, normalised
 from i2ikit.packages.survey import ALLOWLIST, survey
@@ -401,9 +401,9 @@ class Registry:
         if found:
             spelled = ", ".join(f'"{e.package}/{e.name}"' for e in found)
             raise ComponentError(
-                f"{self.word} '{name}' is provided by {len(found)} packages; write one of {spelled}"
+                f"{self.word} {shown(name)} is provided by {len(found)} packages; write one of {spelled}"
             )
-        raise ComponentError(f"no {self.word} named '{name}'{self._why_missing(package, bare)}")
+        raise ComponentError(f"no {self.word} named {shown(name)}{self._why_missing(package, bare)}")
 
     def shortest_name(self, entry: Entry) -> str:
         """The name to write in a recipe: `package/name` if the name alone is ambiguous."""

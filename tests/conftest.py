@@ -25,6 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--sharing-seed", type=int, default=0, help="Seed of what one and two processes compute."
     )
+    parser.addoption(
+        "--hostile", type=int, default=100, help="How many files of each kind tests/hostile damages."
+    )
+    parser.addoption("--hostile-page", type=Path, help="Page for the table of what tests/hostile found.")
 
 
 @pytest.fixture(autouse=True)

@@ -84,6 +84,8 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
         ("training.stepz=5", "training.stepz", "[training] has no option 'stepz'; did you mean 'steps'?"),
         ("training.steps=0", "training.steps", "should be greater than 0, got 0"),
         ("training.steps=five", "training.steps", "should be a valid integer, got 'five'"),
+        ("training.steps=5.0", "training.steps", "should be a valid integer, got 5.0"),
+        ("data.channels_a=1.0", "data.channels_a", "should be a valid integer"),
         ("training.batch_size=true", "training.batch_size", "valid integer, got True"),
         ("training.precision=fp64", "training.precision", "should be 'fp32', 'bf16' or 'fp16', got 'fp64'"),
         ("seed=-1", "seed", "greater than or equal to 0"),
@@ -181,11 +183,22 @@ def test_all_problems_are_in_one_message(tmp_path: Path) -> None:
     [
         (b"seed = = 1", "is not TOML"),
         (b"[" * 5000, "is not TOML"),
-        (b"seed = " + b"9" * 5000, "is not TOML"),
+        (b"seed = " + b"9" * 5000, "a number has too many digits"),
         (b"\xff\xfe\x00", "is not UTF-8"),
         (b"", "translator: is missing; it names the translator: bicyclegan, cyclegan, munit"),
         (b"data = 3\ntranslator = 4\noptimizer = 5\ntraining = 6", "optimizer: should be a table"),
-        (b"[training]\nsteps = 1979-05-27", "valid integer"),
+        (b"[training]\nsteps = 1979-05-27", 'is a date, which no option is; text is quoted: "1979-05-27"'),
+        (b"[data]\nname = 'folders'\nroot = 2024", 'should be text, in quotes: "2024", got 2024'),
+        (b"[data]\nname = 'folders'\nroot = true", 'should be text, in quotes: "true", got True'),
+        (b'[data]\nname = "folders"\nroot = "C:\\Users\\me"', "write the path in single quotes"),
+        (b'[data]\nname = "folders"\nroot = "C:\\data"', "write the path in single quotes"),
+        (b'[data]\nname = "folders"\nroot = "C:\\new\\table"', "write a Windows path in single quotes"),
+        (b'[data]\nname = "folders"\nroot = ""', "should be a path; '.' is the current directory, got ''"),
+        (b"exteds = 'munit'", "did you mean 'extends'?"),
+        (b"extends = '" + b"n" * 300 + b"'", "extends: no such recipe"),
+        (b"extends = '" + b"n" * 300 + b"/munit'", "extends: no such recipe"),
+        (b"extends = '/dev/zero'", "extends: should be the name or file of another recipe"),
+        (b"extends = '.'", "extends: should be the name or file of another recipe"),
     ],
 )
 def test_whatever_is_in_the_file_the_answer_is_a_message(
@@ -384,8 +397,10 @@ def test_another_component_replaces_the_extended_one_whole(tmp_path: Path) -> No
 def test_extended_recipes_that_go_in_circles_or_are_missing_are_named(tmp_path: Path) -> None:
     (tmp_path / "circle.toml").write_text('extends = "small.toml"')
     message = problems_of(write(tmp_path, 'extends = "circle.toml"'))
-    assert "extends: should be the name or file of another recipe" in message
-    assert "did you mean 'munit'" in problems_of(write(tmp_path, 'extends = "munnit"'))
+    assert "extends: extends itself, by way of" in message
+    assert "extends: no such recipe; did you mean 'munit'" in problems_of(
+        write(tmp_path, 'extends = "munnit"')
+    )
     assert "extends: should be the name or file" in problems_of(write(tmp_path, "extends = 5"))
 
 

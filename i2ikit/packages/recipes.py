@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from i2ikit.errors import Problem, RecipeError, did_you_mean
@@ -19,7 +20,7 @@ def find_recipe(source: str | Path) -> Path:
         RecipeError: there is no such recipe; the message lists those that are installed.
     """
     path = Path(source)
-    if path.suffix == ".toml" or path.is_file():
+    if path.suffix == ".toml" or os.path.isfile(path):  # False also for a name that is too long
         return path
     files = recipe_files()
     package, _, name = str(source).partition("/")
@@ -30,7 +31,7 @@ def find_recipe(source: str | Path) -> Path:
         files |= package_recipes(normalised(package), normalised(package).replace("-", "_"))
     if named in files:
         return files[named]
-    if path.exists():
+    if os.path.exists(path):
         return path
     if allowed is not None and name and normalised(package) not in allowed:
         message = f"the package {normalised(package)} is not in {ALLOWLIST}"

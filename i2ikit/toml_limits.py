@@ -1,0 +1,69 @@
+"""What no recipe needs, and what would make reading one slow or its errors unreadable."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+
+from i2ikit.errors import Problem, shown
+
+__all__ = ["MOST_BYTES", "beyond_limits", "has_too_long_a_key"]
+
+MOST_BYTES = 250_000
+"""Of a file; the recipes that ship have 3,000."""
+
+MOST_DOTS = 500
+"""In a key; the time in which tomllib reads one grows with the square of their number."""
+
+MOST_LEVELS = 20
+MOST_LETTERS = 200
+LEAST, GREATEST = -(2**63), 2**63 - 1
+
+_DATES = (datetime.date, datetime.time)  # a datetime is a date
+
+
+def has_too_long_a_key(text: str) -> bool:
+    """Whether a TOML text may hold a key with so many dots that reading it would take minutes."""
+    keys = (part for line in text.split("\n") for part in (line.split("=")[:-1] or [line]))
+    return any(key.count(".") > MOST_DOTS for key in keys)
+
+
+def beyond_limits(table: Mapping[str, object]) -> list[Problem]:
+    """A problem for each value of a recipe's table that no recipe needs.
+
+    These are whole numbers of more than 64 bits (more than TOML promises), dates (no option is one), keys of
+    more than 200 letters, and tables and arrays in more than 20 levels.
+    """
+    problems: list[Problem] = []
+    rest: list[tuple[int, str, object]] = [(0, "", table)]  # a recursive function could not go deep
+    while rest:
+        level, path, value = rest.pop()
+        if isinstance(value, Mapping):
+            inner = list(_named(path, value, problems))
+        elif isinstance(value, list):
+            inner = [(f"{path}[{n}]", one) for n, one in enumerate(value)]
+        else:
+            problems += _of_value(path, value)
+            continue
+        if inner and level == MOST_LEVELS:
+            problems.append(Problem(path, f"has more than {MOST_LEVELS} levels of tables and arrays"))
+        else:
+            rest += [(level + 1, *one) for one in reversed(inner)]
+    return problems
+
+
+def _named(path: str, table: Mapping[str, object], problems: list[Problem]) -> Iterator[tuple[str, object]]:
+    """The values of a table with their paths; problems with keys are added."""
+    for key, value in table.items():
+        if len(key) > MOST_LETTERS:
+            message = f"{shown(key)} has {len(key)} letters, more than {MOST_LETTERS}"
+            problems.append(Problem(path, f"the key {message}"))
+        else:
+            yield f"{path}.{key}" if path else key, value
+
+
+def _of_value(path: str, value: object) -> Iterator[Problem]:
+    if isinstance(value, int) and not LEAST <= value <= GREATEST:
+        yield Problem(path, "is a whole number of more than 64 bits")
+    elif isinstance(value, _DATES):
+        yield Problem(path, f'is a date, which no option is; text is quoted: "{value}"')

@@ -1,0 +1,1 @@
+"""Files and texts that are damaged or forged, in the place of everything that a command reads."""

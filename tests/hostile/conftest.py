@@ -1,0 +1,46 @@
+"""How much is tried, and the table of the results."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.hostile.tally import kinds
+
+START, END = "<!-- table: make hostile -->\n", "<!-- end of what is hostile -->\n"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile(
+        "hostile",
+        max_examples=config.getoption("--hostile"),
+        derandomize=config.getoption("--hypothesis-seed") is None,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    settings.load_profile("hostile")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if not kinds:
+        return
+    lines = [
+        "| What is damaged or forged | tried | refused with a message | slowest | |",
+        "| --- | --: | --: | --: | --- |",
+    ]
+    lines += [
+        f"| {name} | {k.count} | {k.refused} | {k.slowest:.2f} s | {k.note} |" for name, k in kinds.items()
+    ]
+    table = "\n".join(lines)
+    terminalreporter.write_line(table)
+    page: Path | None = config.getoption("--hostile-page")
+    if page is not None:
+        seed = config.getoption("--hypothesis-seed")
+        command = f"make hostile COUNT={config.getoption('--hostile')} SEED={seed}"
+        text = page.read_text("utf-8")
+        said = f"{table}\n\n`{command}` on {datetime.date.today().isoformat()}.\n"
+        page.write_text(text.partition(START)[0] + START + said + END + text.partition(END)[2], "utf-8")

@@ -1,0 +1,55 @@
+"""What was tried, how often, and how long the slowest one took."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from i2ikit.errors import I2IKitError
+
+__all__ = ["Kind", "kinds", "tried"]
+
+MOST_LETTERS = 40_000
+
+
+@dataclass
+class Kind:
+    """The trials of one kind.
+
+    Args:
+        count: of all.
+        refused: of those that ended with a message.
+        slowest: seconds.
+        note: what else was found.
+    """
+
+    count: int = 0
+    refused: int = 0
+    slowest: float = 0.0
+    note: str = field(default="")
+
+
+kinds: dict[str, Kind] = {}
+
+
+@contextlib.contextmanager
+def tried(name: str, most_s: float = 1.0) -> Iterator[None]:
+    """The block may end, or raise an error of ours with a message that can be read; within seconds.
+
+    Raises:
+        AssertionError: it takes longer, or the message is too long; other exceptions pass through.
+    """
+    kind = kinds.setdefault(name, Kind())
+    kind.count += 1
+    message, began = "-", time.perf_counter()
+    try:
+        yield
+    except I2IKitError as error:
+        kind.refused += 1
+        message = str(error)
+    seconds = time.perf_counter() - began
+    kind.slowest = max(kind.slowest, seconds)
+    assert 0 < len(message) < MOST_LETTERS, message[:500]
+    assert seconds < most_s, f"took {seconds:.2f} s"
