@@ -23,14 +23,15 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from i2ikit.checkpoint_files import FORMAT, MANIFEST, STATE, read, sha256
-from i2ikit.errors import RunError, TrainingError, writing
+from i2ikit.errors import RunError, TrainingError
 from i2ikit.finite import names
-from i2ikit.paths import pasted, sync
+from i2ikit.paths import pasted
 from i2ikit.processes import ALONE, Processes
 from i2ikit.resolved import RESOLVED
 from i2ikit.state import TrainingState, network_tensors
 from i2ikit.translator import ImageSpec, Tensors, Translator
 from i2ikit.weights_file import write_weights
+from i2ikit.writing import sync, writing
 
 __all__ = [
     "BEST_FILE",

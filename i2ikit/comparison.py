@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import io
 import json
 import statistics
 from collections.abc import Callable, Sequence
@@ -21,8 +20,9 @@ from i2ikit.evaluation import evaluate
 from i2ikit.metrics.subject import Subject
 from i2ikit.run import Run, load
 from i2ikit.runlog import METRICS
-from i2ikit.sampling import distinct_test_indices, pictures, sheet
+from i2ikit.sampling import distinct_test_indices, pictures, png, sheet
 from i2ikit.translator import Direction, chosen_direction
+from i2ikit.writing import check_writable, replace_file
 
 __all__ = ["Column", "Comparison", "check_page", "compare", "write_page"]
 
@@ -224,12 +224,15 @@ def check_page(path: Path) -> None:
     """Check that a page can be written, before the runs are measured.
 
     Raises:
-        RunError: the path does not end with .md or .html, or its folder does not exist.
+        RunError: the path does not end with .md or .html, or its folder is missing or read-only.
     """
     if path.suffix not in (".md", ".html"):
         raise RunError(f"--out {path}: should end with .md or .html")
     if not path.parent.is_dir():
         raise RunError(f"--out {path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise RunError(f"--out {path}: is a folder; give the name of a file in it")
+    check_writable(path.parent)
 
 
 def write_page(comparison: Comparison, path: Path) -> None:
@@ -237,13 +240,16 @@ def write_page(comparison: Comparison, path: Path) -> None:
 
     Args:
         path: a path that passes `check_page`.
+
+    Raises:
+        RunError: it cannot be written.
     """
     if path.suffix == ".md":
         if comparison.picture is not None:
-            comparison.picture.save(path.with_suffix(".png"))
-        path.write_text(_markdown(comparison, path.with_suffix(".png").name), "utf-8")
+            replace_file(path.with_suffix(".png"), png(comparison.picture))
+        replace_file(path, _markdown(comparison, path.with_suffix(".png").name).encode())
     else:
-        path.write_text(_html(comparison), "utf-8")
+        replace_file(path, _html(comparison).encode())
 
 
 def _markdown(comparison: Comparison, picture: str) -> str:
@@ -264,9 +270,7 @@ def _html(comparison: Comparison) -> str:
     notes = "\n".join(f"<li>{html.escape(note)}</li>" for note in comparison.notes)
     shown = ""
     if comparison.picture is not None:
-        png = io.BytesIO()
-        comparison.picture.save(png, "png")
-        data = base64.b64encode(png.getvalue()).decode()
+        data = base64.b64encode(png(comparison.picture)).decode()
         shown = f'<img alt="Held-out inputs and their translations" src="data:image/png;base64,{data}">'
     style = (
         "body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}img{max-width:100%}"

@@ -6,6 +6,7 @@ I2IKitError                 everything below; the command line prints it and exi
 ├── DataError               images are missing, unreadable or too few
 ├── ShapeError              a tensor does not have the shape that a component needs
 ├── RunError                a run folder is missing, in use, or damaged
+├── CacheError              the cache folder is not known, or cannot be written
 ├── FetchError              a file cannot be downloaded
 ├── WeightsError            the weights of a pretrained network are not available
 ├── ProcessError            another process of this command failed or died
@@ -14,14 +15,14 @@ I2IKitError                 everything below; the command line prints it and exi
 
 from __future__ import annotations
 
-import contextlib
 import difflib
+import os
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 __all__ = [
+    "CacheError",
     "ComponentError",
     "DataError",
     "FetchError",
@@ -35,9 +36,9 @@ __all__ = [
     "WeightsError",
     "did_you_mean",
     "in_one_line",
+    "of_the_system",
     "shortened",
     "shown",
-    "writing",
 ]
 
 MOST_LISTED = 30
@@ -94,6 +95,10 @@ class RunError(I2IKitError):
     """A run folder is missing, already in use, or damaged."""
 
 
+class CacheError(I2IKitError):
+    """The cache folder is not known, or cannot be written."""
+
+
 class FetchError(I2IKitError):
     """A file cannot be downloaded, or has the wrong content."""
 
@@ -142,6 +147,13 @@ _short.maxstring = _short.maxother = _short.maxlong = 100
 _short.maxlist = _short.maxdict = _short.maxtuple = 10
 
 
+def of_the_system(error: OSError) -> str:
+    """An error of the operating system as a sentence: what is wrong with which file."""
+    reason = error.strerror or in_one_line(error)
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    return f"{' -> '.join(names)}: {reason}" if names else reason
+
+
 def in_one_line(error: BaseException) -> str:
     """An exception as a single line of text."""
     try:
@@ -149,16 +161,3 @@ def in_one_line(error: BaseException) -> str:
     except Exception:  # its __str__ may fail as well
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Name the file or folder that the block writes, if the disk is full or it may not be written.
-
-    Raises:
-        RunError: the block raised an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error

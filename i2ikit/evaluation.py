@@ -27,7 +27,9 @@ from i2ikit.processes import processes
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Setting, Spec
 from i2ikit.run import Run, load
+from i2ikit.sampling import png
 from i2ikit.translator import Direction
+from i2ikit.writing import check_writable, replace_file, writing
 
 __all__ = ["USUAL", "Finding", "evaluate"]
 
@@ -107,6 +109,7 @@ def evaluate(
             name: run.folder / "eval" / f"{_stem(name, direction, seed, given[name])}{ending}.json"
             for name in specs
         }
+        group.on_main(lambda: check_writable(run.folder / "eval"))  # measuring takes long
         trained = {"step": run.step, "sha256": run.sha256}
         known: dict[str, Measured] = {}
         for name, spec in specs.items() if reuse else ():
@@ -151,13 +154,12 @@ def _known(path: Path, spec: Spec, images: MeasuredData, trained: Mapping[str, A
     now = {"trained": trained, "options": spec.table(), "versions": _versions(), **_described(images)}
     try:
         report = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # not measured yet, or writing it was interrupted
-        return None
-    report.setdefault("files", {})  # older reports
-    if any(report.get(key) != json.loads(json.dumps(value)) for key, value in now.items()):
-        return None
-    values = {k: math.nan if v is None else v for k, v in report["values"].items()}
-    return Measured(values, {}, report["notes"])
+        same = all(report[key] == json.loads(json.dumps(value)) for key, value in now.items())
+        values = {str(k): math.nan if v is None else float(v) for k, v in report["values"].items()}
+        notes = [str(note) for note in report["notes"]]
+    except (OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None  # not measured yet, or damaged
+    return Measured(values, {}, notes) if same else None
 
 
 def _described(images: MeasuredData) -> dict[str, Any]:
@@ -194,10 +196,11 @@ def _keep(
         "versions": _versions(),
         "measured": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    with writing(path.parent):
+        path.parent.mkdir(exist_ok=True)
+    replace_file(path, (json.dumps(report, indent=1) + "\n").encode())
     for sheet, picture in found.sheets.items():
-        picture.save(path.with_name(f"{path.stem}-{sheet}.png"))
+        replace_file(path.with_name(f"{path.stem}-{sheet}.png"), png(picture))
 
 
 def _check_metrics(

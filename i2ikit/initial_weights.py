@@ -15,6 +15,7 @@ from i2ikit.finite import names, not_finite
 from i2ikit.run import find_run
 from i2ikit.translator import Tensors
 from i2ikit.weights_file import read_weights
+from i2ikit.writing import check_name
 
 __all__ = ["InitialWeights", "find_weights", "matching_weights"]
 
@@ -61,6 +62,7 @@ def find_weights(run: Path) -> Path:
     Raises:
         RunError: there is no such run, or it has saved nothing.
     """
+    check_name(run)
     if run.name in (WEIGHTS_FILE, BEST_FILE):
         find_run(run.parent)
         chosen = run

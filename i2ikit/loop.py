@@ -12,7 +12,7 @@ from rich.console import Console
 from i2ikit.checkpoints import Newest, load_checkpoint, prune, usable_checkpoint
 from i2ikit.data.batches import shares, training_batches
 from i2ikit.data.dataset import Dataset
-from i2ikit.errors import RunError, writing
+from i2ikit.errors import RunError
 from i2ikit.interruptions import FAILED
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe
@@ -34,6 +34,7 @@ from i2ikit.training_run import Probe, TrainingRun, due
 from i2ikit.translator import Tensors
 from i2ikit.validation import Validator
 from i2ikit.verdict import verdict
+from i2ikit.writing import writing
 
 __all__ = ["Probe", "Stopped", "train"]
 
@@ -240,7 +241,7 @@ def _stop(run: TrainingRun, number: int) -> None:
 def _tidy(folder: Path, newest: Newest, keep: int, state: TrainingState) -> None:
     """Remove what a kill left: parts of files, and older checkpoints that were about to be removed."""
     with writing(folder):
-        for file in (*folder.glob(".*.tmp"), *folder.glob(".*.new"), *folder.glob("samples/*.tmp")):
+        for file in (*folder.glob(".*.tmp"), *folder.glob("samples/.*.tmp")):
             file.unlink()
         if newest.path is not None and not newest.damaged:  # damaged ones stay until the next checkpoint
             prune(newest.path, keep, state)

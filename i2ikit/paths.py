@@ -1,4 +1,4 @@
-"""Options that hold paths; commands to paste; writing to disk."""
+"""Options that hold paths; commands to paste."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-__all__ = ["FilePath", "pasted", "sync"]
+__all__ = ["FilePath", "is_utf8", "pasted"]
 
 
 def _absolute(path: str) -> str:
@@ -17,7 +17,10 @@ def _absolute(path: str) -> str:
         raise ValueError("should be a path; '.' is the current directory")
     if any(letter < " " for letter in path):
         raise ValueError("holds a line end, a tab or the like; write a Windows path in single quotes")
-    return os.path.abspath(os.path.expanduser(path))
+    found = os.path.abspath(os.path.expanduser(path))
+    if not is_utf8(found):
+        raise ValueError("is in a folder whose name is not UTF-8, as a recipe is; rename the folder")
+    return found
 
 
 FilePath = Annotated[str, AfterValidator(_absolute)]
@@ -28,20 +31,15 @@ The checked option is absolute, so that a run finds the same files from every di
 """
 
 
+def is_utf8(path: str) -> bool:
+    """Whether a path has no surrogates, by which Python represents bytes that are not UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def pasted(*words: str | Path) -> str:
     """A command that can be pasted into a shell: words with spaces and the like are quoted."""
     return shlex.join(map(str, words))
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder to disk."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        if path.is_dir():  # Windows opens no folders
-            return
-        raise
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

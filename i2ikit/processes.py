@@ -25,7 +25,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
-from i2ikit.errors import I2IKitError, ProcessError
+from i2ikit.errors import I2IKitError, ProcessError, of_the_system
 
 __all__ = ["ALONE", "Processes", "leave", "processes"]
 
@@ -244,9 +244,10 @@ class _Watch:
             died = "it was killed, ran out of memory, or its machine failed"
             said = f"{place} has lost another process, which left no message: {died} ({text.splitlines()[0]})"
             return _with_notes(ProcessError(said, silent=not first), error)
-        if first and not isinstance(error, I2IKitError):
+        if first and not isinstance(error, I2IKitError | OSError):
             return error  # a bug: show its traceback
-        return _with_notes(ProcessError(f"{error} ({place})", silent=not first), error)
+        said = of_the_system(error) if isinstance(error, OSError) else str(error)
+        return _with_notes(ProcessError(f"{said} ({place})", silent=not first), error)
 
     def wait_until_heard(self) -> None:
         """Wait until all have noticed the failure; the process with the store must outlive their reads."""

@@ -21,6 +21,7 @@ from i2ikit.checking import Table, laid_over
 from i2ikit.errors import Problem, RecipeError, shortened, shown
 from i2ikit.optimizer_options import optimizer_over
 from i2ikit.packages.recipes import find_recipe
+from i2ikit.paths import is_utf8
 from i2ikit.toml_limits import MOST_BYTES, beyond_limits, has_too_long_a_key
 
 __all__ = ["RecipeText", "overriding", "read_recipe", "read_toml"]
@@ -195,7 +196,7 @@ def overriding(texts: Iterable[str]) -> tuple[Table, list[Problem]]:
 
 def _override(text: str) -> tuple[Sequence[str], object, str]:
     """The keys, the value, and an error message (empty if valid)."""
-    if not _is_utf8(text):
+    if not is_utf8(text):
         return [], None, "is not UTF-8 text, as a recipe is; rename the file or folder if it is one"
     if has_too_long_a_key(text):
         return [], None, "has too many levels of tables"
@@ -212,15 +213,6 @@ def _override(text: str) -> tuple[Sequence[str], object, str]:
     except (RecursionError, ValueError):
         parsed = {"value": value}
     return keys, parsed["value"], "" if set(parsed) == {"value"} else "holds more than one value"
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a text has no surrogates, which stand for bytes of the command line that are not UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _put(table: Table, given: Table, above: tuple[str, ...] = ()) -> str:

@@ -16,9 +16,10 @@ import re
 from pathlib import Path
 
 from i2ikit.checking import Table
-from i2ikit.errors import RunError, writing
-from i2ikit.paths import pasted, sync
+from i2ikit.errors import RunError
+from i2ikit.paths import pasted
 from i2ikit.recipe_text import read_toml
+from i2ikit.writing import replace_file
 
 __all__ = [
     "RESOLVED",
@@ -95,12 +96,12 @@ def create_resolved(run: Path, text: str) -> None:
 
 
 def replace_resolved(run: Path, text: str) -> None:
-    """Write the file again, atomically."""
-    staged = run / f".{RESOLVED}.tmp"
-    with writing(run / RESOLVED):
-        staged.write_bytes(sealed(text))
-        sync(staged)
-        os.replace(staged, run / RESOLVED)
+    """Write the file again, atomically.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    replace_file(run / RESOLVED, sealed(text))
 
 
 def _digest(body: bytes) -> str:

@@ -48,6 +48,7 @@ from i2ikit.translator import (
     chosen_direction,
 )
 from i2ikit.weights_file import WeightsFile, read_weights
+from i2ikit.writing import check_name
 
 __all__ = ["RESOLVED", "InferencePrecision", "Run", "create_run", "find_run", "is_run", "load"]
 
@@ -371,6 +372,8 @@ def create_run(out: Path | None, recipe: Recipe, **records: Mapping[str, Any]) -
     Raises:
         RunError: `out` exists and is not an empty folder, or cannot be created.
     """
+    if out is not None:
+        check_name(out)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(
             f"{out} already exists; give --out another folder"
@@ -386,6 +389,9 @@ def create_run(out: Path | None, recipe: Recipe, **records: Mapping[str, Any]) -
     except FileExistsError as error:
         raise RunError(f"{folder} already exists: another command has just made it") from error
     except OSError as error:
+        with contextlib.suppress(OSError):  # it may not exist
+            (folder / "recipe.toml").unlink(missing_ok=True)
+            folder.rmdir()
         raise RunError(f"cannot create the run folder {folder}: {error.strerror}") from error
     return folder
 
@@ -421,11 +427,14 @@ def find_run(path: Path | None) -> Path:
     if path is None:
         if not known:
             raise RunError(
-                f"no run found in {Path.cwd() / 'runs'}; give a run folder, or train one with "
+                f"no run found in {os.path.abspath('runs')}; give a run folder, or train one with "
                 "`i2ikit run munit`"
             )
         return max(known, key=_last_written)
     if not is_run(path):
-        hint = did_you_mean(str(path), map(str, known))
+        known_as = [str(p) for p in known]
+        hint = did_you_mean(str(path), known_as) or did_you_mean(str(Path("runs", path)), known_as)
+        if not os.path.lexists(path):
+            raise RunError(f"there is no run {path}{hint}")
         raise RunError(f"{path} is not a run folder: it has no {RESOLVED}{hint}")
     return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from i2ikit.errors import writing
+from i2ikit.writing import replace_file, writing
 
 __all__ = ["METRICS", "RunLog", "logged"]
 
@@ -169,9 +168,7 @@ def _forget_after(path: Path, step: int) -> _Before:
     texts = path.read_text("utf-8", errors="replace").splitlines()
     lines = [_parsed(text) for text in texts]
     kept = [(text, line) for text, line in zip(texts, lines, strict=True) if line and line["step"] <= step]
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text("".join(f"{text}\n" for text, _ in kept), "utf-8")
-    os.replace(beside, path)  # a kill leaves the old file or the new one
+    replace_file(path, "".join(f"{text}\n" for text, _ in kept).encode())
     elapsed = [line["elapsed_s"] for _, line in kept if isinstance(line.get("elapsed_s"), float)]
     at_step = [_without_times(line) for _, line in kept if line["step"] == step]
     last = max((line["step"] for line in lines if line), default=0)

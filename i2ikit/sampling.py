@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from i2ikit.data.dataset import Dataset, Picturing
 from i2ikit.data.images import bands_shown, to_picture
 from i2ikit.draws import counted_generator
 from i2ikit.translator import Direction, Reconstructing, StyleEncoding, Translator, one_per_target
+from i2ikit.writing import replace_file, writing
 
 __all__ = [
     "distinct_test_indices",
     "pictures",
+    "png",
     "random_styles",
     "sample_files",
     "sample_grid",
@@ -38,11 +40,17 @@ MARGIN = 36  # for row headings
 def save_samples(translator: Translator, data: Dataset, seed: int, step: int, folder: Path) -> None:
     """Write samples/step-N.png, and samples/step-N-b2a.png and the like for the other target domains."""
     samples = folder / "samples"
-    samples.mkdir(exist_ok=True)
+    with writing(samples):
+        samples.mkdir(exist_ok=True)
     for direction, path in sample_files(translator, step, folder).items():
-        staged = path.with_suffix(".tmp")
-        sample_grid(translator, data, seed, direction).save(staged, "png")
-        os.replace(staged, path)
+        replace_file(path, png(sample_grid(translator, data, seed, direction)))
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as the content of a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return file.getvalue()
 
 
 def sample_files(translator: Translator, step: int, folder: Path) -> dict[Direction, Path]:

@@ -18,7 +18,7 @@ from i2ikit.checking import Table
 from i2ikit.checkpoints import BEST_FILE
 from i2ikit.data.dataset import SPLITS, Dataset, Filed, Remarking
 from i2ikit.data.record import Record
-from i2ikit.errors import RecipeError, RunError, writing
+from i2ikit.errors import RecipeError, RunError
 from i2ikit.initial_weights import find_weights, matching_weights
 from i2ikit.loop import Stopped
 from i2ikit.loop import train as run_training
@@ -32,6 +32,7 @@ from i2ikit.terminal import lasting_output
 from i2ikit.training import new_translator
 from i2ikit.translator import Tensors
 from i2ikit.validation import Validator, metric_size_problems
+from i2ikit.writing import check_name, writing
 
 __all__ = ["resume", "resume_in", "train", "train_in"]
 
@@ -136,6 +137,7 @@ def resume_in(
 ) -> tuple[Path, Stopped]:
     """`resume` in all processes of a group; returns the folder, and how training ended."""
     folder = group.on_main(lambda: find_run(run))
+    check_name(folder)
     table, has_checksum = group.on_main(lambda: read_resolved(folder))
     group.on_main(lambda: _check_started(folder, table))
     recipe, changes = changed_recipe(folder, table, overrides, group.count)

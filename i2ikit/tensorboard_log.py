@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from i2ikit.errors import writing
 from i2ikit.state import TrainingState
+from i2ikit.writing import writing
 
 __all__ = ["TensorBoardLog"]
 

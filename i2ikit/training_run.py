@@ -13,7 +13,7 @@ from pathlib import Path
 
 from i2ikit.checkpoints import BEST_FILE, WEIGHTS_FILE, check_finite, save_checkpoint, save_weights
 from i2ikit.data.dataset import Dataset
-from i2ikit.errors import RunError, writing
+from i2ikit.errors import RunError
 from i2ikit.interruptions import FAILED, Interruptions, how_to_go_on
 from i2ikit.processes import ALONE, Processes
 from i2ikit.recipe import Recipe
@@ -24,6 +24,7 @@ from i2ikit.tensorboard_log import TensorBoardLog
 from i2ikit.translator import Translator
 from i2ikit.validation import Validator
 from i2ikit.weights_file import read_weights
+from i2ikit.writing import writing
 
 __all__ = ["Probe", "TrainingRun", "due"]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 
 from i2ikit.data.arrays import check_array
@@ -18,10 +16,10 @@ from i2ikit.data.reading import ARRAY_ENDING, COLOURS, IMAGE_ENDINGS, image_file
 from i2ikit.errors import DataError, ShapeError
 from i2ikit.output_folder import OutputFolder, Result, cut, folded, origins, readable
 from i2ikit.run import InferencePrecision, Run, is_run
-from i2ikit.sampling import sheet
+from i2ikit.sampling import png, sheet
 from i2ikit.translator import Direction
 
-__all__ = ["Translated", "input_files", "translate_files"]
+__all__ = ["Refused", "Translated", "input_files", "translate_files"]
 
 EXEMPLAR_BYTES = 60  # of an exemplar's name in the name of a translation
 
@@ -35,37 +33,47 @@ class Translated:
     sheet: Path
 
 
+@dataclass(frozen=True)
+class Refused:
+    """An image that could not be translated, and why; `reason` names it."""
+
+    image: Path
+    reason: str
+
+
 def input_files(
     run: Run, images: Sequence[Path], source: str | None, to: str | None, out: Path
-) -> list[Path]:
-    """The images to translate: those given, and those in the folders given.
+) -> tuple[list[Path], list[Refused]]:
+    """The images to translate: those given, and those in the folders given; and what cannot be translated.
 
     Of a folder, its images are taken, sorted by name; or its .npy files, if images of the source domain have
     other numbers of channels than 1 and 3. Hidden files, sub-folders and sheets that `translate_files` wrote
     are left out; so are its translations if the folder is `out`.
 
+    Returns:
+        The files; and those of the inputs given that are missing or not images, as far as their headers show,
+        and folders without images. `translate_files` finds what is wrong in a folder.
+
     Raises:
         RunError: the run does not translate in this direction.
-        DataError: some of the files given are missing or not images, as far as their headers show, or a
-            folder contains no image; lists all of them. `translate_files` names what is wrong in a folder.
     """
     channels = run.images.channels[run.direction(source, to).source]
     files: list[Path] = []
-    problems = []
+    refused: list[Refused] = []
     for path in images:
         if not os.path.isdir(path) or is_run(path):
-            problems += [problem] if (problem := _problem(path, channels)) else []
-            files.append(path)
-            continue
-        try:
-            found = _images_in(path, channels, out)
-            problems += [] if found else [_without_images(path, channels)]
+            problem, found = _problem(path, channels), [path]
+        else:
+            try:
+                found = _images_in(path, channels, out)
+                problem = None if found else _without_images(path, channels)
+            except (OSError, DataError) as error:
+                problem = f"cannot read the folder {path}: {getattr(error, 'strerror', None) or error}"
+        if problem:
+            refused.append(Refused(path, problem))
+        else:
             files += found
-        except OSError as error:
-            problems.append(f"cannot read the folder {path}: {error.strerror}")
-    if problems:
-        raise DataError(_listed(problems, f"{len(problems)} inputs cannot be translated; none was"))
-    return files
+    return files, refused
 
 
 def translate_files(
@@ -78,8 +86,8 @@ def translate_files(
     seed: int,
     out: Path,
     precision: InferencePrecision = "fp32",
-) -> Iterator[Translated]:
-    """Translate each file in every style, one file after another.
+) -> Iterator[Translated | Refused]:
+    """Translate each file in every style, one file after another; each is read when its turn comes.
 
     The shorter side of an image is resized to the training size; the aspect ratio is kept.
 
@@ -96,13 +104,12 @@ def translate_files(
         precision: see `Run.translate`.
 
     Yields:
-        The paths that were written for each file.
+        The paths that were written for each file, or why it cannot be translated.
 
     Raises:
         RunError: the run cannot be loaded, translate in this direction, or follow exemplars; or a file cannot
             be written.
-        DataError: an exemplar cannot be read. Or, after all others are translated: some files could not be
-            read; lists them.
+        DataError: an exemplar cannot be read.
     """
     direction = run.direction(source, to)
     codes = run.codes(num_styles, exemplars, direction.to, seed)
@@ -128,21 +135,20 @@ def _translated(
     styles: Sequence[_Style],
     folder: OutputFolder,
     precision: InferencePrecision,
-) -> Iterator[Translated]:
+) -> Iterator[Translated | Refused]:
     """Translate and write, file by file; `styles` are those of the codes, and the sheet's."""
     source, to = direction
     about = {"step": run.step, "weights_sha256": run.sha256}
     exactness = {} if precision == "fp32" else {"precision": precision}
-    problems = []
     for path in files:
         try:
             x = load_image(path, run.images.channels[source], run.images.size)
             translated = run.translate(x, source=source, to=to, styles=codes, precision=precision)
         except DataError as error:
-            problems.append(str(error))
+            yield Refused(path, str(error))
             continue
         except (ShapeError, MemoryError) as error:
-            problems.append(f"{path}: {str(error) or 'there is not enough memory to translate it'}")
+            yield Refused(path, f"{path}: {str(error) or 'there is not enough memory to translate it'}")
             continue
         columns = [("input", run.pictures(x[None], source))]
         columns += [
@@ -150,7 +156,7 @@ def _translated(
             for style, y in zip(styles[:-1], translated, strict=True)
         ]
         contents = [file_content(y) for y in translated]
-        contents.append((".png", _png(sheet(columns))))
+        contents.append((".png", png(sheet(columns))))
         origin = {"source": os.path.abspath(path), "run": os.path.abspath(run.folder), **exactness}
         results = [
             Result(style.label, *content, {**origin, **style.origin})
@@ -158,8 +164,6 @@ def _translated(
         ]
         *written, overview = folder.write(readable(path.stem), results, about)
         yield Translated(path, tuple(written), overview)
-    if problems:
-        raise DataError(_listed(problems, f"{len(problems)} of {len(files)} images could not be translated"))
 
 
 def _styles(run: Run, direction: Direction, count: int, exemplars: Sequence[Path], seed: int) -> list[_Style]:
@@ -210,12 +214,6 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _png(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "png")
-    return file.getvalue()
-
-
 def _images_in(folder: Path, channels: int, out: Path) -> list[Path]:
     """The images in a folder that are to be translated."""
     made = origins(folder)
@@ -255,8 +253,3 @@ def _problem(file: Path, channels: int) -> str | None:
     except DataError as error:
         return str(error)
     return None
-
-
-def _listed(problems: Sequence[str], heading: str) -> str:
-    """One problem as it is, several below a heading."""
-    return problems[0] if len(problems) == 1 else "\n  ".join([f"{heading}:", *problems])

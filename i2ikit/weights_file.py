@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from i2ikit.errors import DataError, RunError, writing
+from i2ikit.errors import DataError, RunError
 from i2ikit.finite import names, not_finite
-from i2ikit.paths import sync
 from i2ikit.translator import ImageSpec
+from i2ikit.writing import replace_file
 
 __all__ = ["WeightsFile", "read_weights", "write_weights"]
 
@@ -73,17 +72,7 @@ def write_weights(file: Path, tensors: Mapping[str, Tensor], images: ImageSpec, 
     content = safetensors.torch.save(dict(tensors), {KEY: json.dumps(facts, sort_keys=True)})
     place = content.index(ZEROS.encode())  # the metadata comes before all names and tensors
     digest = hashlib.sha256(content).hexdigest().encode()
-    staged = file.with_name(f".{file.name}.tmp")
-    with writing(file):
-        try:
-            with staged.open("wb") as out:
-                for part in (content[:place], digest, content[place + len(digest) :]):
-                    out.write(part)
-            sync(staged)
-            os.replace(staged, file)
-        except BaseException:
-            staged.unlink(missing_ok=True)
-            raise
+    replace_file(file, content[:place], digest, memoryview(content)[place + len(digest) :])
 
 
 def read_weights(file: Path) -> WeightsFile:

@@ -20,7 +20,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import i2ikit
-from i2ikit import checkpoints, loop, training_run, weights_file
+from i2ikit import checkpoints, loop, training_run, writing
 from i2ikit.cli import main as cli
 from i2ikit.errors import DataError, I2IKitError, RunError
 from i2ikit.interruptions import Interruptions, how_to_go_on
@@ -74,7 +74,7 @@ def steps_of(run: Path) -> list[int]:
 
 
 def is_tidy(run: Path) -> bool:
-    return not [path for path in run.rglob("*") if ".tmp" in path.name or path.name.endswith(".new")]
+    return not [path for path in run.rglob("*") if ".tmp" in path.name]
 
 
 FAILURES = {
@@ -158,14 +158,14 @@ def test_a_disk_that_is_full_while_saving_leaves_the_earlier_checkpoint_and_no_p
     real = checkpoints.sync
 
     def full(path: Path) -> None:
-        is_late = "step-000000006" in str(path) or (place == "weights" and steps_of(run) == [3])
-        if is_late and (place == "checkpoint") == ("checkpoints" in str(path)):
+        late = {"checkpoint": "checkpoints/.tmp-step-000000006" in str(path), "weights": steps_of(run) == [3]}
+        if late[place] and (place == "checkpoint" or "weights" in path.name):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(path)
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints, "sync", full)
-        patched.setattr(weights_file, "sync", full)
+        patched.setattr(writing, "sync", full)
         with pytest.raises(RunError, match=r"cannot write .*: No space left on device") as raised:
             i2ikit.train(small(folders), run, console=QUIET)
     assert is_tidy(run)
@@ -376,8 +376,8 @@ from i2ikit import training_run
 from i2ikit.cli.main import main
 def killed(translator, data, seed, step, folder):
     if step == 4:
-        (folder / "samples" / "step-000004.tmp").write_bytes(b"half")
-        (folder / ".metrics.jsonl.new").write_bytes(b"half")
+        (folder / "samples" / ".step-000004.png.tmp").write_bytes(b"half")
+        (folder / ".metrics.jsonl.tmp").write_bytes(b"half")
         os.kill(os.getpid(), 9)
     real(translator, data, seed, step, folder)
 real, training_run.save_samples = training_run.save_samples, killed

@@ -54,7 +54,7 @@ def test_it_is_found_by_its_folder_its_weights_or_as_the_newest(
     (folder.parent / "runs" / "one").symlink_to(folder)
     monkeypatch.chdir(folder.parent)
     assert i2ikit.load().folder == Path("runs/one")
-    with pytest.raises(RunError, match=r"runs/on is not a run folder.*did you mean 'runs/one'\?"):
+    with pytest.raises(RunError, match=r"there is no run runs/on; did you mean 'runs/one'\?"):
         i2ikit.load("runs/on")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,11 @@ import pytest
 from PIL import Image
 
 from i2ikit.checkpoints import save_weights
-from i2ikit.errors import DataError, RunError
+from i2ikit.errors import RunError
 from i2ikit.output_folder import origins
 from i2ikit.run import RESOLVED, Run
 from i2ikit.training import new_translator
-from i2ikit.translation import Translated, input_files, translate_files
+from i2ikit.translation import Refused, Translated, input_files, translate_files
 from tests.tiny import tiny_recipe
 
 
@@ -36,7 +37,8 @@ def picture(path: Path) -> Path:
 def translated(
     run: Run, files: list[Path], out: Path, *exemplars: Path, styles: int = 1, seed: int = 0
 ) -> list[Translated]:
-    return list(translate_files(run, files, styles, exemplars, None, None, seed, out))
+    results = translate_files(run, files, styles, exemplars, None, None, seed, out)
+    return [found for found in results if isinstance(found, Translated)]
 
 
 def test_names_say_direction_seed_and_style_and_sort(untrained: Run, tmp_path: Path) -> None:
@@ -132,8 +134,8 @@ def test_results_beside_the_inputs_replace_none_of_them(untrained: Run, tmp_path
     names = ("photo.png", "photo-a2b-seed0-style-1-of-1.png", "PHOTO-2-a2b-seed0-sheet-of-1.png")
     before = {picture(folder / name): (folder / name).read_bytes() for name in names}
     for _ in range(2):
-        files = input_files(untrained, [folder], None, None, folder)
-        assert files == sorted(before)
+        files, refused = input_files(untrained, [folder], None, None, folder)
+        assert (files, refused) == (sorted(before), [])
         translated(untrained, files, folder)
     assert {path: path.read_bytes() for path in before} == before
     assert len(list(folder.glob("*.png"))) == 3 * 3
@@ -146,19 +148,20 @@ def test_a_folder_gives_its_images_in_order(untrained: Run, tmp_path: Path) -> N
     (folder / "notes.txt").touch()
     np.save(folder / "array.npy", np.zeros((64, 64, 3)))
     single = picture(tmp_path / "z.png")
-    files = input_files(untrained, [single, folder], None, None, tmp_path / "out")
+    files, _ = input_files(untrained, [single, folder], None, None, tmp_path / "out")
     assert files == [single, folder / "a.JPG", folder / "b.png", folder / "c.tif"]
 
 
 def test_sheets_are_not_translated_but_translations_are(untrained: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (made,) = translated(untrained, [picture(tmp_path / "x.png")], out, styles=2)
-    assert input_files(untrained, [out], "b", None, tmp_path / "back") == list(made.files)
-    with pytest.raises(DataError, match=r"out/ contains only translations; .* another folder with --out"):
-        input_files(untrained, [out], "b", None, out)
+    assert input_files(untrained, [out], "b", None, tmp_path / "back") == (list(made.files), [])
+    files, (refused,) = input_files(untrained, [out], "b", None, out)
+    assert files == []
+    assert re.search(r"out/ contains only translations; .* another folder with --out", refused.reason)
 
 
-def test_all_that_is_wrong_with_the_inputs_is_said_before_anything_is_translated(
+def test_inputs_that_cannot_be_translated_are_named_before_the_others_are_translated(
     untrained: Run, tmp_path: Path
 ) -> None:
     good = picture(tmp_path / "good.png")
@@ -168,10 +171,11 @@ def test_all_that_is_wrong_with_the_inputs_is_said_before_anything_is_translated
     picture(tmp_path / "outer" / "inner" / "x.png")
     (tmp_path / "link.png").symlink_to("nothing")
     names = ("missing.png", "notes.png", "notes.npy", "empty", "outer", "link.png", "n" * 300, "run")
-    with pytest.raises(DataError) as raised:
-        input_files(untrained, [good, *(tmp_path / name for name in names)], None, None, tmp_path / "out")
-    first, *problems = str(raised.value).splitlines()
-    assert first == "8 inputs cannot be translated; none was:"
+    given = [good, *(tmp_path / name for name in names)]
+    files, refused = input_files(untrained, given, None, None, tmp_path / "out")
+    assert files == [good]
+    assert [each.image for each in refused] == given[1:]
+    problems = [each.reason for each in refused]
     endings = ".png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff"
     for expected in (
         f"empty/ contains no image ({endings})",
@@ -184,25 +188,21 @@ def test_all_that_is_wrong_with_the_inputs_is_said_before_anything_is_translated
         line for line in problems if "notes.png: not a readable image (its content is none of PNG" in line
     ]
     assert [line for line in problems if "notes.npy: not a readable array (ValueError" in line]
-    with pytest.raises(DataError, match=r"^[^\n]*missing.png: no such file or folder$"):
-        input_files(untrained, [tmp_path / "missing.png"], None, None, tmp_path / "out")
 
 
 def test_an_image_that_cannot_be_decoded_does_not_stop_the_others(untrained: Run, tmp_path: Path) -> None:
-    """It is named at the end."""
+    """It is named when its turn comes."""
     files = [picture(tmp_path / f"{name}.png") for name in "abc"]
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     Image.fromarray(noise).save(files[1])
     files[1].write_bytes(files[1].read_bytes()[:1000])
-    assert input_files(untrained, [*files, files[1]], None, None, tmp_path) == [*files, files[1]]
-    made: list[Path] = []
-    results = translate_files(untrained, [*files, files[1]], 1, [], None, None, 0, tmp_path / "out")
-    with pytest.raises(DataError) as raised:
-        made.extend(each.image for each in results)
-    assert made == [files[0], files[2]]
-    first, *problems = str(raised.value).splitlines()
-    assert first == "2 of 4 images could not be translated:"
-    assert all(f"{files[1]}: not a readable image" in problem for problem in problems)
+    given = [*files, files[1]]
+    assert input_files(untrained, given, None, None, tmp_path) == (given, [])
+    results = list(translate_files(untrained, given, 1, [], None, None, 0, tmp_path / "out"))
+    assert [result.image for result in results] == given
+    refused = [result for result in results if isinstance(result, Refused)]
+    assert refused == [results[1], results[3]]
+    assert all(f"{files[1]}: not a readable image" in each.reason for each in refused)
     assert len(list((tmp_path / "out").glob("*.png"))) == 4
 
 
@@ -210,12 +210,12 @@ def test_a_file_in_a_folder_that_is_no_image_does_not_stop_the_others(untrained:
     folder = tmp_path / "folder"
     good = picture(folder / "good.png")
     (folder / "bad.png").write_text("not an image")
-    files = input_files(untrained, [folder], None, None, tmp_path / "out")
+    files, _ = input_files(untrained, [folder], None, None, tmp_path / "out")
     assert files == [folder / "bad.png", good]
-    results = translate_files(untrained, files, 1, [], None, None, 0, tmp_path / "out")
-    assert next(results).image == good
-    with pytest.raises(DataError, match=r"bad\.png: not a readable image"):
-        next(results)
+    bad, made = translate_files(untrained, files, 1, [], None, None, 0, tmp_path / "out")
+    assert isinstance(made, Translated)
+    assert isinstance(bad, Refused)
+    assert "bad.png: not a readable image" in bad.reason
 
 
 def test_images_are_translated_one_after_another(untrained: Run, tmp_path: Path) -> None:
@@ -224,8 +224,9 @@ def test_images_are_translated_one_after_another(untrained: Run, tmp_path: Path)
     steps = translate_files(untrained, files, 1, [], None, None, 0, tmp_path / "out")
     next(steps)
     picture(files[1]).unlink()
-    with pytest.raises(DataError, match=r"b\.png: not a readable image \(FileNotFoundError"):
-        next(steps)
+    refused = next(steps)
+    assert isinstance(refused, Refused)
+    assert "b.png: not a readable image (FileNotFoundError" in refused.reason
 
 
 def test_a_folder_that_cannot_be_written_in_is_named_before_anything_is_translated(

@@ -1,7 +1,8 @@
 """The `i2ikit` command. Each command calls one function; torch is imported only where it is used.
 
-Exit codes: 0 success; 2 an error with a message on what to change; 130 stopped by Ctrl-C, 143 by SIGTERM and
-129 by SIGHUP, all after saving. With several processes only the first one prints; every process reports its
+Exit codes: 0 success; 1 `translate` has named inputs that could not be translated and has translated the
+others, or `doctor` has found a problem; 2 an error with a message on what to change; 130 stopped by Ctrl-C, 143 by
+SIGTERM and 129 by SIGHUP, all after saving. With several processes only the first one prints; every process reports its
 errors.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,14 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 import i2ikit
-from i2ikit.cli.options import RunOption, console
+from i2ikit.cli.options import RunOption, complain, console, given_path
 from i2ikit.cli.packages import doctor, list_, new_plugin, show
 from i2ikit.cli.results import compare, eval_, translate
-from i2ikit.errors import I2IKitError, ProcessError
+from i2ikit.errors import I2IKitError, ProcessError, of_the_system
 from i2ikit.paths import pasted
 from i2ikit.terminal import lasting_output
 
@@ -81,7 +82,10 @@ def run(
         str, typer.Argument(help="Recipe file, shipped recipe (munit) or recipe of a package (PACKAGE/NAME).")
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="RUN_DIR", help="New run folder (default: runs/<recipe>-<time>).")
+        Path | None,
+        typer.Option(
+            metavar="RUN_DIR", parser=given_path, help="New run folder (default: runs/<recipe>-<time>)."
+        ),
     ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Same as --set training.precision=...; fp16 needs a GPU.")
@@ -89,7 +93,9 @@ def run(
     weights_from: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN", help="Start with the weights of this run, network by network where they fit."
+            metavar="RUN",
+            parser=given_path,
+            help="Start with the weights of this run, network by network where they fit.",
         ),
     ] = None,
     set_: SetOption = None,
@@ -148,7 +154,7 @@ def _last_words() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as second:
-        _complain("\n".join(["interrupted", *_notes(second)]))
+        complain("\n".join(["interrupted", *_notes(second)]))
         raise
 
 
@@ -197,6 +203,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal must not crash a command
             stream.reconfigure(errors="backslashreplace")
+    if (missing := _missing_directory()) is not None:
+        complain(missing)
+        sys.exit(2)
     try:
         with lasting_output():
             code = _guarded(lambda: app(standalone_mode=True))
@@ -221,13 +230,23 @@ def _guarded(command: Callable[[], object]) -> int:
         if _debug:
             raise
         if not (isinstance(error, ProcessError) and error.silent):
-            _complain("\n".join([str(error), *_notes(error)]))
+            complain("\n".join([str(error), *_notes(error)]))
+        return 2
+    except OSError as error:  # of a disk, a folder or a file: no fault of this program
+        if _debug:
+            raise
+        complain("\n".join([of_the_system(error), *_notes(error)]))
         return 2
     return 0
 
 
-def _complain(text: str) -> None:
-    Console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+def _missing_directory() -> str | None:
+    """What is wrong with the current directory; without one, importing torch ends the process."""
+    try:
+        os.getcwd()
+    except OSError:
+        return "the current directory no longer exists; change to another one"
+    return None
 
 
 def _notes(error: BaseException) -> list[str]:

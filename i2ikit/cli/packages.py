@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import i2ikit
-from i2ikit.cli.options import console
+from i2ikit.cli.options import console, given_path
 from i2ikit.errors import ComponentError
 from i2ikit.packages.entry import KINDS, kind_named
 
@@ -163,10 +163,14 @@ def new_plugin(
         typer.Option("--kind", metavar="KIND", help=f"{_WORDS} (default: norm); repeat it for more."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder of the new package (default: ./NAME).")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", parser=given_path, help="Folder of the new package (default: ./NAME)."
+        ),
     ] = None,
     into: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Add to the package in this folder instead.")
+        Path | None,
+        typer.Option(metavar="FOLDER", parser=given_path, help="Add to the package in this folder instead."),
     ] = None,
 ) -> None:
     """Create a component of your own with a recipe and a test, in a new package or an existing one.

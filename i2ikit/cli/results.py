@@ -11,7 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from i2ikit.cli.options import DeviceOption, FromOption, PrecisionOption, RunOption, ToOption, console
+from i2ikit.cli.options import (
+    DeviceOption,
+    FromOption,
+    PrecisionOption,
+    RunOption,
+    ToOption,
+    complain,
+    console,
+    given_path,
+)
 from i2ikit.errors import RunError
 
 if TYPE_CHECKING:
@@ -28,60 +37,90 @@ def translate(
         list[Path],
         typer.Argument(
             metavar="[RUN] IMAGE...",
+            parser=given_path,
             help="Run folder (default: newest in ./runs), and images or folders of images.",
         ),
     ],
     styles: Annotated[int, typer.Option(min=1, max=1000, help="Number of random styles.")] = 8,
     style_from: Annotated[
         list[Path] | None,
-        typer.Option(metavar="EXEMPLAR", help="Use this image's style instead of random styles; repeatable."),
+        typer.Option(
+            metavar="EXEMPLAR",
+            parser=given_path,
+            help="Use this image's style instead of random styles; repeatable.",
+        ),
     ] = None,
     from_: FromOption = None,
     to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for the random styles.")] = 0,
     device: DeviceOption = None,
     precision: PrecisionOption = "fp32",
-    out: Annotated[Path | None, typer.Option(help="Output folder (default: RUN/translations).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", parser=given_path, help="Output folder (default: RUN/translations)."),
+    ] = None,
 ) -> None:
     """Translate images: one output image per style, and a sheet with all of them.
 
     Of a folder, its images are translated, without those in sub-folders.
 
+    An image that cannot be read is named, and the others are translated; the exit code is 1 then.
+
     The same command replaces its own results; no other file is replaced. translations.jsonl lists what each
     file shows.
     """
     from i2ikit.pretrained.cache import progress_over
-    from i2ikit.run import is_run, load
-    from i2ikit.translation import input_files, translate_files
+    from i2ikit.run import load
+    from i2ikit.translation import Refused, input_files, translate_files
 
-    images, exemplars = [_home(path) for path in images], [_home(path) for path in style_from or []]
-    named = is_run(images[0]) or images[0].suffix == ".safetensors"
-    run = load(images[0] if named else None, device)
-    if named:
-        del images[0]
+    folder = _run_among(images)
+    run = load(folder, device)
+    images = images if folder is None else images[1:]
     if not images:
         raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
-    target = run.folder / "translations" if out is None else _home(out)
+    target = run.folder / "translations" if out is None else out
     _print_notes(run)
     sheets: list[Path] = []
     count = 0
+    files, refused = input_files(run, images, from_, to, target)
+    for each in refused:
+        complain(each.reason)
     try:
-        files = input_files(run, images, from_, to, target)
-        made = translate_files(run, files, styles, exemplars, from_, to, seed, target, precision)
-        for each in progress_over(made, len(files), "Translating") if len(files) > 1 else made:
-            sheets.append(each.sheet)
-            count += len(each.files)
+        made = translate_files(run, files, styles, style_from or [], from_, to, seed, target, precision)
+        for found in progress_over(made, len(files), "Translating") if len(files) > 1 else made:
+            if isinstance(found, Refused):
+                refused.append(found)
+                complain(found.reason)
+            else:
+                sheets.append(found.sheet)
+                count += len(found.files)
     except KeyboardInterrupt:
         console.print("Stopped.", end=" " if sheets else "\n")
         raise typer.Exit(130) from None
     finally:
         if sheets:
             _print_made(sheets, count, run.folder, target)
+    if refused:
+        if sheets:
+            complain(f"{_number(len(refused), 'input')} could not be translated, see above")
+        raise typer.Exit(1 if sheets else 2)
 
 
-def _home(path: Path) -> Path:
-    """A path that begins with ~ as one in the home directory, unless there is such a file here."""
-    return path if os.path.lexists(path) else Path(os.path.expanduser(path))
+def _run_among(images: list[Path]) -> Path | None:
+    """The run, if the first path is one.
+
+    Raises:
+        RunError: it is neither a run nor an image.
+    """
+    from i2ikit.data.reading import ARRAY_ENDING, IMAGE_ENDINGS
+    from i2ikit.run import find_run, is_run
+
+    first = images[0]
+    if is_run(first) or first.suffix == ".safetensors":
+        return first
+    if not os.path.lexists(first) and first.suffix.lower() not in (*IMAGE_ENDINGS, ARRAY_ENDING):
+        find_run(first)  # raises, and says which runs have a similar name
+    return None
 
 
 def _print_made(sheets: list[Path], count: int, run: Path, out: Path) -> None:
@@ -109,7 +148,11 @@ def eval_(
     device: DeviceOption = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Measure the held-out images in this folder instead: a value for data.root."),
+        typer.Option(
+            metavar="FOLDER",
+            parser=given_path,
+            help="Measure the held-out images in this folder instead: a value for data.root.",
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -170,14 +213,20 @@ def _print_found(found: Measured | str) -> None:
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN", help="Two or more run folders.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN", parser=given_path, help="Two or more run folders.")
+    ],
     from_: FromOption = None,
     to: ToOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for choosing inputs, styles and pairs.")] = 0,
     device: DeviceOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="PAGE", help="Also write the table and a picture to PAGE.html or PAGE.md."),
+        typer.Option(
+            metavar="PAGE",
+            parser=given_path,
+            help="Also write the table and a picture to PAGE.html or PAGE.md.",
+        ),
     ] = None,
 ) -> None:
     """Evaluate runs on the same inputs and show them in one table; --out adds their translations."""

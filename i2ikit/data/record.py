@@ -16,6 +16,7 @@ from typing import Any
 
 from i2ikit.data.dataset import SPLITS, Dataset, Filed, Split
 from i2ikit.errors import DataError, RunError
+from i2ikit.writing import replace_file
 
 __all__ = [
     "DATA_FILE",
@@ -151,7 +152,9 @@ def kept_record(run: Path) -> Record | None:
 
 
 def write_record(run: Path, record: Record) -> None:
-    """Write data.json, replaced atomically."""
-    staged = run / f".{DATA_FILE}.new"
-    staged.write_text(json.dumps(asdict(record), indent=1) + "\n", "utf-8")
-    os.replace(staged, run / DATA_FILE)
+    """Write data.json, replaced atomically.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    replace_file(run / DATA_FILE, (json.dumps(asdict(record), indent=1) + "\n").encode())

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import threading
 import time
 import warnings
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from i2ikit.data.reading import inspect, read_image
-from i2ikit.errors import DataError
+from i2ikit.errors import CacheError, DataError, RunError
 from i2ikit.pretrained.cache import cache_dir, progress_over
+from i2ikit.writing import replace_file
 
 __all__ = ["damage", "in_threads"]
 
@@ -112,26 +112,23 @@ class _Kept:
 
     def write(self) -> None:
         """Write what was added; without success if the cache folder cannot be written."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, CacheError, RunError):
             for folder, channels in self._changed:
                 path = _path(folder, channels)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                handle, staged = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
-                with open(handle, "w", encoding="utf-8") as stream:
-                    json.dump(self._folders[folder, channels], stream)
-                os.replace(staged, path)
+                replace_file(path, json.dumps(self._folders[folder, channels]).encode())
 
     def _folder(self, file: Path, channels: int) -> dict[str, list[object]]:
         key = (file.parent, channels)
         if key not in self._folders:
-            self._folders[key] = _read(_path(*key))
+            self._folders[key] = _read(*key)
         return self._folders[key]
 
 
-def _read(path: Path) -> dict[str, list[object]]:
+def _read(folder: Path, channels: int) -> dict[str, list[object]]:
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(_path(folder, channels).read_text("utf-8"))
+    except (OSError, CacheError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

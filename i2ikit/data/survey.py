@@ -15,7 +15,7 @@ from i2ikit.data.reading import IMAGE_ENDINGS
 from i2ikit.data.record import WORDS
 from i2ikit.data.scan import damage, in_threads
 from i2ikit.draws import counted_generator
-from i2ikit.errors import DataError
+from i2ikit.errors import CacheError, DataError
 from i2ikit.pretrained.cache import cache_dir
 
 __all__ = ["survey"]
@@ -172,8 +172,8 @@ def _lines(flaws: Mapping[_Place, str]) -> list[str]:
 def _all_listed(lines: Sequence[str]) -> str:
     """Where the whole list is; empty if it cannot be written."""
     text = "\n".join(lines) + "\n"
-    path = cache_dir() / "scans" / f"damaged-{hashlib.sha256(text.encode()).hexdigest()[:8]}.txt"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, CacheError):
+        path = cache_dir() / "scans" / f"damaged-{hashlib.sha256(text.encode()).hexdigest()[:8]}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
         return f"; all are listed in {path}"

@@ -26,8 +26,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from i2ikit.errors import FetchError, WeightsError
-from i2ikit.pretrained.cache import cache_dir, kept
+from i2ikit.errors import CacheError, FetchError, WeightsError
+from i2ikit.pretrained.cache import cache_dir, kept, writable_cache
 from i2ikit.pretrained.fetching import fetch_sdist, fetch_url
 
 __all__ = ["ALEXNET", "INCEPTION", "SQUEEZENET", "VGG16", "Network", "Weights", "load_weights"]
@@ -95,7 +95,7 @@ def load_weights(network: Network, path: str | Path | None = None) -> Weights:
         path: a .safetensors or .pth file of the whole network or of the used part.
 
     Raises:
-        WeightsError: no place has them, or the file at `path` cannot be used.
+        WeightsError: no place has them, they cannot be kept, or the file at `path` cannot be used.
     """
     if path is not None:
         try:
@@ -110,11 +110,15 @@ def load_weights(network: Network, path: str | Path | None = None) -> Weights:
     )
     tried = []
     for place, find in places:
-        if find is _from_download:  # the following places are slow
-            said = f"Downloading the weights of {network.name} to {cache_dir()} (only once)."
-            Console(stderr=True).print(escape(said), highlight=False, soft_wrap=True)
         try:
+            if find is _from_download:  # the following places are slow
+                said = f"Downloading the weights of {network.name} to {writable_cache()} (only once)."
+                Console(stderr=True).print(escape(said), highlight=False, soft_wrap=True)
             return find(network)
+        except CacheError as error:
+            if find is not _from_cache:
+                raise WeightsError(f"the weights of {network.name} cannot be kept: {error}") from error
+            tried.append(f"  {place}: {error}")
         except (_AbsentError, FetchError) as error:
             tried.append(f"  {place}: {error}")
     raise WeightsError(
@@ -198,13 +202,8 @@ def _keep(network: Network, weights: Weights) -> Weights:
         save_file(dict(weights.tensors), folder / "weights.safetensors", metadata)
 
     folder = _kept_file(network).parent
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # an existing folder was found damaged
-        kept(folder, fill)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write weights to {folder} ({error.strerror}); set $I2IKIT_CACHE to a writable folder"
-        ) from error
+    shutil.rmtree(folder, ignore_errors=True)  # an existing folder was found damaged
+    kept(folder, fill)
     return weights
 
 

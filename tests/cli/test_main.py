@@ -200,6 +200,75 @@ def test_a_file_that_is_no_image_is_named(trained: Path) -> None:
     assert "notes.png: not a readable image" in i2ikit("translate", "notes.png", cwd=trained, code=2)
 
 
+@pytest.mark.slow
+def test_a_bad_image_is_named_and_the_others_are_translated(trained: Path) -> None:
+    """The exit code is 1 then, and 2 if none could be translated."""
+    (trained / "bad.png").write_text("not a picture")
+    good = next((trained / "data" / "testA").iterdir())
+    given = ("bad.png", str(good), "missing.png", "--styles", "1", "--out", "mixed")
+    said = i2ikit("translate", *given, cwd=trained, code=1)
+    assert "error: bad.png: not a readable image" in said
+    assert "error: missing.png: no such file or folder" in said
+    assert "Translated 1 image" in said
+    assert "2 inputs could not be translated, see above" in said
+    assert "bad.png" in i2ikit("translate", "bad.png", "missing.png", cwd=trained, code=2)
+
+
+def test_a_misspelt_run_is_not_taken_for_an_image(trained: Path) -> None:
+    (run,) = (trained / "runs").iterdir()
+    said = i2ikit("translate", run.name[:-1], "mine.png", cwd=trained, code=2)
+    assert f"there is no run {run.name[:-1]}; did you mean 'runs/{run.name}'?" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "munit", "--out", ""],
+        ["run", "munit", "--weights-from", ""],
+        ["resume", ""],
+        ["translate", ""],
+        ["translate", "x.png", "--style-from", ""],
+        ["eval", "", "--data", "x"],
+        ["eval", "x", "--data", ""],
+        ["compare", "x", ""],
+        ["new-plugin", "x", "--out", ""],
+    ],
+)
+def test_an_empty_path_is_an_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A shell makes it of an unset variable, and Path("") would be the current directory."""
+    with pytest.raises(SystemExit) as exited:
+        cli.app(arguments)
+    assert exited.value.code == 2
+    assert "the path is empty; '.' is the current" in capsys.readouterr().err
+
+
+def test_an_error_of_the_system_is_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error, said in (
+        (PermissionError(13, "Permission denied", "/x"), "error: /x: Permission denied"),
+        (
+            OSError(18, "Invalid cross-device link", "/x", None, b"/y"),
+            "error: /x -> /y: Invalid cross-device link",
+        ),
+        (TimeoutError("timed out"), "error: TimeoutError: timed out"),
+    ):
+
+        def fail(error: OSError = error) -> None:
+            raise error
+
+        assert cli._guarded(fail) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_directory_that_is_gone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    words = f"cd gone && rmdir ../gone && {sys.executable} -m i2ikit list"
+    done = subprocess.run(words, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the current directory no longer exists; change to another one" in done.stderr
+
+
 def test_list_shows_names_summaries_and_their_origin(tmp_path: Path) -> None:
     said = i2ikit("list", "norms", cwd=tmp_path)
     assert all(name in said for name in ("adain", "bn", "in", "ln", "none", "i2ikit 0.1.0"))

