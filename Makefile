@@ -44,4 +44,4 @@ reliability:
 
 COUNT = 2600
 hostile:
-	python -m pytest tests/hostile -n 0 --hostile $(COUNT) --hypothesis-seed $(SEED) --hostile-page docs/reliability.md
+	python -m pytest tests/hostile -n 0 -m "not gpu" --hostile $(COUNT) --hypothesis-seed $(SEED) --hostile-page docs/reliability.md

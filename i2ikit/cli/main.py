@@ -1,9 +1,9 @@
 """The `i2ikit` command. Each command calls one function; torch is imported only where it is used.
 
-Exit codes: 0 success; 1 `translate` has named inputs that could not be translated and has translated the
-others, or `doctor` has found a problem; 2 an error with a message on what to change; 130 stopped by Ctrl-C, 143 by
-SIGTERM and 129 by SIGHUP, all after saving. With several processes only the first one prints; every process reports its
-errors.
+Exit codes: 0 success; 1 `translate` has named inputs that it could not translate, and has translated the
+others, or `doctor` has found problems; 2 an error with a message on what to change; 130 stopped by Ctrl-C,
+143 by SIGTERM and 129 by SIGHUP, all after saving. With several processes only the first one prints; every
+process reports its errors.
 """
 
 from __future__ import annotations

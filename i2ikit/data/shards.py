@@ -10,8 +10,7 @@ import functools
 import io
 import itertools
 import json
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,8 +20,9 @@ from torch import Tensor
 
 from i2ikit.data.dataset import SPLITS, Split
 from i2ikit.data.images import LoadSide, Side, cropped_to_square, too_large_a_crop
-from i2ikit.data.reading import IMAGE_ENDINGS, MOST_BYTES, left_out, read_image
-from i2ikit.data.tar_names import grouped, is_read
+from i2ikit.data.reading import IMAGE_ENDINGS, left_out, read_image
+from i2ikit.data.tar_files import MOST_BYTES, Place, contents, places, read_at
+from i2ikit.data.tar_names import grouped
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError, in_one_line
 from i2ikit.paths import FilePath
@@ -33,6 +33,9 @@ from i2ikit.translator import ImageSpec
 __all__ = ["Shards"]
 
 SIZES = "sizes.json"
+
+Sample = tuple[str, Mapping[str, bytes]]
+"""A key, and the encoded images by their endings."""
 
 
 class Shards:
@@ -45,13 +48,17 @@ class Shards:
 
     A sample is one image, such as `0042.jpg`; for pairs two, `0042.a.jpg` and `0042.b.jpg`. Names may contain
     dots and folders; files such as `0042.mask.png` next to `0042.jpg` belong to its sample and are not read,
-    nor are hidden files. A folder may contain `sizes.json`, `{"0000.tar": 1000, ...}`: the number of samples
-    in each tar file. Without it they are counted at the start, which reads every header of every tar file.
+    nor are hidden files. A sample has at most 100 MB. Compressed tar files may unpack to 100 times their
+    size; finding a held-out image in one is slow.
+
+    A folder may contain `sizes.json`, `{"0000.tar": 1000, ...}`: the number of samples in each tar file.
+    Without it they are counted at the start, which reads every header of every tar file.
 
     Args:
         root: the folder that contains these; relative to the working directory.
         paired: samples contain both images of a pair, which share their crop and flip.
-        shuffle: samples of a tar file that are kept in memory, undecoded, and shuffled together.
+        shuffle: samples of a tar file that are kept in memory, undecoded, and shuffled together; fewer if
+            they have more than 100 MB.
         size: side in pixels of the images that the networks get.
         load_size: shorter side before the random crop; `size` when not given.
         flip: mirror training images with probability 0.5.
@@ -79,7 +86,7 @@ class Shards:
         self.shuffle = shuffle
         self.load_size = load_size or size
         self.flip = flip
-        self._kept: dict[Path, list[tuple[Path, Mapping[str, Any]]]] = {}
+        self._kept: dict[Path, list[tuple[Path, str, Mapping[str, Place]]]] = {}
         self.root = Path(root)
         self._listed: dict[Path, list[Path]] = {}
 
@@ -114,19 +121,21 @@ class Shards:
 
     def name(self, split: Split, domain: str, index: int) -> str:
         """The sample's name (its key in webdataset)."""
-        _, sample = self._held_out(domain)[index]
-        return str(sample["__key__"])
+        _, key, _ = self._held_out(domain)[index]
+        return key
 
     def image(self, split: Split, domain: str, index: int, rng: np.random.Generator | None = None) -> Tensor:
-        """(C, size, size) in [-1, 1]: a held-out image; these are kept in memory, undecoded.
+        """(C, size, size) in [-1, 1]: a held-out image.
 
         Raises:
             DataError: `split` is "train"; training images are streamed.
         """
         if split == "train":
             raise DataError("training images in tar files have no index: use stream()")
-        tar, sample = self._held_out(domain)[index]
-        return self._decoded(sample, domain, tar, rng)
+        tar, key, found = self._held_out(domain)[index]
+        ending = self._ending(found, domain, key, tar)
+        name = f"{key}.{ending}"
+        return self._decoded(read_at(tar, found[ending], name), domain, f"{tar}: {name}", rng)
 
     def stream(self, seed: int, place: int, places: int, first: int) -> Iterator[dict[str, Tensor]]:
         """Endless training images for one place in a batch, starting with its image number `first`."""
@@ -160,11 +169,16 @@ class Shards:
                     continue
                 mixed = self._mixed(tar, counted_generator(seed, "shards", kind, epoch, tar.name))
                 number = 0
-                for number, sample in enumerate(mixed, 1):
+                for number, (key, files) in enumerate(mixed, 1):
                     if number <= first:
                         continue
-                    own = (seed, "augmentation", kind, epoch, tar.name, sample["__key__"])
-                    yield {d: self._decoded(sample, d, tar, counted_generator(*own)) for d in domains}
+                    own = (seed, "augmentation", kind, epoch, tar.name, key)
+                    images = {}
+                    for domain in domains:
+                        ending = self._ending(files, domain, key, tar)
+                        name = f"{tar}: {key}.{ending}"
+                        images[domain] = self._decoded(files[ending], domain, name, counted_generator(*own))
+                    yield images
                 if number != size:  # resuming relies on these numbers
                     raise DataError(
                         f"{tar} contains {number} samples, not {size}: {SIZES} is wrong, or the files of a "
@@ -172,34 +186,43 @@ class Shards:
                     )
                 first = 0
 
-    def _mixed(self, tar: Path, rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
-        """The samples of a tar file, shuffled in blocks of `shuffle`."""
+    def _mixed(self, tar: Path, rng: np.random.Generator) -> Iterator[Sample]:
+        """The samples of a tar file, shuffled in blocks of `shuffle`, or fewer if they are large."""
         samples = _samples(tar, self.paired)
-        while block := list(itertools.islice(samples, self.shuffle)):
+        while block := list(_block(samples, self.shuffle)):
             for index in rng.permutation(len(block)):
                 yield block[index]
 
-    def _decoded(
-        self, sample: Mapping[str, Any], domain: str, tar: Path, rng: np.random.Generator | None
-    ) -> Tensor:
+    def _ending(self, files: Collection[str], domain: str, key: str, tar: Path) -> str:
+        """The ending of the file in a sample that is the image of a domain."""
         prefix = f"{domain}." if self.paired else ""
-        held = [e for e in IMAGE_ENDINGS if f"{prefix}{e[1:]}" in sample]
+        wanted = [f"{prefix}{ending[1:]}" for ending in IMAGE_ENDINGS]
+        held = [ending for ending in wanted if ending in files]
         if not held:
-            names = ", ".join(key for key in sample if not key.startswith("__"))
-            wanted = ", ".join(f"{prefix}{e[1:]}" for e in IMAGE_ENDINGS)
-            raise DataError(f"{tar}: sample {sample['__key__']!r} has {names}, but none of {wanted}")
-        name = f"{prefix}{held[0][1:]}"
-        file = io.BytesIO(sample[name])
-        picture = read_image(file, self.images.channels[domain], f"{tar}: {sample['__key__']}.{name}")
+            raise DataError(f"{tar}: sample {key!r} has {', '.join(files)}, but none of {', '.join(wanted)}")
+        return held[0]
+
+    def _decoded(self, content: bytes, domain: str, name: str, rng: np.random.Generator | None) -> Tensor:
+        picture = read_image(io.BytesIO(content), self.images.channels[domain], name)
         return cropped_to_square(picture, self.images.size, self.load_size, self.flip, rng)
 
-    def _held_out(self, domain: str) -> list[tuple[Path, Mapping[str, Any]]]:
-        """All held-out samples and their tar files, read once."""
+    def _held_out(self, domain: str) -> list[tuple[Path, str, Mapping[str, Place]]]:
+        """All held-out samples: their tar files, keys and the places of their files, found once."""
         tars = self._tars("test", domain)
         folder = tars[0].parent  # one for both domains of pairs
         if folder not in self._kept:
-            self._kept[folder] = [(tar, sample) for tar in tars for sample in _samples(tar, self.paired)]
+            self._kept[folder] = [(tar, *sample) for tar in tars for sample in _places(tar, self.paired)]
         return self._kept[folder]
+
+
+def _block(samples: Iterator[Sample], count: int) -> Iterator[Sample]:
+    """The next `count` samples, or fewer if they are large."""
+    size = 0
+    for key, files in itertools.islice(samples, count):
+        yield key, files
+        size += sum(map(len, files.values()))
+        if size >= MOST_BYTES:
+            return
 
 
 def _check_enough(tars: Sequence[Path], places: int) -> None:
@@ -222,34 +245,20 @@ def _tar_files(folder: Path) -> list[Path]:
     return found
 
 
-def _samples(tar: Path, paired: bool) -> Iterator[Mapping[str, Any]]:
-    """The samples in a tar file: encoded images by their endings, and `__key__`."""
+def _samples(tar: Path, paired: bool) -> Iterator[Sample]:
+    """The samples in a tar file, with their encoded images."""
     try:
-        with tar.open("rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as opened:
-            for key, files in grouped(_members(opened), paired):
-                yield {"__key__": key, **files}
-    except Exception as error:  # tarfile and its decompressors raise many types of errors
-        raise DataError(f"{tar}: not a readable tar file ({in_one_line(error)})") from error
+        yield from grouped(contents(tar), paired, MOST_BYTES)
+    except ValueError as error:
+        raise DataError(f"{tar}: {error}") from error
 
 
-def _members(opened: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    """The names of a tar file's members and, of images, their contents."""
-    for member in opened:
-        opened.members = []  # type: ignore[attr-defined]  # tarfile would keep all headers
-        if member.isreg() and is_read(member.name):
-            yield member.name, _content(opened, member)
-
-
-def _content(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if not member.name.lower().endswith(IMAGE_ENDINGS):
-        return b""
-    if member.size > MOST_BYTES:
-        raise ValueError(
-            f"{member.name}: {member.size} bytes are more than the limit of {MOST_BYTES // 10**6} MB"
-        )
-    file = opened.extractfile(member)
-    assert file is not None  # it is a regular file
-    return file.read()
+def _places(tar: Path, paired: bool) -> Iterator[tuple[str, Mapping[str, Place]]]:
+    """The samples in a tar file, with the places of their images."""
+    try:
+        yield from grouped(places(tar), paired, MOST_BYTES)
+    except ValueError as error:
+        raise DataError(f"{tar}: {error}") from error
 
 
 @functools.cache
@@ -258,12 +267,7 @@ def _size(tar: Path, paired: bool) -> int:
     listed = _listed_sizes(tar.parent)
     if tar.name in listed:
         return listed[tar.name]
-    try:
-        with tarfile.open(tar) as opened:
-            names = ((m.name, b"") for m in opened if m.isreg() and is_read(m.name))
-            keys = {key for key, _ in grouped(names, paired)}
-    except Exception as error:  # tarfile and its decompressors raise many types of errors
-        raise DataError(f"{tar}: not a readable tar file ({in_one_line(error)})") from error
+    keys = {key for key, _ in _places(tar, paired)}
     if not keys:
         raise DataError(f"{tar} contains no sample")
     return len(keys)
@@ -276,8 +280,8 @@ def _listed_sizes(folder: Path) -> Mapping[str, int]:
         return {}
     try:
         sizes = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
-    if not (isinstance(sizes, dict) and all(isinstance(n, int) and n > 0 for n in sizes.values())):
+    except (OSError, RecursionError, ValueError) as error:
+        raise DataError(f"{path}: not JSON ({in_one_line(error)})") from error
+    if not (isinstance(sizes, dict) and all(type(n) is int and n > 0 for n in sizes.values())):
         raise DataError(f"{path}: expected an object that maps each tar file's name to its number of samples")
     return sizes

@@ -15,7 +15,7 @@ import pytest
 import torch
 import webdataset
 
-from i2ikit.data import shards
+from i2ikit.data import shards, tar_files
 from i2ikit.data.batches import shares, training_batches
 from i2ikit.data.shards import Shards
 from i2ikit.errors import DataError, RecipeError
@@ -97,10 +97,10 @@ def test_sizes_json_spares_counting(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (root / f"train{domain}" / "sizes.json").write_text(json.dumps(sizes))
     data = Shards(root=str(root), size=64)
 
-    def never(*_: object) -> None:
+    def never(**_: object) -> None:
         raise AssertionError("the tar file was read to be counted")
 
-    monkeypatch.setattr(shards.tarfile, "open", never)
+    monkeypatch.setattr(tar_files.tarfile, "open", never)
     assert data.count("train", "a") == 14
     with pytest.raises(DataError, match="the tar file was read to be counted"):
         data.count("test", "a")

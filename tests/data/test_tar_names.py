@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from i2ikit.data.shards import Shards
-from i2ikit.data.tar_names import grouped
+from i2ikit.data.tar_names import Member, grouped
 from i2ikit.errors import DataError
 from tests.image_files import png
 
@@ -56,6 +56,10 @@ def test_names_with_dots_folders_and_hidden_files(tmp_path: Path, names: list[st
         next(stream)
 
 
+def members(names: Sequence[str], size: int = 1) -> Iterator[Member[None]]:
+    return (Member(name, size, None) for name in names)
+
+
 @pytest.mark.parametrize(
     ("names", "keys"),
     [
@@ -65,7 +69,7 @@ def test_names_with_dots_folders_and_hidden_files(tmp_path: Path, names: list[st
     ],
 )
 def test_names_of_pairs(names: list[str], keys: list[str]) -> None:
-    assert [key for key, _ in grouped(((name, b"") for name in names), paired=True)] == keys
+    assert [key for key, _ in grouped(members(names), paired=True, most_bytes=10)] == keys
 
 
 def test_plain_names_are_grouped_as_webdataset_does(tmp_path: Path) -> None:
@@ -74,7 +78,20 @@ def test_plain_names_are_grouped_as_webdataset_does(tmp_path: Path) -> None:
     with path.open("rb") as stream:
         theirs = list(group_by_keys(tar_file_expander([{"url": "", "stream": stream}])))
     expected = [(s["__key__"], {e for e in s if not e.startswith("__")}) for s in theirs]
-    assert [(key, set(files)) for key, files in grouped(((n, b"") for n in names), paired=False)] == expected
+    assert [
+        (key, set(files)) for key, files in grouped(members(names), paired=False, most_bytes=10)
+    ] == expected
+
+
+def test_few_large_members_are_held_at_a_time() -> None:
+    """Of 64 that would be looked at, only as many as have the limit together; a sample may not have more."""
+    held: list[int] = []
+    given = (held.append(n) or Member(f"a.{n}.png", 4, None) for n in range(20))
+    assert next(grouped(given, paired=False, most_bytes=10))[0] == "a.0"
+    assert held == [0, 1, 2]
+    large = ["1.png", "1.mask.png", "1.depth.png"]
+    with pytest.raises(ValueError, match="sample '1' has more than 5 MB"):
+        list(grouped(members(large, 2_000_000), paired=False, most_bytes=5_000_000))
 
 
 def test_a_name_that_comes_twice_is_an_error_that_names_it(tmp_path: Path) -> None:
