@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,15 +22,25 @@ FAILED = 1000
 """The code of an error; higher than every signal number, so that it counts if both happen."""
 
 
+REPEATED_S = 1.0
+"""How soon after a signal another one of the same number does not count."""
+
+STOPPING = (
+    "Stopping after this step; Ctrl-C again stops at once and loses the steps since the last checkpoint."
+)
+
+
 class Interruptions:
     """The signals and the first error that this process has met.
 
     Args:
+        tell: called in the signal's handler with a line for the user, once a first signal has come.
         signals: their numbers, in the order in which they came.
         error: the first one; None if there was none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None] = lambda text: None) -> None:
+        self.tell = tell
         self.signals: list[int] = []
         self.error: BaseException | None = None
 
@@ -50,16 +61,27 @@ class Interruptions:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Note SIGINT, SIGTERM and SIGHUP; a second SIGINT or SIGTERM acts at once."""
+        """Note SIGINT, SIGTERM and SIGHUP; a second SIGINT or SIGTERM acts at once.
+
+        One that follows within a second does not count: a key was pressed twice, or a launcher and the
+        terminal have sent the same.
+        """
         if threading.current_thread() is not threading.main_thread():  # signals reach only the main thread
             yield
             return
         previous: dict[int, Any] = {}
+        came: dict[int, float] = {}
 
         def note(number: int, frame: FrameType | None) -> None:
-            self.signals.append(number)
-            if number in (signal.SIGINT, signal.SIGTERM):  # a terminal that closes sends SIGHUP twice
+            first = came.setdefault(number, time.monotonic())
+            if number not in self.signals:
+                self.signals.append(number)
+                if number == signal.SIGINT and len(self.signals) == 1:
+                    self.tell(STOPPING)
+            # A terminal that closes sends SIGHUP twice.
+            elif number != getattr(signal, "SIGHUP", None) and time.monotonic() - first > REPEATED_S:
                 signal.signal(number, previous[number])
+                signal.raise_signal(number)
 
         numbers = [int(signal.SIGINT), int(signal.SIGTERM)]
         # Windows has no SIGHUP; nohup ignores it, and that stays.

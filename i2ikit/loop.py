@@ -13,7 +13,7 @@ from i2ikit.checkpoints import Newest, load_checkpoint, prune, usable_checkpoint
 from i2ikit.data.batches import shares, training_batches
 from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RunError
-from i2ikit.interruptions import FAILED
+from i2ikit.interruptions import FAILED, Interruptions
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog, logged
@@ -122,7 +122,18 @@ def _train(
             log.say("training.compile: the networks are compiled; the first step takes minutes")
             compile_networks(translator, accelerator.device)
         run = TrainingRun(
-            recipe, data, folder, group, state, probe, validator, log, curves, done=first, saved=first
+            recipe,
+            data,
+            folder,
+            group,
+            state,
+            probe,
+            validator,
+            log,
+            curves,
+            done=first,
+            saved=first,
+            stops=Interruptions(log.say),
         )
         with (
             run.stops.listening(),

@@ -154,7 +154,7 @@ class Run:
             networks = {role: translator.networks[role] for role in translator.generative}
             load_networks(networks, self._weights.tensors)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"{self._file} does not fit {RESOLVED}: {error}") from error
+            raise RunError(f"{self._file} does not fit {self.folder / RESOLVED}: {error}") from error
         return translator.eval().requires_grad_(False).to(self.device)
 
     @functools.cached_property

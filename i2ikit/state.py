@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,10 @@ __all__ = [
     "network_tensors",
     "optimizer_tensors",
 ]
+
+
+MOST_SHOWN = 3
+"""Tensors that do not fit that an error names."""
 
 
 @dataclass
@@ -234,10 +238,29 @@ def load_networks(networks: Mapping[str, nn.Module], tensors: Tensors) -> None:
     """Load the tensors that `network_tensors` returned.
 
     Raises:
-        RuntimeError: a name or a shape does not match.
+        ValueError: names or shapes do not match; counts them, and names a few.
     """
+    wanted = {f"{role}.{name}": x for role, own in networks.items() for name, x in own.state_dict().items()}
+    if wrong := list(_differences(wanted, tensors, networks)):
+        more = f" and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
+        raise ValueError(f"{'; '.join(wrong[:MOST_SHOWN])}{more}")
     for role, network in networks.items():
         network.load_state_dict(_with_prefix(tensors, f"{role}."))
+
+
+def _differences(wanted: Tensors, found: Tensors, roles: Collection[str]) -> Iterator[str]:
+    """What differs in the names and the shapes of these roles' tensors, one phrase for each."""
+    for name, x in wanted.items():
+        if name not in found:
+            yield f"{name} is missing"
+        elif found[name].shape != x.shape:
+            yield f"{name} is {_shape(found[name])} and should be {_shape(x)}"
+    unknown = (name for name in found if name not in wanted and name.partition(".")[0] in roles)
+    yield from (f"{name} is not known" for name in unknown)
+
+
+def _shape(x: Tensor) -> str:
+    return "x".join(map(str, x.shape)) or "a number"
 
 
 def load_some(translator: Translator, tensors: Tensors) -> None:

@@ -179,7 +179,9 @@ def test_a_checkpoint_of_another_recipe_is_no_damage(trained: Path, tmp_path: Pa
         name = min(tensors)
         save_file({**tensors, name: torch.zeros(2, 9)}, path / "networks.safetensors")
         sign(path)
-    with pytest.raises(RunError, match=r"(?s)step-000000004 does not fit the recipe: .*size mismatch"):
+    with pytest.raises(
+        RunError, match=r"(?s)step-000000004 does not fit the recipe: .* is 2x9 and should be "
+    ):
         i2ikit.resume(run, console=QUIET)
 
 

@@ -20,10 +20,10 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import i2ikit
-from i2ikit import checkpoints, loop, training_run, writing
+from i2ikit import checkpoints, interruptions, loop, training_run, writing
 from i2ikit.cli import main as cli
 from i2ikit.errors import DataError, I2IKitError, RunError
-from i2ikit.interruptions import Interruptions, how_to_go_on
+from i2ikit.interruptions import STOPPING, Interruptions, how_to_go_on
 from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog
 from i2ikit.tensorboard_log import TensorBoardLog
@@ -323,6 +323,23 @@ def test_the_command_finishes_when_its_reader_has_gone(way: str, folders: Path, 
     assert steps_of(tmp_path / "run")[-1] == 12
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 12
+
+
+def test_ctrl_c_is_answered_at_once_and_a_second_press_within_a_second_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A launcher may pass on what the terminal has sent already; a later one acts at once."""
+    told: list[str] = []
+    stops = Interruptions(told.append)
+    with stops.listening():
+        signal.raise_signal(signal.SIGINT)
+        assert told == [STOPPING]
+        signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr(interruptions, "REPEATED_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert stops.signals == [signal.SIGINT]
+    assert told == [STOPPING]
 
 
 def test_signals_are_noted_in_order_and_an_error_counts_more() -> None:

@@ -457,7 +457,7 @@ def problems_of(*overrides: str) -> str:
             "did you mean 'style_recon'?",
         ),
         ("validation.best=style-health/encoded_std", "whether a higher 'encoded_std' is better (known: "),
-        ("validation.best=3", "validation.best: should be a valid string, got 3"),
+        ("validation.best=3", 'validation.best: should be text, in quotes: "3", got 3'),
         ("validation.patience=3", "validation.patience: needs validation.best"),
     ],
 )

@@ -8,12 +8,11 @@ process reports its errors.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +21,7 @@ import typer
 from rich.markup import escape
 
 import i2ikit
-from i2ikit.cli.options import RunOption, complain, console, given_path
+from i2ikit.cli.options import RunOption, complain, console, given_path, interruptible, one_voice
 from i2ikit.cli.packages import doctor, list_, new_plugin, show
 from i2ikit.cli.results import compare, eval_, translate
 from i2ikit.errors import I2IKitError, ProcessError, of_the_system
@@ -31,7 +30,6 @@ from i2ikit.terminal import lasting_output
 
 if TYPE_CHECKING:
     from i2ikit.loop import Stopped
-    from i2ikit.processes import Processes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,7 +74,6 @@ def _options(
     _debug = debug
 
 
-@app.command()
 def run(
     recipe: Annotated[
         str, typer.Argument(help="Recipe file, shipped recipe (munit) or recipe of a package (PACKAGE/NAME).")
@@ -110,14 +107,12 @@ def run(
 
     overrides = [*(set_ or []), *([f"training.precision={precision}"] if precision else [])]
     started = time.perf_counter()
-    with _last_words():
-        with processes() as group, _one_voice(group):
-            loaded = load_recipe(recipe, overrides, group.count)
-            folder, stopped = train_in(group, loaded, out, console, weights_from)
-        _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
+    with processes() as group, one_voice(group):
+        loaded = load_recipe(recipe, overrides, group.count)
+        folder, stopped = train_in(group, loaded, out, console, weights_from)
+    _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 
-@app.command()
 def resume(
     run: RunOption = None,
     set_: SetOption = None,
@@ -133,29 +128,9 @@ def resume(
     from i2ikit.start import resume_in
 
     started = time.perf_counter()
-    with _last_words():
-        with processes() as group, _one_voice(group):
-            folder, stopped = resume_in(group, run, console, set_ or [], data_changed)
-        _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
-
-
-@contextlib.contextmanager
-def _one_voice(group: Processes) -> Iterator[None]:
-    """Let only the first process print; it first prints warnings about the number of processes."""
-    console.quiet = not group.is_main
-    for remark in group.remarks():
-        console.print(f"[yellow]warning:[/] {escape(remark)}", highlight=False, soft_wrap=True)
-    yield
-
-
-@contextlib.contextmanager
-def _last_words() -> Iterator[None]:
-    """Say what is saved when a second Ctrl-C ends the command at once, which typer does in silence."""
-    try:
-        yield
-    except KeyboardInterrupt as second:
-        complain("\n".join(["interrupted", *_notes(second)]))
-        raise
+    with processes() as group, one_voice(group):
+        folder, stopped = resume_in(group, run, console, set_ or [], data_changed)
+    _farewell(stopped, folder, time.perf_counter() - started, group.is_main)
 
 
 def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> None:
@@ -189,13 +164,19 @@ def _say(text: str, command: str = "") -> None:
     console.print(f"{escape(text)}[bold]{escape(command)}[/]", highlight=False, soft_wrap=True)
 
 
-app.command()(translate)
-app.command("eval")(eval_)
-app.command()(compare)
-app.command("list")(list_)
-app.command()(show)
-app.command()(doctor)
-app.command("new-plugin")(new_plugin)
+_commands: dict[str, Callable[..., None]] = {
+    "run": run,
+    "resume": resume,
+    "translate": translate,
+    "eval": eval_,
+    "compare": compare,
+    "list": list_,
+    "show": show,
+    "doctor": doctor,
+    "new-plugin": new_plugin,
+}
+for _name, _command in _commands.items():
+    app.command(_name)(interruptible(_command))
 
 
 def main() -> None:

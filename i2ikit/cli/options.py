@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+if TYPE_CHECKING:
+    from i2ikit.processes import Processes
 
 __all__ = [
     "DeviceOption",
@@ -19,6 +25,8 @@ __all__ = [
     "complain",
     "console",
     "given_path",
+    "interruptible",
+    "one_voice",
 ]
 
 console = Console()
@@ -27,6 +35,32 @@ console = Console()
 def complain(text: str) -> None:
     """Print an error on stderr."""
     Console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def one_voice(group: Processes) -> Iterator[None]:
+    """Let only the first process print; it first prints warnings about the number of processes."""
+    console.quiet = not group.is_main
+    for remark in group.remarks():
+        console.print(f"[yellow]warning:[/] {escape(remark)}", highlight=False, soft_wrap=True)
+    yield
+
+
+def interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command say what is kept when Ctrl-C ends it, which typer does in silence.
+
+    The notes of the exception say it.
+    """
+
+    @functools.wraps(command)
+    def worded(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt as stop:
+            complain("\n".join(["interrupted", *getattr(stop, "__notes__", ())]))
+            raise
+
+    return worded
 
 
 def given_path(text: str) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,10 +22,12 @@ from i2ikit.cli.options import (
     complain,
     console,
     given_path,
+    one_voice,
 )
 from i2ikit.errors import RunError
 
 if TYPE_CHECKING:
+    from i2ikit.evaluation import Finding
     from i2ikit.metrics.subject import Measured
     from i2ikit.run import Run
 
@@ -168,21 +172,33 @@ def eval_(
     RUN/best.safetensors in place of RUN evaluates its best weights.
     """
     from i2ikit.evaluation import evaluate
+    from i2ikit.processes import processes
     from i2ikit.run import load
 
-    opened = load(run, device)
-    _print_notes(opened)
-    findings = evaluate(
-        opened, metric or None, to=to, source=from_, seed=seed, overrides=set_ or [], data=data
-    )
-    for finding in findings:
-        console.print(
-            f"[bold]{escape(finding.metric)}[/]  ({finding.direction}, seed {seed})", highlight=False
-        )
-        _print_found(finding.found)
-        if finding.path is not None:
-            console.print(f"  Saved as {escape(str(finding.path))}", highlight=False, soft_wrap=True)
-        console.print()
+    options: dict[str, Any] = {"to": to, "source": from_, "seed": seed, "data": data}
+    with processes() as group, one_voice(group), _kept("reports that were saved before are kept"):
+        opened = load(run, device)
+        _print_notes(opened)
+        for finding in evaluate(opened, metric or None, overrides=set_ or [], **options):
+            _print_finding(finding, seed)
+
+
+@contextlib.contextmanager
+def _kept(what: str) -> Iterator[None]:
+    """Say what is kept if Ctrl-C ends the block."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(what)
+        raise
+
+
+def _print_finding(finding: Finding, seed: int) -> None:
+    console.print(f"[bold]{escape(finding.metric)}[/]  ({finding.direction}, seed {seed})", highlight=False)
+    _print_found(finding.found)
+    if finding.path is not None:
+        console.print(f"  Saved as {escape(str(finding.path))}", highlight=False, soft_wrap=True)
+    console.print()
 
 
 def _print_notes(run: Run) -> None:
@@ -232,19 +248,24 @@ def compare(
     """Evaluate runs on the same inputs and show them in one table; --out adds their translations."""
     from i2ikit.comparison import check_page, write_page
     from i2ikit.comparison import compare as compare_runs
+    from i2ikit.processes import processes
     from i2ikit.run import load
 
     if len(runs) < 2:
         raise RunError("two or more runs are needed: i2ikit compare RUN RUN...")
     if out is not None:
         check_page(out)
-    comparison = compare_runs(
-        [load(run, device) for run in runs],
-        to=to,
-        source=from_,
-        seed=seed,
-        progress=lambda text: console.print(escape(text), highlight=False),
-    )
+    kept = "reports that were saved before are kept, and the same command goes on with them"
+    with processes() as group, one_voice(group), _kept(kept):
+        comparison = compare_runs(
+            [load(run, device) for run in runs],
+            to=to,
+            source=from_,
+            seed=seed,
+            progress=lambda text: console.print(escape(text), highlight=False),
+        )
+    if not group.is_main:
+        return
     table = Table(*comparison.headings, box=None, padding=(0, 1), header_style="")
     for row in comparison.rows:
         table.add_row(*map(escape, row))

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from i2ikit.cli import main as cli
+from i2ikit.cli.options import interruptible
 from i2ikit.loop import Stopped
 from i2ikit.packages.entry import KINDS
 from tests.tiny import TINY
@@ -387,3 +388,20 @@ def test_other_weights_and_changes_have_options(trained: Path) -> None:
     assert "Done: 3 steps" in said
     said = i2ikit("resume", "tuned", "--set", "seed=4", cwd=trained, code=2)
     assert "seed: may not change when a run is resumed: the order of the images" in said
+
+
+@pytest.mark.parametrize(
+    ("notes", "said"), [((), "error: interrupted\n"), (("kept",), "error: interrupted\nkept\n")]
+)
+def test_a_command_that_ctrl_c_ends_says_what_is_kept(
+    notes: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(number: int) -> None:
+        stop = KeyboardInterrupt()
+        for note in notes:
+            stop.add_note(note)
+        raise stop
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(command)(3)
+    assert capsys.readouterr().err == said
