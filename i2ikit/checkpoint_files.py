@@ -88,6 +88,7 @@ def _state(path: Path) -> dict[str, Any]:
             all(isinstance(name, str) for name in _of(list, plain.get("numbers", []))),
             all(map(_is_number, _of(dict, plain.get("scaler") or {}).values())),
             _is_best(_of(dict, plain.get("validation", {}))),
+            all(type(plain.get(key, 0)) is int and plain.get(key, 0) >= 0 for key in ("skips", "validated")),
         ]
     except (OSError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RunError(f"{path}: {STATE} cannot be read: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
 from i2ikit.metrics.subject import Subject
 from i2ikit.run import Run, load
-from i2ikit.runlog import METRICS
+from i2ikit.runlog import logged
 from i2ikit.sampling import distinct_test_indices, pictures, png, sheet
 from i2ikit.translator import Direction, chosen_direction
 from i2ikit.writing import check_writable, replace_file
@@ -158,16 +158,16 @@ def _facts(run: Run) -> tuple[str, ...]:
     pairs = "pairs" if data.paired else "unpaired"
     return (
         f"{parameters / 1e6:.2f} M",
-        _step_time(run.folder / METRICS),
+        _step_time(run),
         f"{run.step} x {run.recipe.training.batch_size}",
         f"{run.data.name} {data.images.size} px, {pairs}",
     )
 
 
-def _step_time(log: Path) -> str:
+def _step_time(run: Run) -> str:
     """The median over the run's log, which ignores pauses."""
-    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.is_file() else []
-    speeds = [line["steps_per_s"] for line in lines if line.get("steps_per_s")]
+    logged_speeds = (line.get("steps_per_s") for line in logged(run.folder))
+    speeds = [speed for speed in logged_speeds if isinstance(speed, float) and 0 < speed < math.inf]
     return f"{1000 / statistics.median(speeds):.0f} ms" if speeds else "-"
 
 
@@ -185,7 +185,7 @@ def _measured(run: Run, direction: Direction, seed: int) -> tuple[list[str], lis
             cells.append("-")
             notes.append(f"{column.metric}: {found}")
             continue
-        value, error = found.values[column.value], found.values.get(f"{column.value}_se")
+        value, error = found.values.get(column.value, math.nan), found.values.get(f"{column.value}_se")
         text = f"{value:.{column.digits}f}"
         cells.append(text if error is None else f"{text} ± {error:.{column.digits}f}")
         notes += found.notes

@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--sharing-seed", type=int, default=0, help="Seed of what one and two processes compute."
     )
     parser.addoption(
-        "--hostile", type=int, default=100, help="How many files of each kind tests/hostile damages."
+        "--hostile", type=int, default=50, help="How many files of each kind tests/hostile damages."
     )
     parser.addoption("--hostile-page", type=Path, help="Page for the table of what tests/hostile found.")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.hostile.tally import kinds
+from tests.hostile.tally import kinds, readings
 
 START, END = "<!-- table: make hostile -->\n", "<!-- end of what is hostile -->\n"
 
@@ -26,16 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if not kinds:
+    if not kinds and not readings:
         return
-    lines = [
-        "| What is damaged or forged | tried | refused with a message | slowest | |",
-        "| --- | --: | --: | --: | --- |",
-    ]
-    lines += [
-        f"| {name} | {k.count} | {k.refused} | {k.slowest:.2f} s | {k.note} |" for name, k in kinds.items()
-    ]
-    table = "\n".join(lines)
+    table = "\n".join([*_kinds(), "", *_readings()])
     terminalreporter.write_line(table)
     page: Path | None = config.getoption("--hostile-page")
     if page is not None:
@@ -44,3 +38,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         text = page.read_text("utf-8")
         said = f"{table}\n\n`{command}` on {datetime.date.today().isoformat()}.\n"
         page.write_text(text.partition(START)[0] + START + said + END + text.partition(END)[2], "utf-8")
+
+
+def _kinds() -> Iterator[str]:
+    yield "| What is damaged or forged | tried | refused with a message | slowest | |"
+    yield "| --- | --: | --: | --: | --- |"
+    for name, kind in kinds.items():
+        yield f"| {name} | {kind.count} | {kind.refused} | {kind.slowest:.2f} s | {kind.note} |"
+
+
+def _readings() -> Iterator[str]:
+    yield "| Where | command | what the user reads |"
+    yield "| --- | --- | --- |"
+    for condition, commands in readings.items():
+        shared: dict[str, list[str]] = {}
+        for command, text in commands.items():
+            shared.setdefault(text, []).append(command)
+        for text, some in shared.items():
+            yield f"| {condition} | {', '.join(some)} | {text.replace('|', chr(92) + '|')} |"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from i2ikit.errors import I2IKitError
 
-__all__ = ["Kind", "kinds", "tried"]
+__all__ = ["Kind", "kinds", "readings", "tried"]
 
 MOST_LETTERS = 40_000
 
@@ -32,6 +32,9 @@ class Kind:
 
 
 kinds: dict[str, Kind] = {}
+
+readings: dict[str, dict[str, str]] = {}
+"""What a user reads, by condition and command."""
 
 
 @contextlib.contextmanager
