@@ -158,12 +158,10 @@ def _hint(text: str, error: tomllib.TOMLDecodeError) -> str:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file, without those that are too many; a named pipe would keep the reader waiting."""
+    """The bytes of a file, without those that are too many."""
     try:
         if os.path.isdir(path):
             message = "is a folder; give the .toml file"
-        elif os.path.lexists(path) and not os.path.isfile(path):
-            message = "is not a file"
         else:
             with path.open("rb") as file:
                 return file.read(MOST_BYTES + 1)

@@ -36,7 +36,7 @@ from tests.image_files import make_folders
 from tests.tiny import QUIET, tiny_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
-some = settings(max_examples=max(settings.default.max_examples // 4, 1))
+some = settings(max_examples=max(settings.default.max_examples // 10, 12))
 
 LAST = "checkpoints/step-000000002"
 JSON = ("data.json", f"{LAST}/state.json", f"{LAST}/manifest.json", "eval/l1-diversity-a2b-seed0.json")
