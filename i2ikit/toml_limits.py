@@ -24,8 +24,23 @@ _DATES = (datetime.date, datetime.time)  # a datetime is a date
 
 def has_too_long_a_key(text: str) -> bool:
     """Whether a TOML text may hold a key with so many dots that reading it would take minutes."""
-    keys = (part for line in text.split("\n") for part in (line.split("=")[:-1] or [line]))
-    return any(key.count(".") > MOST_DOTS for key in keys)
+    dots, inside, is_escaped = 0, "", False  # inside: what ends the string or the comment
+    for letter in text:
+        if inside:
+            if letter == "\n":
+                dots, inside = 0, ""
+            elif letter == inside and not is_escaped:
+                inside = ""
+            is_escaped = inside == '"' and letter == "\\" and not is_escaped
+        elif letter in "\"'#":
+            inside = "\n" if letter == "#" else letter
+        elif letter in "=,[]{}\n":
+            dots = 0
+        elif letter == ".":
+            dots += 1
+            if dots > MOST_DOTS:
+                return True
+    return False
 
 
 def beyond_limits(table: Mapping[str, object]) -> list[Problem]:

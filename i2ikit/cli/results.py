@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from i2ikit.cli.options import (
     DeviceOption,
@@ -220,7 +220,8 @@ def _print_found(found: Measured | str) -> None:
             rows.setdefault(row or column, {})[column if row else ""] = text
     columns = dict.fromkeys(column for row in rows.values() for column in row)
     headings = [column.replace("_", " ") for column in columns]
-    table = Table("", *headings, box=None, padding=(0, 2), header_style="", show_header=any(columns))
+    wrapped = (Column(heading, overflow="fold") for heading in ("", *headings))
+    table = Table(*wrapped, box=None, padding=(0, 2), header_style="", show_header=any(columns))
     for name, cells in rows.items():
         table.add_row(name, *(cells.get(column, "") for column in columns))
     console.print(table)

@@ -44,7 +44,8 @@ def _kinds() -> Iterator[str]:
     yield "| What is damaged or forged | tried | refused with a message | slowest | |"
     yield "| --- | --: | --: | --: | --- |"
     for name, kind in kinds.items():
-        yield f"| {name} | {kind.count} | {kind.refused} | {kind.slowest:.2f} s | {kind.note} |"
+        slowest = f"{kind.slowest:.2f} s" if kind.slowest else ""
+        yield f"| {name} | {kind.count} | {kind.refused} | {slowest} | {kind.note} |"
 
 
 def _readings() -> Iterator[str]:

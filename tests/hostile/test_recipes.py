@@ -41,6 +41,7 @@ def _spell(file: Path, one: tuple[str, str, str]) -> None:
     file.write_text(text)
     with tried("misspelt keys"), pytest.raises(RecipeError) as caught:
         load_recipe(file)
+    kinds["misspelt keys"].refused += 1
     said = str(caught.value)
     spelt.append(f"did you mean '{right}'" in said or f"is '{wrong}' a typo for `{right}`" in said)
 
