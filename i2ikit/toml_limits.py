@@ -50,35 +50,38 @@ def beyond_limits(table: Mapping[str, object]) -> list[Problem]:
     more than 200 letters, and tables and arrays in more than 20 levels.
     """
     problems: list[Problem] = []
-    rest: list[tuple[int, str, object]] = [(0, "", table)]  # a recursive function could not go deep
+    # A recursive function could not go deep, and the paths of many values would take much memory.
+    rest: list[tuple[int, str, str, object]] = [(0, "", "", table)]
     while rest:
-        level, path, value = rest.pop()
+        level, above, key, value = rest.pop()
         if isinstance(value, Mapping):
-            inner = list(_named(path, value, problems))
+            path = f"{above}{key}"
+            inner = [(f".{name}" if path else name, one) for name, one in _named(path, value, problems)]
         elif isinstance(value, list):
-            inner = [(f"{path}[{n}]", one) for n, one in enumerate(value)]
+            path = f"{above}{key}"
+            inner = [(f"[{n}]", one) for n, one in enumerate(value)]
         else:
-            problems += _of_value(path, value)
+            problems += [Problem(f"{above}{key}", message) for message in _of_value(value)]
             continue
         if inner and level == MOST_LEVELS:
             problems.append(Problem(path, f"has more than {MOST_LEVELS} levels of tables and arrays"))
         else:
-            rest += [(level + 1, *one) for one in reversed(inner)]
+            rest += [(level + 1, path, *one) for one in reversed(inner)]
     return problems
 
 
 def _named(path: str, table: Mapping[str, object], problems: list[Problem]) -> Iterator[tuple[str, object]]:
-    """The values of a table with their paths; problems with keys are added."""
+    """The keys and values of a table; problems with keys are added."""
     for key, value in table.items():
         if len(key) > MOST_LETTERS:
             message = f"{shown(key)} has {len(key)} letters, more than {MOST_LETTERS}"
             problems.append(Problem(path, f"the key {message}"))
         else:
-            yield f"{path}.{key}" if path else key, value
+            yield key, value
 
 
-def _of_value(path: str, value: object) -> Iterator[Problem]:
+def _of_value(value: object) -> Iterator[str]:
     if isinstance(value, int) and not LEAST <= value <= GREATEST:
-        yield Problem(path, "is a whole number of more than 64 bits")
+        yield "is a whole number of more than 64 bits"
     elif isinstance(value, _DATES):
-        yield Problem(path, f'is a date, which no option is; text is quoted: "{value}"')
+        yield f'is a date, which no option is; text is quoted: "{value}"'
