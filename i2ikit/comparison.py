@@ -167,7 +167,7 @@ def _facts(run: Run) -> tuple[str, ...]:
 def _step_time(run: Run) -> str:
     """The median over the run's log, which ignores pauses."""
     logged_speeds = (line.get("steps_per_s") for line in logged(run.folder))
-    speeds = [speed for speed in logged_speeds if isinstance(speed, float) and 0 < speed < math.inf]
+    speeds = [speed for speed in logged_speeds if isinstance(speed, int | float) and 0 < speed < math.inf]
     return f"{1000 / statistics.median(speeds):.0f} ms" if speeds else "-"
 
 

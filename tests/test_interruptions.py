@@ -331,13 +331,15 @@ def test_ctrl_c_is_answered_at_once_and_a_second_press_within_a_second_does_not_
     """A launcher may pass on what the terminal has sent already; a later one acts at once."""
     told: list[str] = []
     stops = Interruptions(told.append)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
     with stops.listening():
         signal.raise_signal(signal.SIGINT)
         assert told == [STOPPING]
         signal.raise_signal(signal.SIGINT)
-        monkeypatch.setattr(interruptions, "REPEATED_S", 0.0)
+        monkeypatch.setattr(interruptions, "REPEATED_S", -1.0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
     assert stops.signals == [signal.SIGINT]
     assert told == [STOPPING]
 
