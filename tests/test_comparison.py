@@ -48,7 +48,9 @@ def untrained(root: Path, name: str, data: Path, *overrides: str, steps: int = 3
     folder = root / name
     folder.mkdir(parents=True)
     (folder / RESOLVED).write_text(recipe.to_toml())
-    (folder / METRICS).write_text("".join(json.dumps({"step": 1, "steps_per_s": s}) + "\n" for s in (1, 4, 100)))
+    (folder / METRICS).write_text(
+        "".join(json.dumps({"step": 1, "steps_per_s": s}) + "\n" for s in (1, 4, 100))
+    )
     save_weights(new_translator(recipe, images).eval(), images, steps, folder)
     return folder
 
