@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import lzma
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,12 +31,13 @@ MOST_RATIO, FREE = 100, 100_000_000
 """A compressed file may unpack to this many times its size, and `FREE` bytes more."""
 
 UNPACKERS: dict[bytes, Callable[..., Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\x00": lzma.open,
+    rb"\x1f\x8b": gzip.open,
+    rb"BZh[1-9]1AY&SY": bz2.open,  # a plain tar file begins with a name, which may be BZh1.png
+    rb"\xfd7zXZ\x00": lzma.open,
 }
-"""By the first bytes of a file."""
+"""By a pattern of the first bytes of a file."""
 
+MOST_HEADERS = 1_000_000  # bytes of one member
 MOST_LETTERS = 4096  # of a path, as systems have them
 BLOCK = 512  # bytes of a header
 
@@ -94,10 +96,10 @@ def _errors_named(tar: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _opened(tar: Path) -> Iterator[_Bounded]:
     with tar.open("rb") as stored:
-        first = stored.read(6)
+        first = stored.read(10)
         stored.seek(0)
         size = os.fstat(stored.fileno()).st_size
-        unpack = next((unpack for start, unpack in UNPACKERS.items() if first.startswith(start)), None)
+        unpack = next((unpack for start, unpack in UNPACKERS.items() if re.match(start, first)), None)
         if unpack is None:
             yield _Bounded(stored, size, is_packed=False)
         else:
@@ -116,17 +118,25 @@ class _Bounded:
 
     def __init__(self, file: IO[bytes], most: int, *, is_packed: bool) -> None:
         self.last = b""
+        self.headers = 0  # bytes that tarfile has read since the last member
         self._file = file
         self._most = most
         self._is_packed = is_packed
 
     def read(self, size: int) -> bytes:
+        """For tarfile, which reads only headers."""
+        self.headers += size
+        if self.headers > MOST_HEADERS:
+            raise ValueError(f"the headers of a member have more than {MOST_HEADERS} bytes")
+        return self.content(size)
+
+    def content(self, size: int) -> bytes:
         if not 0 <= size <= MOST_BYTES:
             raise ValueError(
                 f"it says that {size} bytes belong together, which is not from 0 to {MOST_BYTES}"
             )
         self._check(self.tell() + size)
-        self.last = self._file.read(min(size, self._most - self.tell()))
+        self.last = self._file.read(max(0, min(size, self._most - self.tell())))
         return self.last
 
     def seek(self, place: int) -> int:
@@ -147,6 +157,7 @@ def _members(file: _Bounded) -> Iterator[tuple[str, Place]]:
         before = -1
         for member in opened:
             opened.members = []  # tarfile would keep all headers
+            file.headers = 0
             if opened.offset <= before or member.size < 0:
                 raise ValueError(f"{shortened(member.name)} has a negative size")
             if len(member.name) > MOST_LETTERS:
@@ -164,7 +175,7 @@ def _read(file: _Bounded, place: Place, name: str) -> bytes:
     if place.size > MOST_BYTES:
         raise ValueError(f"{name}: {place.size} bytes are more than the limit of {MOST_BYTES // 10**6} MB")
     file.seek(place.start)
-    content = file.read(place.size)
+    content = file.content(place.size)
     if len(content) < place.size:
         raise ValueError(f"it ends in the middle of {name}")
     return content
