@@ -109,12 +109,13 @@ def evaluate(
             name: run.folder / "eval" / f"{_stem(name, direction, seed, given[name])}{ending}.json"
             for name in specs
         }
-        group.on_main(lambda: check_writable(run.folder / "eval"))  # measuring takes long
         trained = {"step": run.step, "sha256": run.sha256}
         known: dict[str, Measured] = {}
         for name, spec in specs.items() if reuse else ():
             if report := _known(paths[name], spec, images, trained):
                 known[name] = report
+        if len(known) < len(specs):
+            group.on_main(lambda: check_writable(run.folder / "eval"))  # measuring takes long
         built = build_metrics({name: spec for name, spec in specs.items() if name not in known}, group)
         if strict:
             _raise_first(built)

@@ -19,6 +19,7 @@ from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog, logged
 from i2ikit.state import TrainingState, load_some
 from i2ikit.tensorboard_log import TensorBoardLog
+from i2ikit.terminal import write_at_once
 from i2ikit.training import (
     build,
     compile_networks,
@@ -133,7 +134,7 @@ def _train(
             curves,
             done=first,
             saved=first,
-            stops=Interruptions(log.say),
+            stops=Interruptions(write_at_once) if group.is_main and not console.quiet else Interruptions(),
         )
         with (
             run.stops.listening(),

@@ -83,16 +83,22 @@ def create_resolved(run: Path, text: str) -> None:
         FileExistsError: it is there.
     """
     staged = run / f".{RESOLVED}.{os.getpid()}.tmp"
-    staged.write_bytes(sealed(text))
     try:
-        os.link(staged, run / RESOLVED)
+        staged.write_bytes(sealed(text))
+        _place(staged, run / RESOLVED)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _place(staged: Path, file: Path) -> None:
+    """Give a file its name, unless there is one of that name."""
+    try:
+        os.link(staged, file)
     except FileExistsError:
         raise
     except OSError:  # a file system without links, such as exFAT
-        with (run / RESOLVED).open("xb") as file:
-            file.write(sealed(text))
-    finally:
-        staged.unlink(missing_ok=True)
+        file.open("xb").close()  # of two commands, one succeeds
+        os.replace(staged, file)
 
 
 def replace_resolved(run: Path, text: str) -> None:

@@ -379,6 +379,7 @@ def create_run(out: Path | None, recipe: Recipe, **records: Mapping[str, Any]) -
             f"{out} already exists; give --out another folder"
             + (f", or continue it with `i2ikit resume {pasted(out)}`" if is_run(out) else "")
         )
+    is_new = out is None or not out.exists()
     folder = out or Path("runs") / f"{recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     try:
         folder = _made(folder) if out is None else folder
@@ -391,7 +392,8 @@ def create_run(out: Path | None, recipe: Recipe, **records: Mapping[str, Any]) -
     except OSError as error:
         with contextlib.suppress(OSError):  # it may not exist
             (folder / "recipe.toml").unlink(missing_ok=True)
-            folder.rmdir()
+            if is_new:
+                folder.rmdir()
         raise RunError(f"cannot create the run folder {folder}: {error.strerror}") from error
     return folder
 

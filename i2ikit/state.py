@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from i2ikit.errors import ComponentError
-from i2ikit.finite import not_finite
+from i2ikit.finite import names, not_finite
 from i2ikit.loss_sums import LossSums
 from i2ikit.optimizer_options import ScheduleOptions
 from i2ikit.processes import ALONE, Processes
@@ -29,10 +29,6 @@ __all__ = [
     "network_tensors",
     "optimizer_tensors",
 ]
-
-
-MOST_SHOWN = 3
-"""Tensors that do not fit that an error names."""
 
 
 @dataclass
@@ -242,8 +238,7 @@ def load_networks(networks: Mapping[str, nn.Module], tensors: Tensors) -> None:
     """
     wanted = {f"{role}.{name}": x for role, own in networks.items() for name, x in own.state_dict().items()}
     if wrong := list(_differences(wanted, tensors, networks)):
-        more = f" and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
-        raise ValueError(f"{'; '.join(wrong[:MOST_SHOWN])}{more}")
+        raise ValueError(names(wrong))
     for role, network in networks.items():
         network.load_state_dict(_with_prefix(tensors, f"{role}."))
 

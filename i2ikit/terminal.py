@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-__all__ = ["lasting_output"]
+__all__ = ["lasting_output", "write_at_once"]
 
 
 @contextlib.contextmanager
@@ -27,6 +27,12 @@ def lasting_output(console: Console | None = None) -> Iterator[None]:
         sys.stdout, sys.stderr = before
         if console is not None:
             console._file = own
+
+
+def write_at_once(line: str) -> None:
+    """Write a line on stderr in the handler of a signal, where rich could wait for its own locks for ever."""
+    with contextlib.suppress(OSError):  # it is closed
+        os.write(2, f"\n{line}\n".encode())
 
 
 class _Lasting:

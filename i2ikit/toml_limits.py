@@ -24,19 +24,25 @@ _DATES = (datetime.date, datetime.time)  # a datetime is a date
 
 def has_too_long_a_key(text: str) -> bool:
     """Whether a TOML text may hold a key with so many dots that reading it would take minutes."""
-    dots, inside, is_escaped = 0, "", False  # inside: what ends the string or the comment
-    for letter in text:
-        if inside:
-            if letter == "\n":
-                dots, inside = 0, ""
-            elif letter == inside and not is_escaped:
-                inside = ""
-            is_escaped = inside == '"' and letter == "\\" and not is_escaped
-        elif letter in "\"'#":
-            inside = "\n" if letter == "#" else letter
-        elif letter in "=,[]{}\n":
-            dots = 0
-        elif letter == ".":
+    dots, inside, go_on = 0, "", 0  # inside: what ends the string or the comment
+    for at, letter in enumerate(text):
+        if at < go_on:
+            continue
+        if inside == "" and letter in "\"'":
+            inside = letter * 3 if text.startswith(letter * 3, at) else letter
+            go_on = at + len(inside)
+        elif inside == "" and letter == "#":
+            inside = "\n"
+        elif inside and letter == "\\" and inside[0] == '"':
+            go_on = at + 2
+        elif inside and text.startswith(inside, at):
+            go_on = at + len(inside)
+            while len(inside) == 3 and text.startswith(inside[0], go_on):  # a string may end with quotes
+                go_on += 1
+            dots, inside = 0 if inside == "\n" else dots, ""
+        elif letter in ("\n" if inside else "=,[]{}\n") and len(inside) < 3:
+            dots, inside = 0, ""
+        elif letter == "." and not inside:
             dots += 1
             if dots > MOST_DOTS:
                 return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,19 +34,25 @@ def writing(path: Path) -> Iterator[None]:
 def replace_file(path: Path, *parts: bytes | memoryview) -> None:
     """Write a file beside its place and move it there: a kill leaves the old file or the new one.
 
+    The mode of the old file is kept, and a link stays one.
+
     Args:
         parts: the content, in pieces, so that a large one need not be copied.
 
     Raises:
         RunError: it cannot be written; the old file stays, and nothing else.
     """
-    staged = path.with_name(f".{path.name}.tmp")
+    place = Path(os.path.realpath(path))
+    # Several commands may write the same file; a name has at most 255 bytes.
+    staged = place.with_name(f".{place.name[:40]}.{secrets.token_hex(4)}.tmp")
     with writing(path):
         try:
             with staged.open("wb") as file:
                 file.writelines(parts)
+            if place.exists():
+                shutil.copymode(place, staged)
             sync(staged)
-            os.replace(staged, path)
+            os.replace(staged, place)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error says more
                 staged.unlink(missing_ok=True)

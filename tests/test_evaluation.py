@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2ikit.errors import DataError, RecipeError, WeightsError
+from i2ikit import evaluation
+from i2ikit.errors import DataError, RecipeError, RunError, WeightsError
 from i2ikit.evaluation import USUAL, evaluate
 from i2ikit.metrics.subject import Measured
 from i2ikit.registry import metrics
@@ -195,3 +196,19 @@ def test_a_metric_of_somebody_else_is_measured_by_name(run: Path) -> None:
 def test_nothing_of_the_group_of_processes_is_left(run: Path) -> None:
     list(evaluate(Run(run), ["l1-diversity"], to="b", seed=0))
     assert not torch.distributed.is_initialized()
+
+
+def test_known_reports_of_a_run_that_may_not_be_written_are_read(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `compare` does on runs on a read-only disk; what is not known yet fails before it is measured."""
+
+    def read_only(folder: Path) -> None:
+        raise RunError(f"cannot write {folder}")
+
+    (first,) = evaluate(run, "l1-diversity", reuse=True)
+    monkeypatch.setattr(evaluation, "check_writable", read_only)
+    (again,) = evaluate(run, "l1-diversity", reuse=True)
+    assert again.found.values == first.found.values
+    with pytest.raises(RunError, match="cannot write"):
+        list(evaluate(run, "l1-diversity"))

@@ -330,7 +330,7 @@ def test_weights_that_are_missing_damaged_or_of_another_recipe_are_named(tmp_pat
     resolved = (folder / RESOLVED).read_text()
     (folder / RESOLVED).write_text(resolved.partition("\n")[2].replace("width = 4", "width = 6"))
     with pytest.raises(
-        RunError, match=r"does not fit .*resolved\.toml: .* is 4x3x7x7 and should be 6x3x7x7; .* more"
+        RunError, match=r"does not fit .*resolved\.toml: .* is 4x3x7x7 and should be 6x3x7x7, .* more"
     ):
         _ = Run(folder).translator
     (folder / RESOLVED).write_text(resolved)
@@ -413,3 +413,25 @@ def test_a_folder_becomes_a_run_when_all_else_is_there(
     with pytest.raises(RunError, match=r"cannot create the run folder .*No space left on device"):
         create_run(tmp_path / "run", recipe)
     assert not is_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_run_folder_that_cannot_be_filled_is_left_as_it_was(
+    existed: bool, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty folder of the user stays, a new one is removed, and no part of a file is left."""
+    real = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        real(path, content[:5])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "out"
+    if existed:
+        out.mkdir()
+    recipe = tiny_recipe(folders)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunError, match=r"cannot create the run folder .*: No space left on device"):
+        create_run(out, recipe)
+    assert out.exists() == existed
+    assert not existed or os.listdir(out) == []

@@ -45,6 +45,9 @@ def test_what_a_recipe_may_hold_is_accepted() -> None:
         '["="' + ".a" * 100_000 + "]",
         r"""x = ['#', "\"#", """ + "{" + "a." * 100_000 + "a",
         '"a".' * 50_000 + "a",
+        'x = ["""a" """, {' + "a." * 100_000 + "a",
+        'x = ["""a""""", {' + "a." * 100_000 + "a",
+        """x=[\"\"\"\n'\"\"\", {""" + "a." * 100_000 + "a",
     ],
 )
 def test_a_key_that_tomllib_would_read_for_minutes_is_not_read(key: str, tmp_path: Path) -> None:
@@ -58,6 +61,7 @@ def test_a_key_that_tomllib_would_read_for_minutes_is_not_read(key: str, tmp_pat
 
 def test_dots_in_a_value_or_in_a_few_keys_are_read() -> None:
     assert not has_too_long_a_key(f"a.b.c = '{'.' * 5000}'\nd = [{'0.5, ' * 2000}]  # {'.' * 5000}")
+    assert not has_too_long_a_key('a = """\n' + "x. " * 600 + '\n"""')
     assert not has_too_long_a_key("# " + "." * 600 + "\n" + "a.b = 1\n" * 1000)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,29 @@ def test_a_file_is_replaced_by_the_parts_in_order(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"old")
     replace_file(tmp_path / "x", b"new ", memoryview(b"parts"))
     assert (tmp_path / "x").read_bytes() == b"new parts"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_link_stays_a_link_and_the_mode_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"old")
+    (tmp_path / "x").chmod(0o640)
+    (tmp_path / "link").symlink_to("x")
+    replace_file(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "x").read_bytes() == b"new"
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
+    replace_file(tmp_path / ("ä" * 127), b"x")
+    assert len(os.listdir(tmp_path)) == 1
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    contents = [bytes([n]) * 300_000 for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: [replace_file(tmp_path / "x", content) for _ in range(10)], contents))
+    assert (tmp_path / "x").read_bytes() in contents
     assert os.listdir(tmp_path) == ["x"]
 
 

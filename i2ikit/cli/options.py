@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -29,12 +30,15 @@ __all__ = [
     "one_voice",
 ]
 
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
 console = Console()
 
 
 def complain(text: str) -> None:
-    """Print an error on stderr."""
-    Console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    """Print an error on stderr; names of files may hold what a terminal would obey."""
+    readable = CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    Console(stderr=True).print(f"[red]error:[/] {escape(readable)}", highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

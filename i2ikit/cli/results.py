@@ -89,6 +89,8 @@ def translate(
     files, refused = input_files(run, images, from_, to, target)
     for each in refused:
         complain(each.reason)
+    if not files:
+        raise typer.Exit(2)
     try:
         made = translate_files(run, files, styles, style_from or [], from_, to, seed, target, precision)
         for found in progress_over(made, len(files), "Translating") if len(files) > 1 else made:

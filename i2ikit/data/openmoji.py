@@ -128,7 +128,7 @@ def _names_in(folder: Path) -> Mapping[Split, list[str]]:
         lost = [domain for domain in "ab" if listed - set(os.listdir(folder / domain))]
     except (OSError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DataError(f"{folder} is damaged ({in_one_line(error)}); {_remedy(folder)}") from error
-    if lost or len(listed) < sum(map(len, names.values())):
+    if lost or not all(names.values()) or len(listed) < sum(map(len, names.values())):
         raise DataError(f"{folder} is damaged: images are missing; {_remedy(folder)}")
     return names
 

@@ -25,6 +25,7 @@ from i2ikit.data.tar_files import MOST_BYTES, Place, contents, places, read_at
 from i2ikit.data.tar_names import grouped
 from i2ikit.draws import counted_generator
 from i2ikit.errors import DataError, in_one_line
+from i2ikit.finite import names
 from i2ikit.paths import FilePath
 from i2ikit.pretrained.cache import progress_over
 from i2ikit.registry import Setting
@@ -199,7 +200,7 @@ class Shards:
         wanted = [f"{prefix}{ending[1:]}" for ending in IMAGE_ENDINGS]
         held = [ending for ending in wanted if ending in files]
         if not held:
-            raise DataError(f"{tar}: sample {key!r} has {', '.join(files)}, but none of {', '.join(wanted)}")
+            raise DataError(f"{tar}: sample {key!r} has {names(files)}, but none of {', '.join(wanted)}")
         return held[0]
 
     def _decoded(self, content: bytes, domain: str, name: str, rng: np.random.Generator | None) -> Tensor:

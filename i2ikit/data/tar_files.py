@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from i2ikit.data.reading import IMAGE_ENDINGS
 from i2ikit.data.tar_names import Member, is_read
-from i2ikit.errors import DataError, in_one_line, shortened
+from i2ikit.errors import DataError, in_one_line, shown
 
 __all__ = ["MOST_BYTES", "Place", "contents", "places", "read_at"]
 
@@ -33,13 +33,15 @@ MOST_RATIO, FREE = 100, 100_000_000
 UNPACKERS: dict[bytes, Callable[..., Any]] = {
     rb"\x1f\x8b": gzip.open,
     rb"BZh[1-9]1AY&SY": bz2.open,  # a plain tar file begins with a name, which may be BZh1.png
-    rb"\xfd7zXZ\x00": lzma.open,
+    rb"\xfd7zXZ\x00|\x5d\x00\x00\x80": lzma.open,
 }
 """By a pattern of the first bytes of a file."""
 
-MOST_HEADERS = 1_000_000  # bytes of one member
+MOST_HEADERS = 32_768
+"""Bytes of one member; a path has 4,096. In the time for them, and the memory, tarfile is not linear."""
+
 MOST_LETTERS = 4096  # of a path, as systems have them
-BLOCK = 512  # bytes of a header
+DIGITS = re.compile(rb"\d{201}")  # on a long number, tarfile spends time by its square (CVE-2024-6232)
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,12 @@ def _opened(tar: Path) -> Iterator[_Bounded]:
 
 
 class _Bounded:
-    """A file for tarfile, of which nobody reads more at a time, or more in all, than is allowed.
+    """A file that limits what tarfile reads at a time and in all.
 
     Args:
         most: bytes in all.
         is_packed: it may have more than that.
-        last: what was read last.
+        last: what tarfile has read last.
     """
 
     def __init__(self, file: IO[bytes], most: int, *, is_packed: bool) -> None:
@@ -126,18 +128,17 @@ class _Bounded:
     def read(self, size: int) -> bytes:
         """For tarfile, which reads only headers."""
         self.headers += size
-        if self.headers > MOST_HEADERS:
+        if size < 0 or self.headers > MOST_HEADERS:
             raise ValueError(f"the headers of a member have more than {MOST_HEADERS} bytes")
-        return self.content(size)
+        self.last = self.content(size)
+        if DIGITS.search(self.last):
+            raise ValueError("a header has a number of more than 200 digits")
+        return self.last
 
     def content(self, size: int) -> bytes:
-        if not 0 <= size <= MOST_BYTES:
-            raise ValueError(
-                f"it says that {size} bytes belong together, which is not from 0 to {MOST_BYTES}"
-            )
-        self._check(self.tell() + size)
-        self.last = self._file.read(max(0, min(size, self._most - self.tell())))
-        return self.last
+        if self._is_packed:
+            self._check(self.tell() + size)
+        return self._file.read(max(0, min(size, self._most - self.tell())))
 
     def seek(self, place: int) -> int:
         self._check(place)
@@ -147,8 +148,9 @@ class _Bounded:
         return self._file.tell()
 
     def _check(self, place: int) -> None:
-        if self._is_packed and place > self._most:
-            raise ValueError(f"it unpacks to more than {MOST_RATIO} times its size")
+        if place > self._most:
+            too_much = f"it unpacks to more than {MOST_RATIO} times its size"
+            raise ValueError(too_much if self._is_packed else "it ends in the middle of a member")
 
 
 def _members(file: _Bounded) -> Iterator[tuple[str, Place]]:
@@ -159,23 +161,27 @@ def _members(file: _Bounded) -> Iterator[tuple[str, Place]]:
             opened.members = []  # tarfile would keep all headers
             file.headers = 0
             if opened.offset <= before or member.size < 0:
-                raise ValueError(f"{shortened(member.name)} has a negative size")
+                raise ValueError(f"{shown(member.name)} has a negative size")
             if len(member.name) > MOST_LETTERS:
-                raise ValueError(f"{shortened(member.name)} is a name of {len(member.name)} letters")
+                raise ValueError(f"{shown(member.name)} is a name of {len(member.name)} letters")
+            if sum(map(len, opened.pax_headers)) > MOST_HEADERS:  # tarfile copies them for every member
+                raise ValueError(f"the headers of all members have more than {MOST_HEADERS} bytes")
             before = opened.offset
             if member.isreg() and is_read(member.name):
                 if member.issparse():
-                    raise ValueError(f"{member.name} is a sparse file")
+                    raise ValueError(f"{shown(member.name)} is a sparse file")
                 yield member.name, Place(member.offset_data, member.size)
-        if len(file.last) not in (0, BLOCK) or file.last.strip(b"\0"):  # tarfile takes it for the end
+        if file.last.strip(b"\0"):  # tarfile takes it for the end
             raise ValueError("a header is damaged or cut off")
 
 
 def _read(file: _Bounded, place: Place, name: str) -> bytes:
     if place.size > MOST_BYTES:
-        raise ValueError(f"{name}: {place.size} bytes are more than the limit of {MOST_BYTES // 10**6} MB")
+        raise ValueError(
+            f"{shown(name)}: {place.size} bytes are more than the {MOST_BYTES // 10**6} MB allowed"
+        )
     file.seek(place.start)
     content = file.content(place.size)
     if len(content) < place.size:
-        raise ValueError(f"it ends in the middle of {name}")
+        raise ValueError(f"it ends in the middle of {shown(name)}")
     return content

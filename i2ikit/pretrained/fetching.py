@@ -164,7 +164,7 @@ def _check_redirect(response: Any) -> None:
     there = here.join(response.headers["location"])
     said = f"{Link(str(here)).redacted} redirects to {Link(str(there)).redacted}"
     if there.scheme != "https" and (there.scheme != "http" or here.scheme == "https"):
-        raise FetchError(f"{said}, which is no encrypted web address")
+        raise FetchError(f"{said}, which is not an encrypted web address")
     if _is_local(there.host) and not _is_local(here.host):
         raise FetchError(f"{said}, which is on this machine or its network")
 

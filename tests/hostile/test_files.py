@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(whole: Path) -> Path:
-    """A copy, which tests may damage; they restore it."""
+    """A copy, which tests may damage; `changed` restores it."""
     return Path(shutil.copytree(whole, whole.with_name("copy")))
 
 
-def restore(run: Path) -> None:
-    shutil.rmtree(run)
-    shutil.copytree(run.with_name("run"), run)
+@contextlib.contextmanager
+def changed(run: Path, name: str, content: bytes) -> Iterator[None]:
+    """Within the block, one file of the run has other content."""
+    (run / name).write_bytes(content)
+    try:
+        yield
+    finally:
+        shutil.rmtree(run)
+        shutil.copytree(run.with_name("run"), run)
 
 
 def translate(run: Path) -> None:
@@ -79,6 +86,11 @@ def measure(run: Path) -> None:
 def resume(run: Path) -> None:
     """Without another step: only that would use what the optimizers keep, whose form is theirs alone."""
     i2ikit.resume(run, console=QUIET)
+
+
+def start_from(run: Path) -> None:
+    recipe = tiny_recipe(run.parent / "data")
+    i2ikit.train(recipe, run / "new", weights_from=run / "weights.safetensors", console=QUIET)
 
 
 def compared(run: Path) -> None:
@@ -103,16 +115,12 @@ def contents(
 def test_a_damaged_json_file(whole: Path, run: Path, data: st.DataObject) -> None:
     """The record of the images, a checkpoint's state and manifest, a report."""
     name, content = data.draw(contents(whole, JSON, damaged_json))
-    (run / name).write_bytes(content)
-    if name.endswith("state.json"):
-        signed_checkpoint(run / LAST)
-    try:
-        with tried("JSON files of a run", 5):
-            measure(run)
-        with tried("JSON files of a run", 5):
-            resume(run)
-    finally:
-        restore(run)
+    with changed(run, name, content):
+        if name.endswith("state.json"):
+            signed_checkpoint(run / LAST)
+        for read in (measure, resume):
+            with tried("JSON files of a run", 5):
+                read(run)
 
 
 @some
@@ -120,13 +128,10 @@ def test_a_damaged_json_file(whole: Path, run: Path, data: st.DataObject) -> Non
 def test_damaged_lines(whole: Path, run: Path, data: st.DataObject) -> None:
     """The log of a run, and the index of translations."""
     name, content = data.draw(contents(whole, LINES, damaged_lines))
-    (run / name).write_bytes(content)
-    try:
+    with changed(run, name, content):
         for read in (translate, compared, resume):
             with tried("JSON lines of a run", 5):
                 read(run)
-    finally:
-        restore(run)
 
 
 @some
@@ -134,19 +139,10 @@ def test_damaged_lines(whole: Path, run: Path, data: st.DataObject) -> None:
 def test_damaged_or_forged_weights(whole: Path, run: Path, data: st.DataObject) -> None:
     content = data.draw(damaged_safetensors((whole / "weights.safetensors").read_bytes()))
     is_signed = data.draw(st.booleans())
-    (run / "weights.safetensors").write_bytes(signed_weights(content) if is_signed else content)
-    try:
-        with tried("weights of a run", 5):
-            translate(run)
-        with tried("weights of a run", 5):
-            i2ikit.train(
-                tiny_recipe(run.parent / "data"),
-                run / "new",
-                weights_from=run / "weights.safetensors",
-                console=QUIET,
-            )
-    finally:
-        restore(run)
+    with changed(run, "weights.safetensors", signed_weights(content) if is_signed else content):
+        for read in (translate, start_from):
+            with tried("weights of a run", 5):
+                read(run)
 
 
 @some
@@ -155,14 +151,11 @@ def test_damaged_or_forged_checkpoints(whole: Path, run: Path, data: st.DataObje
     name = data.draw(st.sampled_from(TENSORS))
     content = data.draw(damaged_safetensors((whole / LAST / f"{name}.safetensors").read_bytes()))
     is_signed = data.draw(st.integers(0, 3)) > 0
-    (run / LAST / f"{name}.safetensors").write_bytes(content)
-    if is_signed:
-        signed_checkpoint(run / LAST)
-    try:
+    with changed(run, f"{LAST}/{name}.safetensors", content):
+        if is_signed:
+            signed_checkpoint(run / LAST)
         with tried("checkpoints", 5):
             resume(run)
-    finally:
-        restore(run)
 
 
 @some
@@ -170,12 +163,8 @@ def test_damaged_or_forged_checkpoints(whole: Path, run: Path, data: st.DataObje
 def test_a_damaged_resolved_recipe(whole: Path, run: Path, data: st.DataObject) -> None:
     text = (whole / "resolved.toml").read_bytes()
     content = data.draw(damaged_bytes(text if data.draw(st.booleans()) else text.partition(b"\n")[2]))
-    (run / "resolved.toml").write_bytes(content)
-    try:
-        with tried("resolved.toml", 5):
-            translate(run)
-    finally:
-        restore(run)
+    with changed(run, "resolved.toml", content), tried("resolved.toml", 5):
+        translate(run)
 
 
 @given(data=st.data())

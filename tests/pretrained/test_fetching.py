@@ -170,7 +170,7 @@ def test_a_file_with_another_checksum_is_refused(server, tmp_path) -> None:
     "place", ["file:///etc/passwd", "FILE:/etc/passwd", "ftp://files.org/x", "data:,x", "git+https://x/y"]
 )
 def test_a_redirect_to_what_is_not_on_the_web_is_refused(place: str, server, tmp_path) -> None:
-    with pytest.raises(FetchError, match=r"redirects to .*, which is no encrypted web address"):
+    with pytest.raises(FetchError, match=r"redirects to .*, which is not an encrypted web address"):
         fetch_url(f"{server}/to?{urllib.parse.quote(place)}", EXPECTED, tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_a_redirect_to_what_is_not_on_the_web_is_refused(place: str, server, tmp
         ("http://files.org", "http://169.254.169.254/latest/meta-data", "on this machine or its network"),
         ("http://files.org", "//10.0.0.7/x", "on this machine or its network"),
         ("https://files.org", "https://localhost/x", "on this machine or its network"),
-        ("https://files.org", "http://files.org/x", "no encrypted web address"),
+        ("https://files.org", "http://files.org/x", "not an encrypted web address"),
         ("https://files.org", "https://cdn.org/x", ""),
         ("https://files.org", "/other", ""),
         ("http://127.0.0.1:9", "http://127.0.0.1:8/x", ""),

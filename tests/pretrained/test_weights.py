@@ -234,3 +234,19 @@ def test_the_published_convolutions_are_known_by_their_checksum(published_weight
     monkeypatch.undo()
     assert published_weights(ALEXNET).sha256.startswith("28dba494600075f6")
     assert published_weights(VGG16).sha256.startswith("95d6e8134345c275")
+
+
+def test_a_cache_that_may_not_be_read_is_named_and_the_next_place_is_tried(places, monkeypatch) -> None:
+    network = into_hub(places)
+    real = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if "pretrained-" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    assert list(load_weights(network).tensors) == ["features.0.weight"]
+    (places / "torch" / "hub" / "checkpoints" / network.file).unlink()
+    with pytest.raises(WeightsError, match=r"i2ikit's cache: .*weights\.safetensors: Permission denied"):
+        load_weights(network)
