@@ -38,7 +38,7 @@ def read(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
         if name.endswith(".safetensors"):
             try:
                 groups[name.removesuffix(".safetensors")] = load_file(path / name)
-            except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
+            except (SafetensorError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
                 raise RunError(f"{path}: {name} cannot be read: {error}") from error
     return groups, plain
 

@@ -30,7 +30,7 @@ FORMAT = 2
 UNSUMMED = "1"
 """The format before there was a checksum; its metadata has several keys."""
 ZEROS = "0" * 64
-MALFORMED = (DataError, AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
+MALFORMED = (DataError, AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
 """What reading values of unexpected types raises."""
 
 

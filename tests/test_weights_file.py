@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from pathlib import Path
 
@@ -85,3 +86,16 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 def test_a_running_minimum_that_is_still_inf_is_read(tmp_path: Path) -> None:
     write_weights(tmp_path / "w", {"g.low": torch.tensor([torch.inf])}, IMAGES, 0)
     assert read_weights(tmp_path / "w").tensors["g.low"].item() == torch.inf
+
+
+def test_a_forged_tensor_with_more_dimensions_than_torch_has_is_named(tmp_path: Path) -> None:
+    """safetensors accepts it, and torch raises a RuntimeError."""
+    file = tmp_path / "w.safetensors"
+    header = {
+        "__metadata__": {"format": "1", "step": "9", "images": '[{"a": 3, "b": 3}, 64]'},
+        "g.weight": {"dtype": "F32", "shape": [1] * 100, "data_offsets": [0, 4]},
+    }
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    with pytest.raises(RunError, match="is damaged, or was not written by i2ikit"):
+        read_weights(file)
