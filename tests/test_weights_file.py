@@ -88,14 +88,17 @@ def test_a_running_minimum_that_is_still_inf_is_read(tmp_path: Path) -> None:
     assert read_weights(tmp_path / "w").tensors["g.low"].item() == torch.inf
 
 
-def test_a_forged_tensor_with_more_dimensions_than_torch_has_is_named(tmp_path: Path) -> None:
-    """safetensors accepts it, and torch raises a RuntimeError."""
+def test_a_forged_tensor_with_more_dimensions_than_torch_computes_with_is_read(tmp_path: Path) -> None:
+    """safetensors accepts it; where it is used, its shape does not fit."""
     file = tmp_path / "w.safetensors"
     header = {
         "__metadata__": {"format": "1", "step": "9", "images": '[{"a": 3, "b": 3}, 64]'},
         "g.weight": {"dtype": "F32", "shape": [1] * 100, "data_offsets": [0, 4]},
     }
     text = json.dumps(header).encode()
-    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
-    with pytest.raises(RunError, match="is damaged, or was not written by i2ikit"):
+    start = len(text).to_bytes(8, "little") + text
+    file.write_bytes(start + bytes(4))
+    assert read_weights(file).tensors["g.weight"].dim() == 100
+    file.write_bytes(start + b"\x00\x00\xc0\x7f")
+    with pytest.raises(RunError, match=r"not finite \(NaN or inf\), in g\.weight"):
         read_weights(file)
