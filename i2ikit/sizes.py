@@ -43,7 +43,8 @@ class SizeRequirement:
 
     def enlarged(self, side: int) -> int:
         """The shortest valid side that is not below `side`."""
-        return -(-max(side, self.minimum) // self.multiple_of) * self.multiple_of
+        # Without a division of negative numbers, which rounds in another way in exported programs.
+        return (max(side, self.minimum) + self.multiple_of - 1) // self.multiple_of * self.multiple_of
 
     def nearest(self, side: int) -> list[int]:
         """The nearest valid sides below (if there is one) and above."""

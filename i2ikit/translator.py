@@ -50,6 +50,7 @@ __all__ = [
     "frozen",
     "one_per_target",
     "padded",
+    "repeated",
 ]
 
 Tensors = Mapping[str, Tensor]
@@ -318,7 +319,7 @@ class Translator(nn.Module, ABC):
         """
 
         def translated(part: Tensor) -> Tensor:
-            return self.translate(x.expand(len(part), -1, -1, -1), part, source=source, to=to)
+            return self.translate(repeated(x, part), part, source=source, to=to)
 
         return few_at_once(translated, styles, x)
 
@@ -331,7 +332,11 @@ class Translator(nn.Module, ABC):
 
     def is_deterministic(self, to: str) -> bool:
         """Whether an image has only one translation into `to`, because style codes have length 0."""
-        return self.sample_style(1, to, torch.Generator()).shape[1] == 0
+        return self.style_length(to) == 0
+
+    def style_length(self, to: str) -> int:
+        """The length of style codes of translations into `to`."""
+        return self.sample_style(1, to, torch.Generator()).shape[1]
 
     def weights_at(self, phase: str, step: int) -> Weights:
         """The weights of a phase at this step; its own are `given.weights`."""
@@ -386,13 +391,29 @@ class Reconstructing(Protocol):
 def padded(x: Tensor, sides: SizeRequirement) -> Tensor:
     """x (N, C, H, W) enlarged to accepted sides by repeating its right and lower edge."""
     height, width = x.shape[2:]
+    if torch.compiler.is_exporting():
+        return _resized(x, sides.enlarged(height), sides.enlarged(width))
     more = sides.enlarged(width) - width, sides.enlarged(height) - height
     return F.pad(x, (0, more[0], 0, more[1]), mode="replicate") if any(more) else x
 
 
 def at_any_size(network: Callable[[Tensor], Tensor], x: Tensor, sides: SizeRequirement) -> Tensor:
     """`network(x)` for x (N, C, H, W) of any size: x is padded and the output is cropped to the size of x."""
-    return network(padded(x, sides))[:, :, : x.shape[2], : x.shape[3]]
+    height, width = x.shape[2:]
+    y = network(padded(x, sides))
+    return _resized(y, height, width) if torch.compiler.is_exporting() else y[:, :, :height, :width]
+
+
+def _resized(x: Tensor, height: int, width: int) -> Tensor:
+    """x (N, C, H, W) cropped, or enlarged by repeating its right and lower edge, in exported programs.
+
+    They are for any sides, so they cannot depend on whether there is something to pad or to crop.
+    """
+    rows, columns = (
+        torch.arange(new, device=x.device).clamp(max=old - 1)
+        for new, old in ((height, x.shape[2]), (width, x.shape[3]))
+    )
+    return x.index_select(2, rows).index_select(3, columns)
 
 
 def few_at_once(translate: Callable[[Tensor], Tensor], styles: Tensor, x: Tensor) -> Tensor:
@@ -403,8 +424,22 @@ def few_at_once(translate: Callable[[Tensor], Tensor], styles: Tensor, x: Tensor
         x: the image, (1, C, H, W); its size and device decide how many are a few.
     """
     most = PIXELS_AT_ONCE_ON_CPU if x.device.type == "cpu" else PIXELS_AT_ONCE
+    if torch.compiler.is_exporting():
+        return translate(styles)
     parts = torch.split(styles, max(1, most // x[0, 0].numel()))
     return torch.cat([translate(part) for part in parts])
+
+
+def repeated(x: Tensor, styles: Tensor) -> Tensor:
+    """x (1, ...), an image or its code, once for each of the styles (K, style_dim): (K, ...).
+
+    An exported program is for any number N of images: it gives style i to image i modulo N.
+    """
+    if torch.compiler.is_exporting():
+        places = torch.arange(styles.shape[0], device=x.device)
+        # By a tensor, because torch.onnx cannot express the remainder of a division by a size.
+        return x.index_select(0, places % torch.full_like(places, x.shape[0]))
+    return x.expand(len(styles), *x.shape[1:])
 
 
 def chosen_direction(translator: Translator, source: str | None, to: str | None) -> Direction:
@@ -418,7 +453,7 @@ def chosen_direction(translator: Translator, source: str | None, to: str | None)
             return direction
     wanted = " ".join(f"{word} {domain}" for word, domain in (("from", source), ("to", to)) if domain)
     known = ", ".join(f"{d.source} to {d.to}" for d in translator.directions)
-    raise RunError(f"this run does not translate {wanted}; it translates {known}")
+    raise RunError(f"this translator does not translate {wanted}; it translates {known}")
 
 
 def one_per_target(translator: Translator) -> list[Direction]:

@@ -117,7 +117,9 @@ class AdaINDecoder(nn.Module):
         """Decode content (N, content_channels, h, w) in the style (N, style_dim)."""
         if style.shape[1:] != (self.style_dim,):
             raise ShapeError(f"decoder: the style should be (N, {self.style_dim}), got {tuple(style.shape)}")
-        x = content.contiguous(memory_format=torch.channels_last)
+        x = content
+        if not torch.compiler.is_exporting():  # an exported program chooses its own memory formats
+            x = content.contiguous(memory_format=torch.channels_last)
         params = self.mlp(style).split(self.param_counts, dim=1)
         for block, block_params in zip(self.residuals, params, strict=True):
             x = block(x, block_params)

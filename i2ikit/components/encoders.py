@@ -15,6 +15,7 @@ from i2ikit.components.norms import NormSpec, norm_layer
 from i2ikit.errors import ShapeError
 from i2ikit.registry import Slot, Spec
 from i2ikit.sizes import SizeRequirement
+from i2ikit.translator import padded
 
 __all__ = [
     "ContentEncoder",
@@ -229,5 +230,14 @@ class _HalvingResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv_first(F.leaky_relu(self.norm_first(x), 0.2))
         y = self.conv_second(F.leaky_relu(self.norm_second(y), 0.2))
-        # ceil_mode keeps one pixel of a one-pixel map, so that images of any size can be encoded.
-        return F.avg_pool2d(y, 2, ceil_mode=True) + self.shortcut(F.avg_pool2d(x, 2, ceil_mode=True))
+        return _halved(y) + self.shortcut(_halved(x))
+
+
+def _halved(x: Tensor) -> Tensor:
+    """2x2 average pooling that keeps one pixel of a one-pixel map, so that images of any size can be encoded.
+
+    Shapes: (N, C, H, W) -> (N, C, ceil(H / 2), ceil(W / 2))
+    """
+    if torch.compiler.is_exporting():  # the result's size is not known to torch.export with ceil_mode
+        return F.avg_pool2d(padded(x, SizeRequirement(multiple_of=2)), 2)
+    return F.avg_pool2d(x, 2, ceil_mode=True)

@@ -91,6 +91,8 @@ def _instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     The scale of such maps is set to 0, which gives their limit without gradient. Keep the threshold low:
     BicycleGAN's initialisation gives deviations near 5e-5.
     """
+    if torch.compiler.is_exporting():
+        return _plain_instance_norm(x, scale, shift)
     n, c, h, w = x.shape
     wide = torch.promote_types(x.dtype, torch.float32)  # batch norm's sums have the dtype of scale and shift
     # The mean is removed first, because those sums lose digits where it is large: a constant map would vary.
@@ -103,6 +105,14 @@ def _instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         samples = zip(torch.split(x, 1), scale, shift, strict=True)
         return torch.cat([_batch_norm(one, a, b) for one, a, b in samples])
     return _batch_norm(x.reshape(1, n * c, h, w), scale.flatten(), shift.flatten()).view(n, c, h, w)
+
+
+def _plain_instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`_instance_norm` for exported programs: without a kernel that a number of samples or pixels selects."""
+    x = x - x.mean((2, 3), keepdim=True)
+    var = x.square().mean((2, 3), keepdim=True)
+    scale = scale[:, :, None, None] * (var > FLAT * EPS)
+    return torch.addcmul(shift[:, :, None, None], x, scale * (var + EPS).rsqrt())
 
 
 def _batch_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -280,6 +290,8 @@ def _sums(x: Tensor, over: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor,
 
     Much faster than torch.var_mean, and than the backward passes of sum and vector_norm, on CPUs.
     """
+    if torch.compiler.is_exporting():
+        return x.sum(over, keepdim=True, dtype=dtype), x.to(dtype).square().sum(over, keepdim=True)
     total, squares = _Sums.apply(x, over, dtype)
     return total, squares
 

@@ -43,6 +43,7 @@ from i2ikit.translator import (
     draws_of,
     few_at_once,
     padded,
+    repeated,
 )
 
 __all__ = ["Munit"]
@@ -217,7 +218,7 @@ class Munit(Translator):
             content = self.content_encoders[source](padded)
 
             def decoded(part: Tensor) -> Tensor:
-                return self.decoders[to](content.expand(len(part), -1, -1, -1), part)
+                return self.decoders[to](repeated(content, part), part)
 
             return few_at_once(decoded, styles, padded)
 

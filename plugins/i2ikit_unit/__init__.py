@@ -125,7 +125,7 @@ class UNIT(Translator):
 
         def translated(padded: Tensor) -> Tensor:
             mean = self.encoders[source](padded)
-            noise = F.interpolate(style.view(-1, *self.noise_shape), mean.shape[2:])
+            noise = F.interpolate(torch.unflatten(style, 1, self.noise_shape), mean.shape[2:])
             return self._decode(mean + noise, to)
 
         return at_any_size(translated, x, self.sides)
@@ -139,4 +139,4 @@ class UNIT(Translator):
         return torch.randn(n, *self.noise_shape, generator=generator).flatten(1)
 
     def _decode(self, code: Tensor, domain: str) -> Tensor:
-        return self.decoders[domain](code, code.new_ones(len(code), 1))
+        return self.decoders[domain](code, code.new_ones(code.shape[0], 1))
