@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from i2ikit.errors import WeightsError, in_one_line
 from i2ikit.metrics.subject import Case, Count, Measured, Styles, Subject, counts_note, standard_error
+from i2ikit.onnx_session import open_session
 from i2ikit.paths import FilePath
 
 __all__ = ["ConditionalInception"]
@@ -51,7 +51,7 @@ class ConditionalInception:
         self.num_samples = num_samples
         if not self.path.is_file():
             raise WeightsError(f"no such classifier file: {classifier} (looked in {Path.cwd()})")
-        self.classifier = _session(self.path)
+        self.classifier = open_session(self.path, "conditional-inception")
 
     def measure(self, subject: Subject) -> Measured:
         """See the class."""
@@ -90,32 +90,6 @@ class ConditionalInception:
                 f"got {logits.dtype} {logits.shape}"
             )
         return torch.from_numpy(logits).double().softmax(1)
-
-
-def _session(path: Path) -> Any:
-    """The model in a file, ready to run; loading it runs no code of the file.
-
-    Raises:
-        WeightsError: onnxruntime is not installed, or the file is not an ONNX model.
-    """
-    try:
-        # Not at the top: it is optional, and takes a while.
-        onnxruntime = importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise WeightsError(
-            'conditional-inception needs onnxruntime for its classifier: pip install "i2ikit[export]"'
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised, and need not be printed as well
-    try:
-        # From bytes, so that the model cannot name other files to be read.
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of the system, of protobuf, of onnxruntime
-        raise WeightsError(
-            f"{path} is not an ONNX model with its weights ({in_one_line(error)}); save it with "
-            "torch.onnx.export(..., external_data=False). Programs of torch.export (.pt2) are not read: "
-            "they can run code"
-        ) from error
 
 
 def _divergence(p: Tensor, q: Tensor) -> Tensor:
