@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from i2ikit.draws import Draw
     from i2ikit.errors import I2IKitError
     from i2ikit.evaluation import evaluate
+    from i2ikit.exchange.export import export
+    from i2ikit.loading import load
+    from i2ikit.model import Model
     from i2ikit.recipe import Recipe, load_recipe
     from i2ikit.registry import Spec, registries
-    from i2ikit.run import Run, load
+    from i2ikit.run import Run
     from i2ikit.start import resume, train
     from i2ikit.translator import Direction, Given, ImageSpec, Kept, Phase, Result, Translator
 
@@ -33,6 +36,7 @@ __all__ = [
     "I2IKitError",
     "ImageSpec",
     "Kept",
+    "Model",
     "Phase",
     "Recipe",
     "Result",
@@ -42,6 +46,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "export",
     "load",
     "load_recipe",
     "registries",
@@ -54,9 +59,12 @@ _HOMES = {
     "draws": ("Draw",),
     "errors": ("I2IKitError",),
     "evaluation": ("evaluate",),
+    "exchange.export": ("export",),
+    "loading": ("load",),
+    "model": ("Model",),
     "recipe": ("Recipe", "load_recipe"),
     "registry": ("Spec", "registries"),
-    "run": ("Run", "load"),
+    "run": ("Run",),
     "start": ("resume", "train"),
     "translator": ("Direction", "Given", "ImageSpec", "Kept", "Phase", "Result", "Translator"),
 }

@@ -18,7 +18,7 @@ from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
 from i2ikit.metrics.subject import Subject
-from i2ikit.run import Run, load
+from i2ikit.run import Run, open_run
 from i2ikit.runlog import logged
 from i2ikit.sampling import distinct_test_indices, pictures, png, sheet
 from i2ikit.translator import Direction, chosen_direction
@@ -101,7 +101,7 @@ def compare(
     """
     if isinstance(runs, str | Path):
         raise RunError("only one run was given; two or more can be compared")
-    opened = [load(run) for run in runs]
+    opened = [open_run(run) for run in runs]
     if len({(run.folder.resolve(), run.best) for run in opened}) < len(opened):
         raise RunError("a run is given twice")
     names = _names(opened)

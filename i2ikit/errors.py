@@ -6,6 +6,7 @@ I2IKitError                 everything below; the command line prints it and exi
 ├── DataError               images are missing, unreadable or too few
 ├── ShapeError              a tensor does not have the shape that a component needs
 ├── RunError                a run folder is missing, in use, or damaged
+├── ExportError             a model cannot be exported, or an exported file cannot be used
 ├── CacheError              the cache folder is not known, or cannot be written
 ├── FetchError              a file cannot be downloaded
 ├── WeightsError            the weights of a pretrained network are not available
@@ -25,6 +26,7 @@ __all__ = [
     "CacheError",
     "ComponentError",
     "DataError",
+    "ExportError",
     "FetchError",
     "I2IKitError",
     "Problem",
@@ -93,6 +95,10 @@ class ShapeError(I2IKitError):
 
 class RunError(I2IKitError):
     """A run folder is missing, already in use, or damaged."""
+
+
+class ExportError(I2IKitError):
+    """A trained translator cannot be exported as it is, or an exported file cannot be used."""
 
 
 class CacheError(I2IKitError):

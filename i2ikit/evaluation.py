@@ -26,7 +26,7 @@ from i2ikit.metrics.subject import METRIC_SLOT, Measured, Metric, Subject
 from i2ikit.processes import processes
 from i2ikit.recipe_text import overriding
 from i2ikit.registry import Setting, Spec
-from i2ikit.run import Run, load
+from i2ikit.run import Run, open_run
 from i2ikit.sampling import png
 from i2ikit.translator import Direction
 from i2ikit.writing import check_writable, replace_file, writing
@@ -93,7 +93,7 @@ def evaluate(
             `root`, or the images in `data` do not fit.
         DataError, WeightsError: a metric cannot measure this run (if strict).
     """
-    run = load(run)
+    run = open_run(run)
     names = [names] if isinstance(names, str) else names
     overrides = [overrides] if isinstance(overrides, str) else overrides
     strict = strict and names is not None

@@ -21,49 +21,36 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from i2ikit.checkpoints import BEST_FILE, WEIGHTS_FILE
 from i2ikit.data.dataset import Dataset
 from i2ikit.data.held_out import HeldOutPart
-from i2ikit.data.images import Picture, as_floats, floats_from, loaded, made_like
-from i2ikit.errors import I2IKitError, RunError, did_you_mean
+from i2ikit.data.images import Picture
+from i2ikit.errors import RunError, did_you_mean
+from i2ikit.model import InferencePrecision, Model
 from i2ikit.paths import pasted
 from i2ikit.recipe import Recipe, check_section, finished_recipe
-from i2ikit.registry import Spec, registries
+from i2ikit.registry import Spec
 from i2ikit.resolved import RESOLVED, WITHOUT_CHECKSUM, create_resolved, read_resolved
-from i2ikit.sampling import pictures, random_styles
 from i2ikit.state import load_networks
 from i2ikit.translator import (
     Direction,
     ImageSpec,
-    StyleEncoding,
     Translator,
-    chosen_direction,
 )
 from i2ikit.weights_file import WeightsFile, read_weights
 from i2ikit.writing import check_name
 
-__all__ = ["RESOLVED", "InferencePrecision", "Run", "create_run", "find_run", "is_run", "load"]
+__all__ = ["RESOLVED", "Run", "create_run", "find_run", "is_run", "open_run"]
 
 
-InferencePrecision = Literal["fp32", "bf16"]
-"""Number format of the convolutions in translation."""
-
-
-def load(run: Run | str | Path | None = None, device: str | torch.device | None = None) -> Run:
-    """Open a run, to translate with it or to evaluate it.
-
-    Args:
-        run: its folder, or the weights.safetensors or best.safetensors in it, whose weights are then used;
-            the newest run below ./runs if not given. A `Run` is returned unchanged, unless `device` is given.
-        device: where to compute, such as "cpu" or "cuda:1"; by default an accelerator if there is one.
+def open_run(run: Run | str | Path | None = None, device: str | torch.device | None = None) -> Run:
+    """Open a run, as `i2ikit.load` does; not an exported file.
 
     Raises:
         RunError: there is no such run or device; the message lists what is available.
@@ -79,11 +66,11 @@ def load(run: Run | str | Path | None = None, device: str | torch.device | None 
 class Run:
     """A run folder, finished or not.
 
-    Files are read at their first use and then cached. `load` finds a run.
+    Files are read at their first use and then cached. `i2ikit.load` finds a run.
 
     Args:
         folder: an existing run folder.
-        device: see `load`.
+        device: see `i2ikit.load`.
         best: use the weights of best.safetensors, not those of weights.safetensors.
 
     Raises:
@@ -197,15 +184,14 @@ class Run:
         table = {"data": {**self._table["data"], "root": str(root)}}
         return check_section(table, "data", self.folder / RESOLVED)
 
-    def pictures(self, images: Tensor, domain: str) -> Tensor:
-        """Images (N, C, H, W) of a domain as pictures (N, 1 or 3, H, W), as its dataset shows them."""
-        try:
-            dataset = registries["datasets"].load(self.data.name)
-        except I2IKitError:  # it is not installed here
-            dataset = None
-        return pictures(dataset, images, domain)
+    @functools.cached_property
+    def model(self) -> Model:
+        """What an exported file has as well: the translator, and what it needs to translate pictures."""
+        return Model(
+            self.folder, self.translator, self.images, self.device, self.step, self.sha256, self.best,
+            self.data.name,
+        )  # fmt: skip
 
-    @torch.no_grad()
     def translate(
         self,
         image: Picture,
@@ -217,58 +203,14 @@ class Run:
         seed: int = 0,
         precision: InferencePrecision = "fp32",
     ) -> Any:
-        """Translate an image; the results have its form: PIL images (also for a path), an array, or a tensor.
+        """Translate an image, see `Model.translate`."""
+        return self.model.translate(
+            image, to=to, source=source, styles=styles, exemplars=exemplars, seed=seed, precision=precision
+        )
 
-        Args:
-            image: a path, a PIL image, or an array (H, W, C) with uint8 or floats in [0, 1], whose shorter
-                side is resized to the training size; or a tensor (C, H, W) with uint8 or floats in [-1, 1],
-                which keeps its size.
-            to, source: the domain to translate into, and that of the image; if one or both are not given, the
-                translator's first direction that fits.
-            styles: number of random styles; or style codes, (N, style_dim), as from `encode_style`.
-            exemplars: one or several images of domain `to`, whose styles are used instead.
-            seed: seed for the random styles.
-            precision: "bf16" computes with 8 significant bits, which is faster where the processor has
-                instructions for it; colours differ by a few of 255 levels.
-
-        Returns:
-            One translation for each style, or a single one if the translator is deterministic: a list of
-            PIL images, an array (N, H, W, C), or a tensor (N, C, H, W).
-
-        Raises:
-            RunError: the run cannot translate into `to`, from `source`, or with these styles; or the
-                translation is not finite.
-            DataError: an image cannot be read, or an argument is not an image.
-        """
-        source, to = self.direction(source, to)
-        x = loaded(image, self.images.channels[source], self.images.size).to(self.device)
-        codes = self.codes(styles, exemplars, to, seed)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            images = self.translator.translate_with_each(x, codes, source=source, to=to).to(x.dtype)
-        if not images.isfinite().all():
-            raise RunError(
-                f"{self.folder}: the translation is not finite (NaN or inf), because training went wrong: "
-                "train again with a lower learning rate"
-            )
-        return made_like(images, image)
-
-    @torch.no_grad()
     def encode_style(self, image: Picture, domain: str | None = None) -> Tensor:
-        """The style code of an image, (1, style_dim).
-
-        Args:
-            image: as `translate` takes it.
-            domain: the domain of the image; the default domain to translate into if not given.
-
-        Raises:
-            RunError: the translator has no style encoder, or none for this domain.
-            DataError: the image cannot be read.
-        """
-        domain = self.direction(None, domain).to
-        if not isinstance(self.translator, StyleEncoding):
-            raise RunError(f"{self.folder}: its translator has no style encoder and cannot follow exemplars")
-        x = loaded(image, self.images.channels[domain], self.images.size)
-        return self.translator.encode_style(x.to(self.device), domain)
+        """The style code of an image, (1, style_dim), see `Model.encode_style`."""
+        return self.model.encode_style(image, domain)
 
     def direction(self, source: str | None = None, to: str | None = None) -> Direction:
         """The translator's first direction with this source and target, if they are given.
@@ -276,37 +218,7 @@ class Run:
         Raises:
             RunError: there is none.
         """
-        return chosen_direction(self.translator, source, to)
-
-    def codes(
-        self,
-        styles: int | Tensor | NDArray[Any],
-        exemplars: Picture | Sequence[Picture] | None,
-        to: str,
-        seed: int,
-    ) -> Tensor:
-        """Style codes, (N, style_dim): encoded from exemplars, as given, or random; (1, 0) if deterministic.
-
-        Raises:
-            RunError: there are none, or they have the wrong length.
-        """
-        if several := _several(exemplars):
-            return torch.cat([self.encode_style(exemplar, to) for exemplar in several])
-        length = self.translator.sample_style(1, to, torch.Generator()).shape[1]
-        if not length:
-            return torch.empty(1, 0, device=self.device)
-        if isinstance(styles, int | np.integer) and not isinstance(styles, bool):
-            if styles < 1:
-                raise RunError(f"styles = {styles}; 1 or more are needed")
-            return random_styles(self.translator, int(styles), to, seed).to(self.device)
-        if not isinstance(styles, Tensor | np.ndarray):
-            raise RunError(f"styles should be a number, or codes (N, {length}), got {styles!r}")
-        codes = as_floats(styles) if isinstance(styles, Tensor) else floats_from(styles)
-        if codes.ndim != 2 or codes.shape[1] != length or not len(codes):
-            raise RunError(f"style codes should be (N, {length}), got {tuple(codes.shape)}")
-        if not codes.isfinite().all():
-            raise RunError("style codes should be finite numbers")
-        return codes.to(self.device)
+        return self.model.direction(source, to)
 
     @property
     def notes(self) -> list[str]:
@@ -333,22 +245,6 @@ class Run:
                 why = "training writes it whenever the value of `validation.best` is the best so far"
             raise RunError(f"{self.folder} has no {self._file.name}: {why}")
         return read_weights(self._file)
-
-
-def _several(exemplars: Picture | Sequence[Picture] | None) -> list[Picture]:
-    """Exemplars as a list, also if only one is given.
-
-    Raises:
-        RunError: an array or a tensor is empty.
-    """
-    if exemplars is None:
-        return []
-    if isinstance(exemplars, Tensor | np.ndarray) and not len(exemplars):
-        raise RunError("exemplars is empty; give one image or more")
-    one = isinstance(exemplars, Tensor | np.ndarray) and exemplars.ndim < 4
-    if one or isinstance(exemplars, str | Path | Image.Image):
-        return [exemplars]  # type: ignore[list-item]
-    return list(exemplars)
 
 
 def _usable(device: str | torch.device) -> torch.device:
@@ -434,6 +330,8 @@ def find_run(path: Path | None) -> Path:
             )
         return max(known, key=_last_written)
     if not is_run(path):
+        if path.suffix == ".onnx":
+            raise RunError(f"{path} is an exported file; this needs the run folder that it was exported from")
         known_as = [str(p) for p in known]
         hint = did_you_mean(str(path), known_as) or did_you_mean(str(Path("runs", path)), known_as)
         if not os.path.lexists(path):

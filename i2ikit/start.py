@@ -27,7 +27,7 @@ from i2ikit.paths import pasted
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe, image_problems, load_recipe
 from i2ikit.resolved import RESOLVED, WITHOUT_CHECKSUM, read_resolved
-from i2ikit.run import Run, create_run, find_run, load
+from i2ikit.run import Run, create_run, find_run, open_run
 from i2ikit.terminal import lasting_output
 from i2ikit.training import new_translator
 from i2ikit.translator import Tensors
@@ -93,7 +93,7 @@ def resume(
         RecipeError: a key may not change.
         DataError: images cannot be read; lists all.
     """
-    found = load(run)
+    found = open_run(run)
     console = console or Console()
     with lasting_output(console), processes() as group:
         resume_in(group, found.folder, console, overrides, data_changed)

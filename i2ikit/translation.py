@@ -1,4 +1,4 @@
-"""Translate image files with a trained run, in random styles or in those of exemplars."""
+"""Translate image files with a trained translator, in random styles or in those of exemplars."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from i2ikit.data.arrays import check_array
 from i2ikit.data.images import file_content, load_image
 from i2ikit.data.reading import ARRAY_ENDING, COLOURS, IMAGE_ENDINGS, image_files, images_below, inspect
 from i2ikit.errors import DataError, ShapeError
+from i2ikit.model import InferencePrecision, Model
 from i2ikit.output_folder import OutputFolder, Result, cut, folded, origins, readable
-from i2ikit.run import InferencePrecision, Run, is_run
+from i2ikit.run import is_run
 from i2ikit.sampling import png, sheet
 from i2ikit.translator import Direction
 
@@ -42,7 +43,7 @@ class Refused:
 
 
 def input_files(
-    run: Run, images: Sequence[Path], source: str | None, to: str | None, out: Path
+    model: Model, images: Sequence[Path], source: str | None, to: str | None, out: Path
 ) -> tuple[list[Path], list[Refused]]:
     """The images to translate: those given, and those in the folders given; and what cannot be translated.
 
@@ -55,9 +56,9 @@ def input_files(
         and folders without images. `translate_files` finds what is wrong in a folder.
 
     Raises:
-        RunError: the run does not translate in this direction.
+        RunError: the translator does not translate in this direction.
     """
-    channels = run.images.channels[run.direction(source, to).source]
+    channels = model.images.channels[model.direction(source, to).source]
     files: list[Path] = []
     refused: list[Refused] = []
     for path in images:
@@ -77,7 +78,7 @@ def input_files(
 
 
 def translate_files(
-    run: Run,
+    model: Model,
     files: Sequence[Path],
     num_styles: int,
     exemplars: Sequence[Path],
@@ -99,7 +100,7 @@ def translate_files(
         source, to: domains of the direction; if one or both are None, the translator's first that fits.
         out: folder for NAME-a2b-seed0-style-1-of-8.png, ... (or NAME-a2b-as-EXEMPLAR.png, or NAME-a2b.png),
             the sheets NAME-a2b-seed0-sheet-of-8.png and the like, and an index; see `OutputFolder`. Names
-            contain `best` if the run was opened with its best weights. Images with other numbers of channels
+            contain `best` if these are the best weights of a run. Images with other numbers of channels
             than 1 and 3 are written as .npy, as they are read: arrays (H, W, C) in [0, 1].
         precision: see `Run.translate`.
 
@@ -107,15 +108,15 @@ def translate_files(
         The paths that were written for each file, or why it cannot be translated.
 
     Raises:
-        RunError: the run cannot be loaded, translate in this direction, or follow exemplars; or a file cannot
+        RunError: the translator cannot translate in this direction, or follow exemplars; or a file cannot
             be written.
         DataError: an exemplar cannot be read.
     """
-    direction = run.direction(source, to)
-    codes = run.codes(num_styles, exemplars, direction.to, seed)
-    styles = _styles(run, direction, len(codes), exemplars, seed)
+    direction = model.direction(source, to)
+    codes = model.codes(num_styles, exemplars, direction.to, seed)
+    styles = _styles(model, direction, len(codes), exemplars, seed)
     folder = OutputFolder(out, [readable(path.stem) for path in files])
-    return _translated(run, files, direction, codes, styles, folder, precision)
+    return _translated(model, files, direction, codes, styles, folder, precision)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class _Style:
 
 
 def _translated(
-    run: Run,
+    model: Model,
     files: Sequence[Path],
     direction: Direction,
     codes: Tensor,
@@ -138,26 +139,26 @@ def _translated(
 ) -> Iterator[Translated | Refused]:
     """Translate and write, file by file; `styles` are those of the codes, and the sheet's."""
     source, to = direction
-    about = {"step": run.step, "weights_sha256": run.sha256}
+    about = {"step": model.step, "weights_sha256": model.sha256}
     exactness = {} if precision == "fp32" else {"precision": precision}
     for path in files:
         try:
-            x = load_image(path, run.images.channels[source], run.images.size)
-            translated = run.translate(x, source=source, to=to, styles=codes, precision=precision)
+            x = load_image(path, model.images.channels[source], model.images.size)
+            translated = model.translate(x, source=source, to=to, styles=codes, precision=precision)
         except DataError as error:
             yield Refused(path, str(error))
             continue
         except (ShapeError, MemoryError) as error:
             yield Refused(path, f"{path}: {str(error) or 'there is not enough memory to translate it'}")
             continue
-        columns = [("input", run.pictures(x[None], source))]
+        columns = [("input", model.pictures(x[None], source))]
         columns += [
-            (style.heading, run.pictures(y[None], to))
+            (style.heading, model.pictures(y[None], to))
             for style, y in zip(styles[:-1], translated, strict=True)
         ]
         contents = [file_content(y) for y in translated]
         contents.append((".png", png(sheet(columns))))
-        origin = {"source": os.path.abspath(path), "run": os.path.abspath(run.folder), **exactness}
+        origin = {"source": os.path.abspath(path), "run": os.path.abspath(model.path), **exactness}
         results = [
             Result(style.label, *content, {**origin, **style.origin})
             for style, content in zip(styles, contents, strict=True)
@@ -166,10 +167,12 @@ def _translated(
         yield Translated(path, tuple(written), overview)
 
 
-def _styles(run: Run, direction: Direction, count: int, exemplars: Sequence[Path], seed: int) -> list[_Style]:
+def _styles(
+    model: Model, direction: Direction, count: int, exemplars: Sequence[Path], seed: int
+) -> list[_Style]:
     """The style of each code, and, last, that of the sheet."""
-    start = f"{direction}{'-best' if run.best else ''}"
-    origin: dict[str, Any] = {"weights": "best" if run.best else "last", "direction": str(direction)}
+    start = f"{direction}{'-best' if model.best else ''}"
+    origin: dict[str, Any] = {"weights": "best" if model.best else "last", "direction": str(direction)}
     if exemplars:
         names = [cut(readable(path.stem), EXEMPLAR_BYTES) for path in exemplars]
         more = f"-and-{count - 1}-more" if count > 1 else ""
@@ -180,7 +183,7 @@ def _styles(run: Run, direction: Direction, count: int, exemplars: Sequence[Path
             for name, path in zip(names, paths, strict=True)
         ]
         overview = _Style(f"{start}-as-{all_of_them}", "", {**origin, "sheet": paths})
-    elif run.translator.is_deterministic(direction.to):
+    elif model.translator.is_deterministic(direction.to):
         styles = [_Style(start, "translation", {**origin})]
         overview = _Style(f"{start}-sheet", "", {**origin, "sheet": 1})
     else:

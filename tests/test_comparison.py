@@ -192,7 +192,7 @@ def test_a_run_twice_and_a_direction_that_one_cannot_do_are_errors(runs: list[Pa
     with pytest.raises(RunError, match="given twice"):
         compare([runs[0], runs[0]], to=None, seed=0)
     with pytest.raises(
-        RunError, match="/bicyclegan: this run does not translate from b to a; it translates a to b"
+        RunError, match="/bicyclegan: this translator does not translate from b to a; it translates a to b"
     ):
         compare(runs, to="a", seed=0)
 

@@ -37,7 +37,7 @@ def picture(path: Path) -> Path:
 def translated(
     run: Run, files: list[Path], out: Path, *exemplars: Path, styles: int = 1, seed: int = 0
 ) -> list[Translated]:
-    results = translate_files(run, files, styles, exemplars, None, None, seed, out)
+    results = translate_files(run.model, files, styles, exemplars, None, None, seed, out)
     return [found for found in results if isinstance(found, Translated)]
 
 
@@ -82,24 +82,24 @@ def test_only_the_same_command_replaces_results(untrained: Run, tmp_path: Path) 
             for file in (one, two):
                 for seed in (0, 1):
                     for styles in (1, 2):
-                        list(translate_files(run, [file], styles, [], None, None, seed, out))
+                        list(translate_files(run.model, [file], styles, [], None, None, seed, out))
                 for exemplar in exemplars:
-                    list(translate_files(run, [file], 1, [exemplar], None, None, 0, out))
-                list(translate_files(run, [file], 1, [], "b", None, 0, out))
+                    list(translate_files(run.model, [file], 1, [exemplar], None, None, 0, out))
+                list(translate_files(run.model, [file], 1, [], "b", None, 0, out))
     images = 2 * 2 * (2 * (1 + 2) + 2 + 1)
     sheets = 2 * 2 * (2 * 2 + 2 + 1)
     assert len(list(out.glob("*.png"))) == images + sheets
     (untrained.folder).rename(tmp_path / "other run")
-    list(translate_files(Run(tmp_path / "other run", "cpu"), [one], 1, [], None, None, 0, out))
+    list(translate_files(Run(tmp_path / "other run", "cpu").model, [one], 1, [], None, None, 0, out))
     assert len(list(out.glob("*.png"))) == images + sheets + 2
 
 
 def test_translations_in_bf16_replace_no_others(untrained: Run, tmp_path: Path) -> None:
     """The index names the precision, if it is not fp32; the same command replaces its own."""
     file, out = picture(tmp_path / "x.png"), tmp_path / "out"
-    (exact,) = translate_files(untrained, [file], 1, [], None, None, 0, out)
-    (fast,) = translate_files(untrained, [file], 1, [], None, None, 0, out, "bf16")
-    (again,) = translate_files(untrained, [file], 1, [], None, None, 0, out, "bf16")
+    (exact,) = translate_files(untrained.model, [file], 1, [], None, None, 0, out)
+    (fast,) = translate_files(untrained.model, [file], 1, [], None, None, 0, out, "bf16")
+    (again,) = translate_files(untrained.model, [file], 1, [], None, None, 0, out, "bf16")
     assert again.files == fast.files
     assert not set(exact.files) & set(fast.files)
     precisions = {name: origin.get("precision") for name, origin in origins(out).items()}
@@ -134,7 +134,7 @@ def test_results_beside_the_inputs_replace_none_of_them(untrained: Run, tmp_path
     names = ("photo.png", "photo-a2b-seed0-style-1-of-1.png", "PHOTO-2-a2b-seed0-sheet-of-1.png")
     before = {picture(folder / name): (folder / name).read_bytes() for name in names}
     for _ in range(2):
-        files, refused = input_files(untrained, [folder], None, None, folder)
+        files, refused = input_files(untrained.model, [folder], None, None, folder)
         assert (files, refused) == (sorted(before), [])
         translated(untrained, files, folder)
     assert {path: path.read_bytes() for path in before} == before
@@ -148,15 +148,15 @@ def test_a_folder_gives_its_images_in_order(untrained: Run, tmp_path: Path) -> N
     (folder / "notes.txt").touch()
     np.save(folder / "array.npy", np.zeros((64, 64, 3)))
     single = picture(tmp_path / "z.png")
-    files, _ = input_files(untrained, [single, folder], None, None, tmp_path / "out")
+    files, _ = input_files(untrained.model, [single, folder], None, None, tmp_path / "out")
     assert files == [single, folder / "a.JPG", folder / "b.png", folder / "c.tif"]
 
 
 def test_sheets_are_not_translated_but_translations_are(untrained: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (made,) = translated(untrained, [picture(tmp_path / "x.png")], out, styles=2)
-    assert input_files(untrained, [out], "b", None, tmp_path / "back") == (list(made.files), [])
-    files, (refused,) = input_files(untrained, [out], "b", None, out)
+    assert input_files(untrained.model, [out], "b", None, tmp_path / "back") == (list(made.files), [])
+    files, (refused,) = input_files(untrained.model, [out], "b", None, out)
     assert files == []
     assert re.search(r"out/ contains only translations; .* another folder with --out", refused.reason)
 
@@ -172,7 +172,7 @@ def test_inputs_that_cannot_be_translated_are_named_before_the_others_are_transl
     (tmp_path / "link.png").symlink_to("nothing")
     names = ("missing.png", "notes.png", "notes.npy", "empty", "outer", "link.png", "n" * 300, "run")
     given = [good, *(tmp_path / name for name in names)]
-    files, refused = input_files(untrained, given, None, None, tmp_path / "out")
+    files, refused = input_files(untrained.model, given, None, None, tmp_path / "out")
     assert files == [good]
     assert [each.image for each in refused] == given[1:]
     problems = [each.reason for each in refused]
@@ -197,8 +197,8 @@ def test_an_image_that_cannot_be_decoded_does_not_stop_the_others(untrained: Run
     Image.fromarray(noise).save(files[1])
     files[1].write_bytes(files[1].read_bytes()[:1000])
     given = [*files, files[1]]
-    assert input_files(untrained, given, None, None, tmp_path) == (given, [])
-    results = list(translate_files(untrained, given, 1, [], None, None, 0, tmp_path / "out"))
+    assert input_files(untrained.model, given, None, None, tmp_path) == (given, [])
+    results = list(translate_files(untrained.model, given, 1, [], None, None, 0, tmp_path / "out"))
     assert [result.image for result in results] == given
     refused = [result for result in results if isinstance(result, Refused)]
     assert refused == [results[1], results[3]]
@@ -210,9 +210,9 @@ def test_a_file_in_a_folder_that_is_no_image_does_not_stop_the_others(untrained:
     folder = tmp_path / "folder"
     good = picture(folder / "good.png")
     (folder / "bad.png").write_text("not an image")
-    files, _ = input_files(untrained, [folder], None, None, tmp_path / "out")
+    files, _ = input_files(untrained.model, [folder], None, None, tmp_path / "out")
     assert files == [folder / "bad.png", good]
-    bad, made = translate_files(untrained, files, 1, [], None, None, 0, tmp_path / "out")
+    bad, made = translate_files(untrained.model, files, 1, [], None, None, 0, tmp_path / "out")
     assert isinstance(made, Translated)
     assert isinstance(bad, Refused)
     assert "bad.png: not a readable image" in bad.reason
@@ -221,7 +221,7 @@ def test_a_file_in_a_folder_that_is_no_image_does_not_stop_the_others(untrained:
 def test_images_are_translated_one_after_another(untrained: Run, tmp_path: Path) -> None:
     """The second is not even read before the first is written."""
     files = [picture(tmp_path / f"{name}.png") for name in "ab"]
-    steps = translate_files(untrained, files, 1, [], None, None, 0, tmp_path / "out")
+    steps = translate_files(untrained.model, files, 1, [], None, None, 0, tmp_path / "out")
     next(steps)
     picture(files[1]).unlink()
     refused = next(steps)
@@ -234,4 +234,4 @@ def test_a_folder_that_cannot_be_written_in_is_named_before_anything_is_translat
 ) -> None:
     file = picture(tmp_path / "x.png")
     with pytest.raises(RunError, match=r"cannot write in the folder .*x\.png: .*; give another folder"):
-        translate_files(untrained, [file], 1, [], None, None, 0, file)
+        translate_files(untrained.model, [file], 1, [], None, None, 0, file)

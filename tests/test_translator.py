@@ -155,7 +155,7 @@ def test_a_direction_that_is_not_there_is_answered_with_those_that_are(
     with pytest.raises(RunError) as caught:
         chosen_direction(Domains("cat", "dog"), source, to)
     known = "it translates cat to dog, dog to cat"
-    assert str(caught.value) == f"this run does not translate {wanted}; {known}"
+    assert str(caught.value) == f"this translator does not translate {wanted}; {known}"
 
 
 def test_a_translator_of_one_direction_says_so() -> None:

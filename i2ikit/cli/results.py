@@ -29,6 +29,7 @@ from i2ikit.errors import RunError
 if TYPE_CHECKING:
     from i2ikit.evaluation import Finding
     from i2ikit.metrics.subject import Measured
+    from i2ikit.model import Model
     from i2ikit.run import Run
 
 __all__ = ["compare", "eval_", "translate"]
@@ -42,7 +43,8 @@ def translate(
         typer.Argument(
             metavar="[RUN] IMAGE...",
             parser=given_path,
-            help="Run folder (default: newest in ./runs), and images or folders of images.",
+            help="Run folder or exported .onnx file (default: newest run in ./runs); images or folders of "
+            "images.",
         ),
     ],
     styles: Annotated[int, typer.Option(min=1, max=1000, help="Number of random styles.")] = 8,
@@ -61,7 +63,11 @@ def translate(
     precision: PrecisionOption = "fp32",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", parser=given_path, help="Output folder (default: RUN/translations)."),
+        typer.Option(
+            metavar="FOLDER",
+            parser=given_path,
+            help="Output folder (default: translations in RUN, or beside the .onnx file).",
+        ),
     ] = None,
 ) -> None:
     """Translate images: one output image per style, and a sheet with all of them.
@@ -74,25 +80,24 @@ def translate(
     file shows.
     """
     from i2ikit.pretrained.cache import progress_over
-    from i2ikit.run import load
     from i2ikit.translation import Refused, input_files, translate_files
 
-    folder = _run_among(images)
-    run = load(folder, device)
-    images = images if folder is None else images[1:]
+    given = _model_among(images)
+    images = images if given is None else images[1:]
     if not images:
         raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
-    target = run.folder / "translations" if out is None else out
-    _print_notes(run)
+    model = _opened(given, device)
+    home = model.path if model.path.is_dir() else model.path.parent
+    target = home / "translations" if out is None else out
     sheets: list[Path] = []
     count = 0
-    files, refused = input_files(run, images, from_, to, target)
+    files, refused = input_files(model, images, from_, to, target)
     for each in refused:
         complain(each.reason)
     if not files:
         raise typer.Exit(2)
     try:
-        made = translate_files(run, files, styles, style_from or [], from_, to, seed, target, precision)
+        made = translate_files(model, files, styles, style_from or [], from_, to, seed, target, precision)
         for found in progress_over(made, len(files), "Translating") if len(files) > 1 else made:
             if isinstance(found, Refused):
                 refused.append(found)
@@ -105,34 +110,47 @@ def translate(
         raise typer.Exit(130) from None
     finally:
         if sheets:
-            _print_made(sheets, count, run.folder, target)
+            _print_made(sheets, count, model.path, target)
     if refused:
         if sheets:
             complain(f"{_number(len(refused), 'input')} could not be translated, see above")
         raise typer.Exit(1 if sheets else 2)
 
 
-def _run_among(images: list[Path]) -> Path | None:
-    """The run, if the first path is one.
+def _opened(given: Path | None, device: str | None) -> Model:
+    """The model of a run, whose notes are printed, or of an exported file."""
+    from i2ikit.loading import load
+    from i2ikit.model import Model
+
+    found = load(given, device)
+    if isinstance(found, Model):
+        return found
+    model = found.model
+    _print_notes(found)
+    return model
+
+
+def _model_among(images: list[Path]) -> Path | None:
+    """The run or the exported file, if the first path is one.
 
     Raises:
-        RunError: it is neither a run nor an image.
+        RunError: it is none, and no image.
     """
     from i2ikit.data.reading import ARRAY_ENDING, IMAGE_ENDINGS
     from i2ikit.run import find_run, is_run
 
     first = images[0]
-    if is_run(first) or first.suffix == ".safetensors":
+    if is_run(first) or first.suffix in (".safetensors", ".onnx"):
         return first
     if not os.path.lexists(first) and first.suffix.lower() not in (*IMAGE_ENDINGS, ARRAY_ENDING):
         find_run(first)  # raises, and says which runs have a similar name
     return None
 
 
-def _print_made(sheets: list[Path], count: int, run: Path, out: Path) -> None:
+def _print_made(sheets: list[Path], count: int, model: Path, out: Path) -> None:
     """Say what was translated, and list the sheets if they are few."""
     made = f"{_number(count, 'translation')} and {_number(len(sheets), 'sheet')}"
-    text = f"Translated {_number(len(sheets), 'image')} with {run}: {made} in {out}"
+    text = f"Translated {_number(len(sheets), 'image')} with {model}: {made} in {out}"
     listed = [f"  {sheet}" for sheet in sheets] if len(sheets) <= MOST_LISTED else []
     for line in (text, *listed):
         console.print(escape(line), highlight=False, soft_wrap=True)
@@ -175,11 +193,11 @@ def eval_(
     """
     from i2ikit.evaluation import evaluate
     from i2ikit.processes import processes
-    from i2ikit.run import load
+    from i2ikit.run import open_run
 
     options: dict[str, Any] = {"to": to, "source": from_, "seed": seed, "data": data}
     with processes() as group, one_voice(group), _kept("reports that were saved before are kept"):
-        opened = load(run, device)
+        opened = open_run(run, device)
         _print_notes(opened)
         for finding in evaluate(opened, metric or None, overrides=set_ or [], **options):
             _print_finding(finding, seed)
@@ -252,7 +270,7 @@ def compare(
     from i2ikit.comparison import check_page, write_page
     from i2ikit.comparison import compare as compare_runs
     from i2ikit.processes import processes
-    from i2ikit.run import load
+    from i2ikit.run import open_run
 
     if len(runs) < 2:
         raise RunError("two or more runs are needed: i2ikit compare RUN RUN...")
@@ -261,7 +279,7 @@ def compare(
     kept = "reports that were saved before are kept, and the same command goes on with them"
     with processes() as group, one_voice(group), _kept(kept):
         comparison = compare_runs(
-            [load(run, device) for run in runs],
+            [open_run(run, device) for run in runs],
             to=to,
             source=from_,
             seed=seed,

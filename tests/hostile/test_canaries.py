@@ -46,7 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture = root / "data" / "testA" / "0.png"
     list(
         translate_files(
-            Run(root / "run", "cpu"), [picture], 1, [], None, None, 0, root / "run" / "translations"
+            Run(root / "run", "cpu").model, [picture], 1, [], None, None, 0, root / "run" / "translations"
         )
     )
     write_tars(root / "tars", tars=1)
@@ -72,10 +72,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def translate(root: Path) -> None:
     run = Run(root / "run", "cpu")
-    files, _ = input_files(run, [root / "data" / "testA"], None, None, root / "out")
+    files, _ = input_files(run.model, [root / "data" / "testA"], None, None, root / "out")
     list(
         translate_files(
-            run, files, 1, [root / "data" / "testB" / "0.png"], None, None, 0, root / "run" / "translations"
+            run.model,
+            files,
+            1,
+            [root / "data" / "testB" / "0.png"],
+            None,
+            None,
+            0,
+            root / "run" / "translations",
         )
     )
 
@@ -83,7 +90,7 @@ def translate(root: Path) -> None:
 def translate_best(root: Path) -> None:
     list(
         translate_files(
-            Run(root / "run", "cpu", best=True),
+            Run(root / "run", "cpu", best=True).model,
             [root / "data" / "testA" / "0.png"],
             1,
             [],

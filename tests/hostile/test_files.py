@@ -76,7 +76,7 @@ def changed(run: Path, name: str, content: bytes) -> Iterator[None]:
 
 def translate(run: Path) -> None:
     picture = next((run.parent / "data" / "testA").glob("*.png"))
-    list(translate_files(Run(run, "cpu"), [picture], 1, [], None, None, 0, run / "translations"))
+    list(translate_files(Run(run, "cpu").model, [picture], 1, [], None, None, 0, run / "translations"))
 
 
 def measure(run: Path) -> None:
