@@ -24,16 +24,32 @@ __all__ = [
     "Linear",
     "Residual",
     "conv_side",
+    "drop",
     "initialise_kaiming",
     "initialise_normal",
     "initialise_xavier",
     "keep_weights",
+    "with_code",
 ]
 
 
 def conv_side(side: int, kernel: int, stride: int, padding: int) -> int:
     """Output side of `ReflectionConv` for a square of `side` pixels; 0 if it is too small for the padding."""
     return (side + 2 * padding - kernel) // stride + 1 if side > padding else 0
+
+
+def with_code(x: Tensor, code: Tensor) -> Tensor:
+    """x with a code as further channels: (N, C, H, W), (N, latent_dim) -> (N, C + latent_dim, H, W)."""
+    maps = code[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    return torch.cat([x, maps.to(x.dtype)], dim=1)
+
+
+def drop(x: Tensor, numbers: Tensor, rate: float) -> Tensor:
+    """Dropout: 0 where `numbers`, uniform in [0, 1), are below `rate`; the rest is scaled to keep the mean.
+
+    Shapes: x and numbers (N, C, H, W) -> same
+    """
+    return x * (numbers >= rate) / (1 - rate)
 
 
 class ConvBlock(nn.Module):
@@ -94,6 +110,8 @@ class Linear(nn.Linear):
 class Residual(nn.Module):
     """Residual block: two 3x3 convolution blocks plus their input; no activation after the sum.
 
+    Dropout between the two needs uniform numbers (see `drop`); without them there is none.
+
     Shapes: (N, channels, H, W) -> same
     """
 
@@ -102,9 +120,10 @@ class Residual(nn.Module):
         self.first = ConvBlock(channels, channels, 3, 1, 1, norm=norm)
         self.second = ConvBlock(channels, channels, 3, 1, 1, norm=norm, slope=None)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, numbers: Tensor | None = None, rate: float = 0.0) -> Tensor:
         """Apply the block to x (N, channels, H, W)."""
-        return x + self.second(self.first(x))
+        y = self.first(x)
+        return x + self.second(y if numbers is None else drop(y, numbers, rate))
 
 
 class AdaptiveResidual(nn.Module):

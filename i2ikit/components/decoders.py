@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2ikit.components.blocks import AdaptiveResidual, Linear
+from i2ikit.components.blocks import AdaptiveResidual, Linear, drop, with_code
 from i2ikit.components.encoders import Width
 from i2ikit.components.norms import AdaptiveNormSpec, NormSpec, norm_layer
 from i2ikit.components.space_to_depth import SpaceToDepthConv
@@ -22,7 +22,7 @@ from i2ikit.registry import Slot, Spec
 from i2ikit.sizes import SizeRequirement
 from i2ikit.translator import Tensors
 
-__all__ = ["AdaINDecoder", "DecoderSpec", "Decoding", "Generating", "UNet", "UNetSpec"]
+__all__ = ["AdaINDecoder", "DecoderSpec", "Decoding", "Generating", "GeneratorSpec", "UNet"]
 
 
 class Decoding(Protocol):
@@ -55,7 +55,7 @@ DecoderSpec = Annotated[
 ]
 """An option that holds a `Decoding`."""
 
-UNetSpec = Annotated[Spec, Slot("decoders", ("in_channels", "out_channels", "latent_dim"))]
+GeneratorSpec = Annotated[Spec, Slot("decoders", ("in_channels", "out_channels", "latent_dim"))]
 """An option that holds a `Generating`."""
 
 
@@ -205,15 +205,13 @@ class UNet(nn.Module):
             raise ComponentError("U-Net: dropout needs random numbers; pass `draws` (see draws_of)")
         skips: list[Tensor] = []
         for n, (down, norm) in enumerate(zip(self.down, self.down_norms, strict=True)):
-            if self.injected[n]:
-                maps = code[:, :, None, None].expand(-1, -1, *x.shape[2:])
-                x = torch.cat([x, maps.to(x.dtype)], dim=1)
+            x = with_code(x, code) if self.injected[n] else x
             x = norm(down(F.leaky_relu(x, 0.2) if n else x))
             skips.append(x)
         x = skips.pop()
         for n in reversed(range(len(self.up))):
             x = self.up_norms[n](self.up[n](F.relu(x)))
             if draws and n in dropped:
-                x = x * (draws[f"dropout_{n}"] >= self.dropout_rate) / (1 - self.dropout_rate)
+                x = drop(x, draws[f"dropout_{n}"], self.dropout_rate)
             x = torch.cat([x, skips.pop()], dim=1) if n else x
         return torch.tanh(x)

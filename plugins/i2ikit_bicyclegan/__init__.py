@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from i2ikit.components.blocks import initialise_xavier
-from i2ikit.components.decoders import UNetSpec
+from i2ikit.components.decoders import GeneratorSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import LatentEncoderSpec
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
@@ -86,7 +86,7 @@ class BicycleGAN(Translator):
         direction: Literal["a2b", "b2a"] = "a2b",
         latent_dim: Annotated[int, Field(gt=0, le=1024)] = 8,
         shared_discriminator: bool = False,
-        generator: UNetSpec = Spec("decoders", "unet"),
+        generator: GeneratorSpec = Spec("decoders", "unet"),
         encoder: LatentEncoderSpec = Spec("encoders", "resnet-latent"),
         discriminator: DiscriminatorSpec = Spec("discriminators", "patchgan"),
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),

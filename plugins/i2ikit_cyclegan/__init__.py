@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from i2ikit.components.blocks import initialise_normal
-from i2ikit.components.decoders import UNetSpec
+from i2ikit.components.decoders import GeneratorSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.image_pool import POOL_DRAW, pool_keeps, pooled
 from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, discriminator_losses
@@ -53,7 +53,7 @@ class CycleGAN(Translator):
         *,
         noise_dim: Annotated[int, Field(ge=0, le=1024)] = 8,
         pool_size: Annotated[int, Field(ge=0, le=65536)] = 0,
-        generator: UNetSpec = Spec("decoders", "unet", {"inject": "input"}),
+        generator: GeneratorSpec = Spec("decoders", "unet", {"inject": "input"}),
         discriminator: DiscriminatorSpec = Spec("discriminators", "patchgan", {"num_scales": 1}),
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),

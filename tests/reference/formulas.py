@@ -39,8 +39,45 @@ def fill(keys: Mapping[str, Tensor | None], factor: float) -> None:
         if parameter.dim() > 1:
             values = math.sqrt(3) * math.sqrt(2 / (parameter.numel() / parameter.shape[0])) * values
         else:
-            values = (1 if key.endswith("gamma") else 0) + 0.1 * values
+            values = (1 if key.endswith(("gamma", ".weight")) else 0) + 0.1 * values  # scales of norms
         parameter.copy_(factor * values.view_as(parameter))
+
+
+def official_state(
+    shapes: Mapping[str, tuple[int, ...]], factor: float = 1.0, *, statistics: bool = False
+) -> dict[str, Tensor]:
+    """An official state dict with these keys and shapes: parameters by `fill`, constants 0.
+
+    Args:
+        statistics: running statistics have values by formula as well; otherwise their initial ones.
+    """
+    state = {
+        key: torch.zeros(shape, dtype=torch.long if key.endswith("tracked") else torch.float64)
+        for key, shape in shapes.items()
+    }
+    buffers = ("running_mean", "running_var", "num_batches_tracked", "filt")
+    fill({key: None if key.endswith(buffers) else x for key, x in state.items()}, factor)
+    for i, key in enumerate(sorted(state)):
+        if key.endswith("running_var"):
+            state[key] += 1 + 0.5 * statistics * u(state[key].numel(), i)
+        elif key.endswith("running_mean"):
+            state[key] += 0.1 * statistics * u(state[key].numel(), i)
+        elif key.endswith("num_batches_tracked"):
+            state[key] += 7 * statistics
+    return state
+
+
+def figures(x: Tensor) -> dict[str, float]:
+    """What the golden files state of an output."""
+    flat = x.flatten()
+    return {
+        "mean": flat.mean().item(),
+        "absmean": flat.abs().mean().item(),
+        "l2": flat.norm().item(),
+        "std": flat.std(correction=0).item(),
+        "first": flat[0].item(),
+        "last": flat[-1].item(),
+    }
 
 
 def noise(count: int, dim: int) -> Iterator[Tensor]:
