@@ -6,8 +6,9 @@ input's dtype; float64 stays float64.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -28,6 +29,7 @@ __all__ = [
     "Norm",
     "NormSpec",
     "norm_layer",
+    "statistics_unchanged",
 ]
 
 EPS = 1e-5
@@ -283,6 +285,22 @@ class BatchNorm(nn.Module):
         norm.running_mean.lerp_(mean.to(norm.running_mean), self.momentum)
         norm.running_var.lerp_(variance.to(norm.running_var), self.momentum)
         norm.num_batches_tracked.add_(1)
+
+
+@contextlib.contextmanager
+def statistics_unchanged(network: nn.Module) -> Iterator[None]:
+    """Within the context, forward passes do not update the running statistics of the network.
+
+    They are the network's buffers, which are restored at the end. The passes need no gradient, because the
+    backward pass of some layers reads buffers.
+    """
+    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
 
 
 def _sums(x: Tensor, over: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:

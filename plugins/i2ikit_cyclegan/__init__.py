@@ -1,8 +1,9 @@
 """CycleGAN: unsupervised translation by cycle consistency (Zhu et al., arXiv 1703.10593).
 
-Two generators, one for each direction. Noise at their input could make translations diverse, but no loss
-rewards diversity, and the cycle loss is lower without it. The MUNIT paper uses it as a baseline; without
-noise, the translator is deterministic.
+Two generators, one for each direction: the paper's ResNet (`resnet`), a U-Net (`unet`), or any other that
+translates whole images. Without noise, the translator is deterministic. Noise at the generators' input could
+make translations diverse, but no loss rewards diversity, and the cycle loss is lower without it. The MUNIT
+paper uses this as a baseline.
 
 Source: the paper's sections 3 and 4; U-Net and noise at the input as in the MUNIT paper's section 5.2.
 """
@@ -20,7 +21,7 @@ from i2ikit.components.blocks import initialise_normal
 from i2ikit.components.decoders import GeneratorSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.image_pool import POOL_DRAW, pool_keeps, pooled
-from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec, discriminator_losses
+from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
 from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Setting, Spec
 from i2ikit.translator import Given, ImageSpec, Phase, Result, Translator, at_any_size, draws_of
@@ -41,6 +42,7 @@ class CycleGAN(Translator):
         images: channels of both domains, and the size of the images in the pool.
         noise_dim: length of the noise vector; 0 makes the translator deterministic.
         pool_size: number of earlier translations that the discriminators may see again; 50 in the paper.
+        generator: of each direction; "resnet" is the paper's.
         weights: loss weights; by default the paper's.
     """
 
@@ -103,21 +105,24 @@ class CycleGAN(Translator):
 
     def generator_losses(self, given: Given) -> Result:
         """Losses of the generators (paper, section 3, eq. 1 to 3, and 5.2). Passes on the translations."""
-        x, draws, weights, other = given.images, given.draws, given.weights, dict(self.directions)
+        x, draws, weights = given.images, given.draws, given.weights
         losses: dict[str, Tensor] = {}
+        translated: dict[str, Tensor] = {}
 
         def generated(d: str, call: str, source: Tensor, noise: Tensor) -> Tensor:
             made: Tensor = given.drawing(f"{d}/{call}", self.generators[d])(source, noise)
             return made
 
-        translated = {d: generated(d, "translated", x[other[d]], draws[d]) for d in self.domains}
+        # The order of the official code, on which the running statistics of batch norm depend.
+        for source, to in self.directions:
+            translated[to] = generated(to, "translated", x[source], draws[to])
+            if weights[f"cycle_recon/{source}"]:
+                cycled = generated(source, "cycle", translated[to], draws[f"cycle_{source}"])
+                losses[f"cycle_recon/{source}"] = self.recon_loss(cycled, x[source])
         for d in self.domains:
             if weights[f"adversarial/{d}"]:
                 scores = given.drawing(f"{d}/fake", self.discriminators[d])(translated[d])
                 losses[f"adversarial/{d}"] = self.adversarial_loss.generator(scores)
-            if weights[f"cycle_recon/{d}"]:
-                cycled = generated(d, "cycle", translated[other[d]], draws[f"cycle_{d}"])
-                losses[f"cycle_recon/{d}"] = self.recon_loss(cycled, x[d])
             if weights[f"identity/{d}"]:
                 same = generated(d, "identity", x[d], draws[f"identity_{d}"])
                 losses[f"identity/{d}"] = self.recon_loss(same, x[d])
@@ -129,7 +134,13 @@ class CycleGAN(Translator):
         for d in self.domains if self.pool_size else ():
             pool = given.kept[f"pool_{d}"], given.kept[f"filled_{d}"], given.draws[f"pool_{d}"]
             fake[d], kept[f"pool_{d}"], kept[f"filled_{d}"] = pooled(fake[d], *pool)
-        losses = discriminator_losses(given, self.discriminators, self.adversarial_loss, fake)
+        losses = {}
+        for d, discriminator in self.discriminators.items():
+            if given.weights[f"adversarial/{d}"]:
+                # Real images first, as in the official code, for the running statistics of batch norm.
+                on_real = given.drawing(f"{d}/real", discriminator)(given.images[d])
+                on_fake = given.drawing(f"{d}/fake", discriminator)(fake[d])
+                losses[f"adversarial/{d}"] = self.adversarial_loss.discriminator(on_fake, on_real)
         return Result(losses, kept=kept)
 
     def translate(self, x: Tensor, style: Tensor, *, source: str, to: str) -> Tensor:
