@@ -31,7 +31,13 @@ from i2ikit.translator import ImageSpec
 from tests.image_files import make_folders
 from tests.tiny import NARROW, TINY
 
-BATCH_SIZES = {"munit": (9, 19), "bicyclegan": (18, 38), "unit": (7, 15), "cyclegan-noise": (7, 15)}
+BATCH_SIZES = {
+    "munit": (9, 19),
+    "bicyclegan": (18, 38),
+    "unit": (7, 15),
+    "cyclegan-noise": (7, 15),
+    "pix2pix": (7, 15),
+}
 """In float64 and in fp32; shares differ in size. In fp32 they are of two images at least: convolutions
 add up the weights' gradients of a single one in another order still.
 """
@@ -57,6 +63,11 @@ SMALL = {
         *NARROW["cyclegan"],
         "translator.generator.num_downsample=4",
         "translator.discriminator.num_scales=1",
+    ),
+    "pix2pix": (
+        *NARROW["pix2pix"],
+        "translator.generator.num_downsample=4",
+        "translator.discriminator.num_layers=2",
     ),
 }
 """Overrides that make the methods small enough for images of 32 px."""
@@ -106,6 +117,7 @@ def cases() -> Iterator[Case]:
     yield Case("bicyclegan", ("translator.encoder.norm=bn",), 3, torch.float64)
     yield Case("unit", (), 3, torch.float64)
     yield Case("cyclegan-noise", (), 3, torch.float64)
+    yield Case("pix2pix", (), 3, torch.float64)
 
 
 def new_state(case: Case, seed: int, folder: Path) -> TrainingState:

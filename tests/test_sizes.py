@@ -70,6 +70,8 @@ def test_padding_repeats_the_right_and_lower_edge_and_is_cut_off_again(height: i
         ("encoders", "munit-style", {}, SizeRequirement(16)),
         ("encoders", "resnet-latent", {"num_blocks": 2}, SizeRequirement(8)),
         ("decoders", "unet", {}, SizeRequirement(multiple_of=64)),
+        ("decoders", "resnet", {}, SizeRequirement(8, 4)),
+        ("decoders", "resnet", {"num_downsample": 1}, SizeRequirement(4, 2)),
         ("decoders", "munit-adain", {}, SizeRequirement()),
         ("discriminators", "multiscale-patch", {}, SizeRequirement(61)),
         ("discriminators", "patchgan", {"num_scales": 1}, SizeRequirement(24)),
@@ -158,11 +160,11 @@ def test_training_needs_what_all_roles_need_and_inference_what_the_generative_on
     assert torch.equal(translator.translate(x, style, source="a", to="b"), own_result)
 
 
-@pytest.mark.parametrize("name", ["munit", "bicyclegan", "unit", "cyclegan"])
+@pytest.mark.parametrize("name", ["munit", "bicyclegan", "unit", "cyclegan", "cyclegan-noise", "pix2pix"])
 def test_images_of_any_size_are_translated(name: str, folders: Path) -> None:
     """Down to a single pixel; a code and a reconstruction can be had of each too."""
     own = ("data.name=folders", f'data.root="{folders}"', "data.size=64", "data.paired=true")
-    recipe = load_recipe("cyclegan-noise" if name == "cyclegan" else name, [*own, *NARROW[name]])
+    recipe = load_recipe(name, [*own, *NARROW[name.partition("-")[0]]])
     translator = new_translator(recipe, recipe.data().images).eval()
     style = translator.sample_style(1, "b")
     for height, width in ((1, 1), (2, 5), (3, 70), (65, 64)):

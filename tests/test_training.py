@@ -493,7 +493,8 @@ def test_a_step_in_micro_batches_is_that_of_the_whole_batch(folders: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("munit", (3, 2)), ("bicyclegan", (4, 2)), ("cyclegan-noise", (1, 2))]
+    ("name", "sizes"),
+    [("munit", (3, 2)), ("bicyclegan", (4, 2)), ("cyclegan-noise", (1, 2)), ("cyclegan", (1, 2))],
 )
 def test_the_mean_of_the_shares_gradients_is_the_gradient_of_the_batch(
     folders: Path, name: str, sizes: tuple[int, int]

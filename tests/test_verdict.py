@@ -36,14 +36,14 @@ def said(recipe: Recipe, folder: Path) -> str:
 def small(name: str, data: Path, tmp_path: Path, *overrides: str) -> Recipe:
     own = TINY if name == "munit" else NARROW[name.partition("-")[0]]
     folders = ("data.name=folders", f'data.root="{data}"')
-    if name == "bicyclegan":
+    if name in ("bicyclegan", "pix2pix"):
         folders = ("data.name=side-by-side", f'data.root="{side_by_side(tmp_path / "pairs")}"')
     short = ("training.batch_size=2", "training.log_every=1", "training.precision=fp32", "data.size=64")
     return load_recipe(name, [*folders, *own, *short, *overrides])
 
 
 @pytest.mark.parametrize("options", [("training.steps=1", "training.sample_every=0"), ("training.steps=6",)])
-@pytest.mark.parametrize("name", ["munit", "unit", "bicyclegan", "cyclegan-noise"])
+@pytest.mark.parametrize("name", ["munit", "unit", "bicyclegan", "cyclegan-noise", "cyclegan", "pix2pix"])
 def test_a_short_run_is_not_said_to_be_wrong(
     data: Path, tmp_path: Path, name: str, options: tuple[str, ...]
 ) -> None:

@@ -32,6 +32,7 @@ NARROW = {
     "bicyclegan": tuple(f"translator.{part}.width=4" for part in ("generator", "encoder", "discriminator")),
     "unit": ("translator.encoder.width=4", "translator.discriminator.width=4"),
     "cyclegan": ("translator.generator.width=4", "translator.discriminator.width=4"),
+    "pix2pix": ("translator.generator.width=4", "translator.discriminator.width=4"),
 }
 """Overrides that make the recipes of each method quick."""
 

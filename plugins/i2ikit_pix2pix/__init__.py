@@ -38,7 +38,7 @@ DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "discriminator": {"adversarial": 0.5},
     "generator": {"adversarial": 1.0, "image_recon": 100.0},
 }
-"""The paper's weights (section 3.3 and appendix 6.2); it halves the discriminator's loss to slow it down."""
+"""The paper's weights; it halves the discriminator's loss, to slow down its learning (section 3.3)."""
 
 
 class Pix2Pix(Translator):

@@ -31,6 +31,7 @@ SMALL = {
     "bicyclegan": {part: {"width": 4} for part in ("generator", "encoder", "discriminator")},
     "unit": {part: {"width": 4} for part in ("encoder", "discriminator")},
     "cyclegan": {part: {"width": 4} for part in ("generator", "discriminator")},
+    "pix2pix": {part: {"width": 4} for part in ("generator", "discriminator")},
 }
 """Options that make our own methods quick; one that somebody installed is tried as it is."""
 
@@ -53,6 +54,19 @@ def test_every_method_keeps_the_contract(name: str) -> None:
 )
 def test_munit_keeps_it_in_its_other_forms(options: dict[str, Any]) -> None:
     check_translator("munit", {**SMALL["munit"], **options}, batch_size=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pool_size": 4, "noise_dim": 0},
+        {"generator": {"name": "resnet", "width": 4, "num_residual": 2, "dropout": 0.5}, "noise_dim": 2},
+    ],
+    ids=str,
+)
+def test_cyclegan_keeps_it_with_a_pool_and_with_its_own_generator(options: dict[str, Any]) -> None:
+    check_translator("cyclegan", {**SMALL["cyclegan"], **options})
 
 
 class Centre(nn.Module):
@@ -223,9 +237,12 @@ def test_every_recipe_that_ships_trains_two_steps(folders: Path, name: str) -> N
     """At 64 px and with narrow layers; its own order, norms, losses, batch size and precision."""
     base = load_recipe(name)
     own, paired = base.translator, str(base.data.options["paired"]).lower()
-    deep = own.name == "bicyclegan" and own.options["generator"].options["num_downsample"] > 6
+    generator = own.options.get("generator")
+    deep = generator and generator.options["num_downsample"] > 6
     on_folders = ("data.name=folders", f'data.root="{folders}"', "data.size=64", f"data.paired={paired}")
-    check_recipe(name, *on_folders, *NARROW[own.name], *["translator.generator.num_downsample=6"] * deep)
+    check_recipe(
+        name, *on_folders, *NARROW[own.name], *["translator.generator.num_downsample=6"] * bool(deep)
+    )
 
 
 def test_every_component_that_ships_says_what_it_takes_and_gives() -> None:

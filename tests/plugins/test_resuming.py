@@ -22,6 +22,8 @@ METHODS = {
         *NARROW["cyclegan"], "translator.noise_dim=0", "translator.pool_size=6",
         f"translator.weights.generator.identity={FALLING}",
     ),
+    "cyclegan": (*NARROW["cyclegan"], "translator.generator.num_residual=1", "translator.pool_size=6"),
+    "pix2pix": (*NARROW["pix2pix"], "data.paired=true"),
 }  # fmt: skip
 
 
