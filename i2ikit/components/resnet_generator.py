@@ -39,7 +39,8 @@ class ResNetGenerator(nn.Module):
         width: channels of the first layer; CycleGAN uses 64.
         num_residual: residual blocks; CycleGAN uses 9 for 256 px and 6 for 128 px.
         num_downsample: how many times the sides are halved; CycleGAN uses 2.
-        norm: norm after every convolution except the last; CycleGAN uses instance norm.
+        norm: norm after every convolution except the last and, if there is a code, the first; CycleGAN uses
+            instance norm.
         antialias_down: halve the sides by a blur after a convolution of stride 1, as CUT does, instead of by
             a convolution of stride 2.
         antialias_up: double the sides by bilinear interpolation before a convolution, as CUT does, instead of
@@ -70,7 +71,9 @@ class ResNetGenerator(nn.Module):
         super().__init__()
         widths = [width * 2**n for n in range(num_downsample + 1)]
         inner = widths[-1]
-        self.stem = ConvBlock(in_channels + latent_dim, width, 7, 1, 3, norm=norm)
+        # Instance norm would remove the code: it adds the same number to all pixels of a map.
+        stem_norm = Spec("norms", "none") if latent_dim else norm
+        self.stem = ConvBlock(in_channels + latent_dim, width, 7, 1, 3, norm=stem_norm)
         self.down = nn.Sequential(
             *(Downsampling(w, 2 * w, norm=norm, antialias=antialias_down) for w in widths[:-1])
         )

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from i2ikit.components.norms import AdaIN, BatchNorm, InstanceNorm, MunitLayerNorm, NoNorm, norm_layer
+from i2ikit.components.norms import (
+    AdaIN,
+    BatchNorm,
+    InstanceNorm,
+    MunitLayerNorm,
+    NoNorm,
+    norm_layer,
+    statistics_unchanged,
+)
 from i2ikit.registry import Setting, Spec, registries
 
 
@@ -235,3 +243,20 @@ def test_a_norm_that_declares_nothing_gets_a_contiguous_x() -> None:
         Viewing()(last(x))
     assert torch.equal(layer(last(x)), Viewing()(x))
     assert norm_layer(Spec("norms", "in"), 4)._forward_pre_hooks == {}
+
+
+def test_statistics_stay_unchanged_where_they_should() -> None:
+    """Outside of the context, passes update them."""
+    norm = BatchNorm(3).train()
+    x = torch.rand(2, 3, 4, 4)
+    before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
+
+    def changed() -> bool:
+        return any(not torch.equal(buffer, before[name]) for name, buffer in norm.named_buffers())
+
+    with torch.no_grad(), statistics_unchanged(norm):
+        norm(x)
+        assert changed()
+    assert not changed()
+    norm(x)
+    assert changed()
