@@ -104,7 +104,8 @@ class NSGAN:
     generator = SUM over scales of mean(-log(sigmoid(fake)))
 
     Reduction: mean over samples and patches, SUM over scales.
-    Source: Goodfellow et al. (arXiv 1406.2661), section 3; `nsgan` in the official MUNIT code.
+    Source: Goodfellow et al. (arXiv 1406.2661), section 3; `nsgan` in the official MUNIT code, `vanilla`
+        in that of pix2pix.
     """
 
     def discriminator(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
