@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from i2ikit.errors import I2IKitError
     from i2ikit.evaluation import evaluate
     from i2ikit.exchange.export import export
+    from i2ikit.exchange.import_run import import_weights
     from i2ikit.loading import load
     from i2ikit.model import Model
     from i2ikit.recipe import Recipe, load_recipe
@@ -47,6 +48,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "import_weights",
     "load",
     "load_recipe",
     "registries",
@@ -60,6 +62,7 @@ _HOMES = {
     "errors": ("I2IKitError",),
     "evaluation": ("evaluate",),
     "exchange.export": ("export",),
+    "exchange.import_run": ("import_weights",),
     "loading": ("load",),
     "model": ("Model",),
     "recipe": ("Recipe", "load_recipe"),

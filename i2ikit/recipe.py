@@ -50,7 +50,7 @@ __all__ = [
     "load_recipe",
 ]
 
-RECORDS = ("versions", "weights_from", "changes")
+RECORDS = ("versions", "weights_from", "changes", "imported")
 """Tables of a resolved.toml that say what happened; no option is read from them."""
 
 MOST_STEPS = 10**9  # names of checkpoints have nine digits

@@ -1,4 +1,4 @@
-"""The commands by which models leave the tool: `export`."""
+"""The commands by which models leave the tool and come in: `export` and `import`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from rich.markup import escape
 from i2ikit.cli.options import FromOption, RunOption, ToOption, console, given_path
 from i2ikit.paths import pasted
 
-__all__ = ["export"]
+__all__ = ["export", "import_"]
 
 
 def export(
     run: RunOption = None,
     format_: Annotated[
-        Literal["onnx", "pt2", "safetensors"] | None,
+        Literal["onnx", "pt2", "safetensors", "official"] | None,
         typer.Option(
             "--format",
-            help="ONNX, torch.export (pt2), or only the weights (default: the ending of --out, or onnx).",
+            help="ONNX, torch.export (pt2), only the weights, or the files of the official repository "
+            "(default: the ending of --out, or onnx).",
         ),
     ] = None,
     from_: FromOption = None,
@@ -64,16 +65,58 @@ def export(
     for file in found.files:
         _say(f"Wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
     first = found.files[0]
-    if first.suffix != ".safetensors":
+    if first.suffix in (".onnx", ".pt2"):
         _say(f"Largest difference from the trained networks: {found.difference:.1e}, of values in [-1, 1]")
     if first.suffix == ".onnx":
-        console.print(
-            "Translate: ",
-            f"[bold]{escape(f'i2ikit translate {pasted(first)} YOUR_IMAGE.png')}[/]",
-            sep="",
-            highlight=False,
-            soft_wrap=True,
-        )
+        _bold("Translate: ", f"i2ikit translate {pasted(first)} YOUR_IMAGE.png")
+
+
+def import_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", parser=given_path, help="The .pth or .pt files of one model, or their folder."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN_DIR", parser=given_path, help="New run folder (default: runs/NAME-TIME)."),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            parser=given_path,
+            help="Images with which it can be measured and trained on (default: ./data, later).",
+        ),
+    ] = None,
+    size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the images in pixels.")] = 256,
+    old_unet: Annotated[
+        bool, typer.Option("--old-unet", help="The U-Net is from before 2017-09-22, which no file shows.")
+    ] = False,
+) -> None:
+    """Import weights of the official CycleGAN, pix2pix or CUT as a run.
+
+    What they are is found out from the names and shapes of their tensors.
+    """
+    from i2ikit.exchange.import_run import import_weights
+
+    found = import_weights(files, out, data_root=data_root, size=size, old_unet=old_unet)
+    _say(f"Imported {found.name} into {found.run.folder}:")
+    for file, what in found.taken.items():
+        _say(f"  {file}: {what}")
+    if found.fresh:
+        _say(f"New, with random weights: {', '.join(found.fresh)}; they are needed only for training on.")
+    for note in found.notes:
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
+    where = pasted(found.run.folder)
+    _bold("Translate: ", f"i2ikit translate {where} YOUR_IMAGE.png")
+    root = "" if data_root else " --set data.root=YOUR_IMAGES"
+    _bold("Train on:  ", f"i2ikit resume {where}{root} --set training.steps=1000")
+
+
+def _bold(label: str, command: str) -> None:
+    console.print(f"{label}[bold]{escape(command)}[/]", highlight=False, soft_wrap=True)
 
 
 def _say(text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from i2ikit.exchange.agreement import (
     reason_of,
 )
 from i2ikit.exchange.formats import FORMATS, content_of, runner_of, tensors_file
+from i2ikit.exchange.official_export import official_files
 from i2ikit.exchange.programs import StyleEncoder, Translation, traced
 from i2ikit.model import Model
 from i2ikit.registry import built_from
@@ -68,8 +69,8 @@ def export(
 
     Args:
         run: as `i2ikit.load` takes it.
-        file_format: "onnx", "pt2" (torch.export) or "safetensors" (the weights of all generative networks);
-            by default that of `out`, or ONNX.
+        file_format: "onnx", "pt2" (torch.export), "safetensors" (the weights of all generative networks) or
+            "official" (a folder with the official repository's files); by default that of `out`, or ONNX.
         to, source: the direction; if one or both are not given, the translator's first one that fits.
         out: the file; RUN/export/RUN-a2b.onnx and the like by default. The style encoder's is beside it.
         precision: how the weights are stored; programs compute in fp32.
@@ -85,10 +86,13 @@ def export(
     model = opened.model
     file_format = _format(file_format, out)
     direction = model.direction(source, to)
-    label = "" if file_format == "safetensors" else f"-{direction}"
+    label = f"-{direction}" if file_format in ("onnx", "pt2") else ""
     name = f"{opened.folder.resolve().name}{label}{'-best' * model.best}{'-fp16' * (precision == 'fp16')}"
     file = opened.folder / "export" / f"{name}.{file_format}" if out is None else Path(out)
     check_writable(file.parent)
+    if file_format == "official":
+        folder = opened.folder / "export" / f"{name}-official" if out is None else Path(out)
+        return Exported(_written({folder / each: x for each, x in official_files(opened).items()}), 0.0)
     spec = built_from(model.translator)
     assert spec is not None
     about = about_model(model, spec.name, direction, _style(model, direction.to), precision, licence)
@@ -116,11 +120,16 @@ def export(
         )
         contents = {file: content, **contents}
         worst = max(worst, difference)
-    with writing(file.parent):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    for path, content in reversed(contents.items()):  # the translation last: it names its style encoder
+    return Exported(_written(contents), worst)
+
+
+def _written(contents: Mapping[Path, bytes]) -> tuple[Path, ...]:
+    """Write files; the first one last, because a translation names its style encoder."""
+    for path, content in reversed(list(contents.items())):
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)
-    return Exported(tuple(contents), worst)
+    return tuple(contents)
 
 
 def _format(file_format: str | None, out: str | Path | None) -> str:
@@ -133,6 +142,8 @@ def _format(file_format: str | None, out: str | Path | None) -> str:
     ending = None if out is None else Path(out).suffix.removeprefix(".")
     if file_format is not None and file_format not in FORMATS:
         raise RunError(f"there is no format '{file_format}'; there are {known}")
+    if file_format == "official":  # a folder
+        return file_format
     if (ending is not None and ending != (file_format or ending)) or ending not in (None, *FORMATS):
         wanted = f".{file_format}" if file_format else f"one of {known}"
         raise RunError(f"{out}: the name of the file should end in {wanted}")

@@ -17,7 +17,7 @@ from i2ikit.onnx_session import onnx_package, open_session
 
 __all__ = ["FORMATS", "Runner", "content_of", "runner_of", "tensors_file"]
 
-FORMATS = ("onnx", "pt2", "safetensors")
+FORMATS = ("onnx", "pt2", "safetensors", "official")
 PURPOSE = "export to ONNX"
 
 Runner = Callable[[Sequence[Tensor]], list[Tensor]]

@@ -30,6 +30,7 @@ __all__ = [
     "names",
     "recognise",
     "shapes",
+    "structure_of",
     "to_official",
     "to_ours",
 ]
@@ -248,6 +249,44 @@ def component(structure: Structure) -> Spec:
     options |= {"num_residual": structure.depth, "num_downsample": RESNET_DOWNSAMPLE, "norm": norm}
     options |= {"antialias_down": structure.antialias_down, "antialias_up": structure.antialias_up}
     return Spec("decoders", "resnet", options | {"dropout": 0.5 if structure.dropout else 0.0})
+
+
+def structure_of(spec: Spec, in_channels: int, out_channels: int) -> Structure:
+    """The structure of one of our components; the inverse of `component`.
+
+    Args:
+        spec: with every option.
+
+    Raises:
+        WeightsError: the official repositories have no such network.
+    """
+    o = spec.options
+    norm = {ours: official for official, ours in NORMS.items()}.get(o["norm"].name) if "norm" in o else None
+    if norm is None or spec.name not in ("resnet", "unet", "patchgan"):
+        raise WeightsError(f"the official code has no network as {spec.table()}")
+    wanted: dict[str, Any] = {}
+    if spec.name == "resnet":
+        wanted = {"num_downsample": RESNET_DOWNSAMPLE}
+        depth = o["num_residual"]
+    elif spec.name == "unet":
+        wanted = {"inject": "input"}
+        depth = o["num_downsample"]
+    else:
+        wanted = {"num_scales": 1}
+        depth = o["num_layers"]
+    if other := {key: o[key] for key, value in wanted.items() if o[key] != value}:
+        raise WeightsError(f"the official {spec.name} has {wanted}, but this one has {other}")
+    return Structure(
+        spec.name,  # type: ignore[arg-type]
+        in_channels,
+        out_channels,
+        o["width"],
+        depth,
+        norm,  # type: ignore[arg-type]
+        antialias_down=o.get("antialias_down", False),
+        antialias_up=o.get("antialias_up", False),
+        dropout=spec.name == "resnet" and o["dropout"] > 0,
+    )
 
 
 def cleaned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

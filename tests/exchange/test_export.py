@@ -247,11 +247,15 @@ def test_without_onnx_the_message_says_what_to_install(
         export(munit_run, "onnx", out=tmp_path / "x.onnx")
 
 
+ANTIALIASED = ("translator.generator.antialias_down=true", "translator.generator.antialias_up=true")
 EVERY = {
     "munit": ("munit", NARROW["munit"]),
     "bicyclegan": ("bicyclegan", NARROW["bicyclegan"]),
     "unit": ("unit", NARROW["unit"]),
     "cyclegan-noise": ("cyclegan-noise", NARROW["cyclegan"]),
+    "cyclegan": ("cyclegan", NARROW["cyclegan"]),
+    "cyclegan-antialiased": ("cyclegan", (*NARROW["cyclegan"], *ANTIALIASED)),
+    "pix2pix": ("pix2pix", NARROW["pix2pix"]),
 }
 
 

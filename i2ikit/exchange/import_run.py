@@ -1,0 +1,149 @@
+"""A run folder made of the weights of an official repository."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from i2ikit.checkpoints import save_checkpoint, save_weights
+from i2ikit.errors import WeightsError
+from i2ikit.exchange.assembly import Assembly, assembled
+from i2ikit.packages.recipes import find_recipe
+from i2ikit.paths import is_utf8
+from i2ikit.recipe import Recipe, checked_recipe, finished_recipe
+from i2ikit.recipe_text import RecipeText, read_recipe
+from i2ikit.run import Run, create_run
+from i2ikit.state import load_some
+from i2ikit.training import build, new_accelerator, new_translator
+from i2ikit.translator import ImageSpec
+
+__all__ = ["Imported", "import_weights"]
+
+READABLE = (1, 3)
+"""Numbers of channels of the images in folders."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """An imported run, and what is to be said about it.
+
+    Args:
+        name: what the files were, in words.
+        taken: what each file is.
+        fresh: the networks that start with random weights, for training on.
+        notes: what the files do not say, and the licence.
+    """
+
+    run: Run
+    name: str
+    taken: Mapping[Path, str]
+    fresh: Sequence[str]
+    notes: Sequence[str]
+
+
+def import_weights(
+    files: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    data_root: str | Path | None = None,
+    size: int = 256,
+    old_unet: bool = False,
+) -> Imported:
+    """Make a run folder of the weights of an official CycleGAN, pix2pix or CUT.
+
+    What they are is found out from the names and shapes of their tensors. The run can be translated with and
+    exported; with images, it can be measured and trained on by `resume`, which starts at step 0 with new
+    optimizers.
+
+    Args:
+        files: .pth or .pt files of one model, or the folder that holds them.
+        out: a new run folder; runs/NAME-TIME by default.
+        data_root: folder with trainA, trainB, testA and testB; by default ./data, which need not exist.
+        size: side of the images in pixels, which the files do not say; the official options are 256.
+        old_unet: the files are of a U-Net from before 2017-09-22, which concatenates in another order. Names
+            and shapes do not show it.
+
+    Raises:
+        WeightsError: a file cannot be read, or what does not fit is listed.
+        RunError: the folder exists, or cannot be written.
+        RecipeError: `data_root` does not hold such images, or the size does not suit the networks.
+    """
+    paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    found = assembled(paths, old_unet)
+    if not set(found.channels.values()) <= set(READABLE):
+        raise WeightsError(
+            f"the model has images of {_listed(found.channels)} channels; i2ikit reads folders of images "
+            f"with {' or '.join(map(str, READABLE))}"
+        )
+    recipe = _recipe(
+        found, Path("data") if data_root is None else Path(data_root), size, data_root is not None
+    )
+    images = ImageSpec(dict(found.channels), size)
+    translator = new_translator(recipe, images)
+    load_some(translator, found.tensors)
+    folder = create_run(None if out is None else Path(out), recipe, imported=_record(found))
+    state = build(
+        translator,
+        recipe.optimizers,
+        new_accelerator("fp32", folder),
+        recipe.training.steps,
+        range(recipe.training.batch_size),
+        recipe.training.batch_size,
+    )
+    save_checkpoint(folder, 0, state, recipe.training.keep)
+    save_weights(state.ema, images, 0, folder)
+    return Imported(Run(folder), found.name, found.taken, found.fresh, [*found.notes, found.licence])
+
+
+def _recipe(found: Assembly, root: Path, size: int, has_images: bool) -> Recipe:
+    """The recipe of the published options, with these networks and images."""
+    base = read_recipe(find_recipe(found.recipe))
+    paired = bool(base.table["data"].get("paired", False))
+    data = {"name": "folders", "root": str(root), "paired": paired, "size": size}
+    data |= {f"channels_{domain}": number for domain, number in found.channels.items()}
+    base.table["training"].pop("workers", None)  # for a machine with many cores
+    given = base.under({"translator": found.options})
+    table = {**given.table, "data": data}
+    source = Path(f"{found.name.lower().replace(' ', '-')}.toml")
+    text = RecipeText(source, table)
+    recipe = checked_recipe(text, 1) if has_images else finished_recipe(table, source)
+    return dataclasses.replace(recipe, text=f"{_heading(found)}\n{tomli_w.dumps(table)}")
+
+
+def _heading(found: Assembly) -> str:
+    """The comment above the recipe: where it came from, and what may be done with it."""
+    files = "".join(f"#   {_printable(path.name)}: {what}\n" for path, what in found.taken.items())
+    fresh = f"# New, with random weights: {', '.join(found.fresh)}.\n" if found.fresh else ""
+    return (
+        f"# {found.name}, imported from weights of the official repository:\n{files}{fresh}"
+        f"# Its other options are those of recipes/{found.recipe}.toml.\n"
+        f"# Licence: {found.licence}.\n"
+    )
+
+
+def _record(found: Assembly) -> dict[str, Any]:
+    """The table [imported] of resolved.toml."""
+    files = [
+        {"name": _printable(path.name), "sha256": _sha256(path), "is": what}
+        for path, what in found.taken.items()
+    ]
+    return {"model": found.name, "fresh": list(found.fresh), "licence": found.licence, "files": files}
+
+
+def _printable(name: str) -> str:
+    return name if is_utf8(name) and name.isprintable() else repr(name)[1:-1]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listed(channels: Mapping[str, int]) -> str:
+    return " and ".join(f"{number} ({domain})" for domain, number in channels.items())

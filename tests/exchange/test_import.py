@@ -1,0 +1,272 @@
+"""Official weights become a run, and go back."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+import i2ikit
+from i2ikit.cli.main import app
+from i2ikit.errors import ExportError, RecipeError, RunError, WeightsError
+from i2ikit.exchange.export import export
+from i2ikit.exchange.import_run import Imported, import_weights
+from i2ikit.official.resnet_unet import Structure, constants, shapes
+from tests.image_files import make_folders
+from tests.reference.formulas import figures, image, official_state
+from tests.tiny import NARROW, QUIET, untrained
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "reference" / "networks.json").read_text())
+RESNET = Structure("resnet", 3, 3, 4, 2, "instance")
+PATCHGAN = Structure("patchgan", 3, 1, 4, 3, "instance")
+
+
+def state_of(structure: Structure, seed: int = 0) -> dict[str, Tensor]:
+    """A state dict as the official code saves it."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {
+        key: torch.tensor(7)
+        if key.endswith("tracked")
+        else 0.1 + 0.1 * torch.rand(shape, generator=generator)
+        for key, shape in shapes(structure).items()
+    }
+    return state | constants(structure)
+
+
+def saved(state: Mapping[str, Any], file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(state), file)
+    return file
+
+
+def cyclegan(
+    folder: Path, *, generator: Structure = RESNET, discriminator: Structure | None = PATCHGAN
+) -> Path:
+    """The files of a CycleGAN; those of another epoch lie beside them."""
+    for n, name in enumerate(("G_A", "G_B", "D_A", "D_B")):
+        structure = generator if name.startswith("G") else discriminator
+        if structure is not None:
+            saved(state_of(structure, n), folder / f"latest_net_{name}.pth")
+            saved(state_of(structure, n + 10), folder / f"100_net_{name}.pth")
+    return folder
+
+
+def pix2pix(folder: Path) -> Path:
+    saved(state_of(Structure("unet", 1, 3, 2, 5, "batch")), folder / "latest_net_G.pth")
+    saved(state_of(Structure("patchgan", 4, 1, 2, 3, "batch"), 1), folder / "latest_net_D.pth")
+    return folder
+
+
+def imported(files: Path, tmp_path: Path, **options: Any) -> Imported:
+    return import_weights(files, tmp_path / "run", size=64, **options)
+
+
+@pytest.mark.parametrize("name", GOLDEN["state_dicts"])
+def test_pictures_are_those_of_the_official_code(name: str, tmp_path: Path) -> None:
+    """A CycleGAN ResNet with statistics of instance norms, a pix2pix U-Net, and CUT's antialiased ResNet."""
+    golden = GOLDEN["state_dicts"][name]
+    state = official_state({key: tuple(shape) for key, shape in golden["keys"].items()}, statistics=True)
+    floats = {key: x.float() if x.is_floating_point() else x for key, x in state.items()}
+    found = imported(saved(floats, tmp_path / "latest_net_G.pth"), tmp_path)
+    assert found.fresh == ["discriminator"]
+    run = found.run
+    channels = golden["expect"]["input_nc"]
+    assert run.images.channels == {"a": channels, "b": golden["expect"]["output_nc"]}
+    made = run.translator.translate(image(1, channels, 32, 0).float(), torch.empty(1, 0), source="a", to="b")
+    expected = golden["output"]["eval"]
+    for figure in ("mean", "std", "first", "last"):
+        assert figures(made.double())[figure] == pytest.approx(expected[figure], abs=2e-5), figure
+
+
+def test_a_folder_of_a_cyclegan_is_recognised(tmp_path: Path) -> None:
+    """G_A translates a to b, and D_A judges images of b; only the latest epoch is taken."""
+    folder = cyclegan(tmp_path / "files")
+    found = imported(folder, tmp_path)
+    assert found.name == "CycleGAN"
+    assert found.fresh == []
+    assert {path.name: what for path, what in found.taken.items()} == {
+        "latest_net_G_A.pth": "generator a to b",
+        "latest_net_G_B.pth": "generator b to a",
+        "latest_net_D_A.pth": "discriminator of b",
+        "latest_net_D_B.pth": "discriminator of a",
+    }
+    networks = found.run.translator.networks["generators"].state_dict()
+    first = torch.load(folder / "latest_net_G_A.pth")["model.1.weight"]
+    assert torch.equal(networks["b.stem.conv.weight"], first)
+    text = (found.run.folder / "recipe.toml").read_text()
+    assert text.startswith("# CycleGAN, imported from weights of the official repository:\n")
+    assert "# Licence: the official code is under a BSD licence" in text
+    assert i2ikit.load_recipe(
+        found.run.folder / "recipe.toml", f"data.root={make_folders(tmp_path / 'data')}"
+    )
+
+
+@pytest.mark.slow
+def test_an_imported_cyclegan_trains_on_and_resumes(tmp_path: Path) -> None:
+    """20 steps at once equal 12 and 8 more, from the imported weights of all networks."""
+    data = make_folders(tmp_path / "data")
+    folder = cyclegan(tmp_path / "files")
+    steps = ["training.log_every=1", "training.checkpoint_every=100"]
+    once = import_weights(folder, tmp_path / "once", data_root=data, size=64).run
+    i2ikit.resume(once, [*steps, "training.steps=20"], console=QUIET)
+    twice = import_weights(folder, tmp_path / "twice", size=64).run
+    i2ikit.resume(twice, [*steps, f"data.root={data}", "training.steps=12"], console=QUIET)
+    i2ikit.resume(twice, "training.steps=20", console=QUIET)
+    last = "checkpoints/step-000000020"
+    for file in ("networks.safetensors", "ema.safetensors", "optimizers.safetensors"):
+        assert (once.folder / last / file).read_bytes() == (twice.folder / last / file).read_bytes()
+
+
+@pytest.mark.parametrize("make", [cyclegan, pix2pix])
+def test_back_to_the_same_tensors(make: Any, tmp_path: Path) -> None:
+    folder = make(tmp_path / "files")
+    run = imported(folder, tmp_path).run
+    files = export(run, "official").files
+    assert {file.parent.name for file in files} == {"run-official"}
+    assert {file.name for file in files} == {file.name for file in folder.glob("latest_*")}
+    for file in files:
+        back, given = torch.load(file), torch.load(folder / file.name)
+        assert back.keys() == given.keys()
+        assert all(torch.equal(back[key], given[key]) for key in given)
+
+
+def test_a_translator_without_an_official_layout_is_named(munit_run: Path, tmp_path: Path) -> None:
+    """A U-Net with noise is none of the CycleGAN repository's."""
+    recipe = i2ikit.load_recipe("cyclegan-noise", [*NARROW["cyclegan"], "translator.noise_dim=3"])
+    run = untrained(recipe, tmp_path / "noise")
+    with pytest.raises(ExportError, match="noise cannot be written in the official layout: "):
+        export(run, "official")
+    assert not (run / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["D_A"], "none of these files is a generator"),
+        (["G_A", "D_A", "G_B"], "a CycleGAN has two discriminators, but latest_net_D_A.pth is one"),
+    ],
+)
+def test_files_that_make_no_translator(names: list[str], message: str, tmp_path: Path) -> None:
+    folder = cyclegan(tmp_path / "files")
+    with pytest.raises(WeightsError, match=message):
+        import_weights([folder / f"latest_net_{name}.pth" for name in names], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_generators_of_two_models_are_named(tmp_path: Path) -> None:
+    one = saved(state_of(RESNET), tmp_path / "x_net_G_A.pth")
+    for other, message in (
+        (
+            Structure("resnet", 3, 3, 4, 3, "instance"),
+            "x_net_G_A.pth and y_net_G_B.pth have different structures",
+        ),
+        (
+            Structure("resnet", 3, 1, 4, 2, "instance"),
+            "not the two directions of one model: 3 to 3 channels, and 3 to 1",
+        ),
+    ):
+        two = saved(state_of(other), tmp_path / "y_net_G_B.pth")
+        with pytest.raises(WeightsError, match=message):
+            import_weights([one, two], tmp_path / "run")
+
+
+def test_what_does_not_fit_is_listed_key_by_key(tmp_path: Path) -> None:
+    state = state_of(RESNET)
+    del state["model.10.conv_block.5.bias"]
+    state["model.4.weight"] = torch.zeros(8, 4, 5, 5)
+    state["model.99.extra"] = torch.zeros(1)
+    file = saved(state, tmp_path / "latest_net_G.pth")
+    with pytest.raises(WeightsError) as caught:
+        imported(file, tmp_path)
+    for line in (
+        f"{file}: 3 tensors do not fit the network:",
+        "missing: model.10.conv_block.5.bias",
+        "unexpected: model.99.extra",
+        "wrong shape: model.4.weight is (8, 4, 5, 5), not (8, 4, 3, 3)",
+    ):
+        assert line in str(caught.value)
+
+
+def hostile(folder: Path) -> dict[str, Path]:
+    """Files that are not weights, by what is wrong with them."""
+    good = saved(state_of(RESNET), folder / "good.pth")
+    content = good.read_bytes()
+    files = {"empty": b"", "text": b"hello", "half": content[: len(content) // 2]}
+    made = {name: folder / f"{name}.pth" for name in files}
+    for name, path in made.items():
+        path.write_bytes(files[name])
+    with (
+        zipfile.ZipFile(good) as old,
+        zipfile.ZipFile(folder / "packed.pth", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+    made["packed"] = folder / "packed.pth"
+    bad: dict[str, Any] = {
+        "list": [torch.zeros(1)],
+        "number": {"model.1.weight": 3},
+        "deep": {"a": {"b": {"c": torch.zeros(1)}}},
+        "integer key": {3: torch.zeros(1)},
+        "nan": state_of(RESNET) | {"model.1.weight": torch.full((4, 3, 7, 7), torch.nan)},
+        "sparse": {"model.1.weight": torch.zeros(2, 2).to_sparse()},
+        "foreign": {"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.bias": torch.zeros(10)},
+    }
+    for name, value in bad.items():
+        torch.save(value, folder / f"{name}.pth")
+        made[name] = folder / f"{name}.pth"
+    made["folder"] = folder / "nothing"
+    made["folder"].mkdir()
+    made["missing"] = folder / "missing.pth"
+    return made
+
+
+def test_files_that_are_not_weights_are_named(tmp_path: Path) -> None:
+    for file in hostile(tmp_path / "files").values():
+        with pytest.raises(WeightsError, match=str(file)):
+            imported(file, tmp_path)
+        assert not (tmp_path / "run").exists()
+
+
+def test_other_options_that_do_not_fit(tmp_path: Path) -> None:
+    folder = cyclegan(tmp_path / "files")
+    with pytest.raises(RecipeError, match="is not a folder"):
+        imported(folder, tmp_path, data_root=tmp_path / "none")
+    five = saved(state_of(Structure("resnet", 5, 3, 4, 2, "instance")), tmp_path / "five_net_G.pth")
+    with pytest.raises(
+        WeightsError, match=r"images of 5 \(a\) and 3 \(b\) channels; i2ikit reads folders of images"
+    ):
+        imported(five, tmp_path)
+    imported(folder, tmp_path)
+    with pytest.raises(RunError, match="already exists"):
+        imported(folder, tmp_path)
+
+
+def test_an_old_unet_gives_other_pictures(tmp_path: Path) -> None:
+    """The order of concatenation before 2017-09-22 must be said, because nothing shows it."""
+    folder = pix2pix(tmp_path / "files")
+    x = image(1, 1, 32, 0).float()
+    made = []
+    for n, old in enumerate((False, True)):
+        run = import_weights(folder, tmp_path / str(n), size=64, old_unet=old).run
+        made.append(run.translator.translate(x, torch.empty(1, 0), source="a", to="b"))
+    assert not torch.allclose(*made)
+
+
+def test_the_command_says_what_it_found(tmp_path: Path) -> None:
+    file = saved(state_of(RESNET), tmp_path / "horse2zebra.pth")
+    result = CliRunner().invoke(app, ["import", str(file), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert f"Imported one generator into {tmp_path / 'run'}:" in result.output
+    assert f"{file}: generator a to b" in result.output
+    assert "New, with random weights: discriminator; they are needed only for training on." in result.output
+    assert f"i2ikit translate {tmp_path / 'run'} YOUR_IMAGE.png" in result.output
+    result = CliRunner().invoke(app, ["import", str(tmp_path / "no.pth")])
+    assert isinstance(result.exception, WeightsError)
+    assert f"cannot read {tmp_path / 'no.pth'}: No such file or directory" in str(result.exception)
