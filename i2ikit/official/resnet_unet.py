@@ -17,7 +17,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from i2ikit.errors import WeightsError, shortened
+from i2ikit.errors import WeightsError
+from i2ikit.official.fitting import cleaned, listed, require_fit, shape_of, unknown
+from i2ikit.official.tables import BATCH_NORM, NORMS
 from i2ikit.registry import Spec
 
 __all__ = [
@@ -35,15 +37,10 @@ __all__ = [
     "to_ours",
 ]
 
-BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-NORMS = {"instance": "in", "batch": "bn", "none": "none"}
-"""The names of norms in the official options, and in recipes."""
+NETWORKS = "a generator or discriminator of the CycleGAN or CUT repository"
 
 RESNET_DOWNSAMPLE = 2
 """How many times the official ResNet generators halve the sides."""
-
-MOST_LISTED = 30
-"""Keys that do not fit that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -289,18 +286,6 @@ def structure_of(spec: Spec, in_channels: int, out_channels: int) -> Structure:
     )
 
 
-def cleaned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An official state dict without the prefix `module.`, and without statistics of instance norms.
-
-    `nn.DataParallel` adds the prefix. Instance norms of PyTorch 0.3 and earlier, and of the repository from
-    June to October 2018, have statistics, which the official tests do not use; these norms have no weight.
-    """
-    plain = {key.removeprefix("module."): x for key, x in tensors.items()}
-    statistic = re.compile(r"(.*)\.(running_mean|running_var|num_batches_tracked)")
-    matches = {key: statistic.fullmatch(key) for key in plain}
-    return {key: x for key, x in plain.items() if not (m := matches[key]) or f"{m[1]}.weight" in plain}
-
-
 def recognise(tensors: Mapping[str, Tensor]) -> Structure:
     """The structure of an official state dict, from names and shapes alone.
 
@@ -380,17 +365,11 @@ def _norm(found: Mapping[str, Tensor], bias: str) -> Literal["instance", "batch"
 
 
 def _conv_shape(found: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
-    if key not in found:
-        raise _unknown(f"it has no '{key}'")
-    if found[key].dim() != 4:
-        raise _unknown(f"'{key}' has {found[key].dim()} dimensions, not 4")
-    return tuple(found[key].shape)
+    return shape_of(found, key, 4, NETWORKS)
 
 
 def _unknown(reason: str) -> WeightsError:
-    return WeightsError(
-        f"not a state dict of a generator or discriminator of the CycleGAN or CUT repository: {reason}"
-    )
+    return unknown(NETWORKS, reason)
 
 
 def to_ours(tensors: Mapping[str, Tensor], *, skip_first: bool = True) -> dict[str, Tensor]:
@@ -413,7 +392,7 @@ def to_ours(tensors: Mapping[str, Tensor], *, skip_first: bool = True) -> dict[s
     early = {f"{layer.official}.bias": (layer.out_channels,) for layer in table if structure.norm == "batch"}
     expected = {key: shape for key, shape in shapes(structure).items() if not key.endswith(".filt")}
     counters = {key for key in expected if key.endswith(".num_batches_tracked")}
-    _require_fit(found, expected, expected | early, optional=counters)
+    require_fit(found, expected, expected | early, optional=counters)
     ours = {}
     for layer in table:
         weight = found[f"{layer.official}.weight"]
@@ -439,7 +418,7 @@ def to_official(tensors: Mapping[str, Tensor], structure: Structure) -> dict[str
             official network has none and no batch norm follows; all are listed.
     """
     expected = _our_shapes(structure)
-    _require_fit(tensors, expected, expected)
+    require_fit(tensors, expected, expected)
     official, lost = dict[str, Tensor](), list[str]()
     for layer in layers(structure):
         weight, bias = tensors[f"{layer.ours}.weight"], tensors[f"{layer.ours}.bias"]
@@ -458,7 +437,7 @@ def to_official(tensors: Mapping[str, Tensor], structure: Structure) -> dict[str
                 lost.append(f"{layer.ours}.bias")
     if lost:
         raise WeightsError(
-            f"the official network has no bias here, but ours is not 0: {_listed(lost)}; with norm "
+            f"the official network has no bias here, but ours is not 0: {listed(lost)}; with norm "
             f"'{structure.norm}' these weights cannot be written in the official layout"
         )
     like = next(iter(official.values()))
@@ -469,31 +448,3 @@ def _halves_swapped(weight: Tensor) -> Tensor:
     """A transposed convolution's weight with both halves of its inputs (its first dimension) swapped."""
     first, second = weight.chunk(2)
     return torch.cat([second, first])
-
-
-def _require_fit(
-    found: Mapping[str, Tensor],
-    required: Mapping[str, tuple[int, ...]],
-    known: Mapping[str, tuple[int, ...]],
-    optional: frozenset[str] | set[str] = frozenset(),
-) -> None:
-    """Raise WeightsError with every key that is missing or unexpected, or has another shape."""
-    wrong = [f"missing: {key}" for key in required if key not in found and key not in optional]
-    wrong += [f"unexpected: {shortened(key)}" for key in found if key not in known]
-    wrong += [
-        f"wrong shape: {key} is {tuple(found[key].shape)}, not {shape}"
-        for key, shape in known.items()
-        if key in found and tuple(found[key].shape) != shape
-    ]
-    if wrong:
-        raise WeightsError(f"{len(wrong)} tensors do not fit the network:{_lines(wrong)}")
-
-
-def _lines(problems: list[str]) -> str:
-    more = [f"and {len(problems) - MOST_LISTED} more"] if len(problems) > MOST_LISTED else []
-    return "".join(f"\n  {line}" for line in problems[:MOST_LISTED] + more)
-
-
-def _listed(keys: list[str]) -> str:
-    more = f" and {len(keys) - MOST_LISTED} more" if len(keys) > MOST_LISTED else ""
-    return ", ".join(keys[:MOST_LISTED]) + more

@@ -13,19 +13,31 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
+from i2ikit.official.bicyclegan import (
+    DiscriminatorStructure,
+    EncoderStructure,
+    GeneratorStructure,
+    Structure,
+    component,
+    recognise,
+    shapes,
+    to_official,
+    to_ours,
+)
 from i2ikit.optimizer_options import OptimizerOptions
 from i2ikit.registry import Spec
 from i2ikit.state import TrainingState
 from i2ikit.training import DrawFunction, MicroBatch, build, train_step
 from i2ikit.translator import ImageSpec
 from i2ikit_bicyclegan import BicycleGAN
-from tests.reference.formulas import fill, image, noise
+from tests.reference.formulas import image, noise, official_state
 
 HERE = Path(__file__).parent
 SIDE = 256
-LEVELS = 8
+LEVELS, NUM_BLOCKS, NUM_LAYERS = 8, 4, 3
+"""Of `unet_256`, `resnet_256` and `basic_256_multi`."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -45,53 +57,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
-Keys = dict[str, Tensor | None]
-
-
-def put(keys: Keys, prefix: str, layer: nn.Module) -> None:
-    keys[f"{prefix}.weight"], keys[f"{prefix}.bias"] = layer.weight, layer.bias
-
-
-def generator_keys(translator: BicycleGAN, where_add: str) -> Keys:
-    """Official state-dict keys of the U-Net to our parameters."""
-    keys: Keys = {}
-    prefix = "model."
-    for n, (down, up) in enumerate(zip(translator.generator.down, translator.generator.up, strict=True)):
-        if where_add == "all":
-            put(keys, f"{prefix}down.{1 if n else 0}", down)
-            put(keys, f"{prefix}up.1", up)
-            prefix += "submodule."
-        else:  # one nn.Sequential: [activation,] convolution, [norm,] inner block, activation, convolution
-            inner = n == LEVELS - 1
-            at = 1 if n else 0
-            block = at + 1 if n == 0 or inner else at + 2
-            put(keys, f"{prefix}model.{at}", down)
-            put(keys, f"{prefix}model.{block + 1 if inner else block + 2}", up)
-            prefix += f"model.{block}."
-    return keys
-
-
-def encoder_keys(translator: BicycleGAN) -> Keys:
-    """Official state-dict keys of the encoder to our parameters."""
-    keys: Keys = {}
-    encoder = translator.encoder
-    put(keys, "conv.0", encoder.first)
-    for n, block in enumerate(encoder.blocks, 1):
-        put(keys, f"conv.{n}.conv.2", block.conv_first)
-        put(keys, f"conv.{n}.conv.5.0", block.conv_second)
-        put(keys, f"conv.{n}.shortcut.1", block.shortcut)
-    put(keys, "fc.0", encoder.mean)
-    put(keys, "fcVar.0", encoder.log_variance)
-    return keys
-
-
-def discriminator_keys(discriminator: nn.Module) -> Keys:
-    """Official state-dict keys of one discriminator to our parameters."""
-    keys: Keys = {}
-    for scale, layers in enumerate(discriminator.scales):
-        for n, layer in zip((0, 2, 5, 8, 11), [x for x in layers if isinstance(x, nn.Conv2d)], strict=True):
-            put(keys, f"model_{scale}.{n}", layer)
-    return keys
+def start(network: nn.Module, structure: Structure, factor: float) -> None:
+    """Give a network the formula's weights, through the official layout and back."""
+    state = official_state(shapes(structure), factor)
+    assert recognise(state, latent_dim=getattr(structure, "latent_dim", 0)) == structure
+    ours = to_ours(state)
+    network.load_state_dict(ours)
+    written = to_official(ours, structure)
+    assert written.keys() == state.keys()
+    assert all(torch.equal(written[key], x) for key, x in state.items())
 
 
 def is_shared(config: dict[str, Any], case: str) -> bool:
@@ -111,8 +85,10 @@ def assemble(config: dict[str, Any], pairs: int, shared: bool) -> TrainingState:
     Args:
         pairs: of the encoded half; the official KL is their sum, ours their mean.
     """
-    where = config["where_add"]
-    unet = {"width": config["ngf"], "num_downsample": LEVELS, "inject": where, "norm": Spec("norms", "in")}
+    source, target, latent_dim = config["input_nc"], config["output_nc"], config["nz"]
+    unet = GeneratorStructure(source, target, latent_dim, config["ngf"], LEVELS, config["where_add"])
+    resnet = EncoderStructure(target, latent_dim, config["nef"], NUM_BLOCKS)
+    patchgan = DiscriminatorStructure(target, config["ndf"], NUM_LAYERS, config["num_Ds"])
     weights = {
         "generator": {
             "adversarial_encoded": config["lambda_GAN"],
@@ -124,22 +100,20 @@ def assemble(config: dict[str, Any], pairs: int, shared: bool) -> TrainingState:
         "discriminator": {"adversarial_encoded": 1.0, "adversarial_random": 1.0},
     }
     translator = BicycleGAN(
-        ImageSpec({"a": config["input_nc"], "b": config["output_nc"]}, SIDE),
-        latent_dim=config["nz"],
+        ImageSpec({"a": source, "b": target}, SIDE),
+        latent_dim=latent_dim,
         shared_discriminator=shared,
-        generator=Spec("decoders", "unet", unet),
-        encoder=Spec("encoders", "resnet-latent", {"width": config["nef"]}),
-        discriminator=Spec(
-            "discriminators", "patchgan", {"width": config["ndf"], "num_scales": config["num_Ds"]}
-        ),
+        generator=component(unet),
+        encoder=component(resnet),
+        discriminator=component(patchgan),
         adversarial_loss=Spec("losses", config["gan_mode"]),
         weights=weights,
     ).double()
-    fill(generator_keys(translator, where), 1.0)
-    fill(encoder_keys(translator), 1.0)
-    fill(discriminator_keys(translator.discriminators["encoded"]), 1.0)
+    start(translator.generator, unet, 1.0)
+    start(translator.encoder, resnet, 1.0)
+    start(translator.discriminators["encoded"], patchgan, 1.0)
     if not shared:
-        fill(discriminator_keys(translator.discriminators["random"]), 0.9)
+        start(translator.discriminators["random"], patchgan, 0.9)
     adam = OptimizerOptions(
         Spec("optimizers", "adam", {"lr": config["lr"], "betas": (config["beta1"], 0.999)})
     )

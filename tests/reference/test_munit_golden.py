@@ -15,15 +15,24 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
 
+from i2ikit.official.munit import (
+    DiscriminatorStructure,
+    GeneratorStructure,
+    Structure,
+    components,
+    recognise,
+    shapes,
+    to_official,
+    to_ours,
+)
 from i2ikit.optimizer_options import OptimizerOptions, ScheduleOptions
 from i2ikit.registry import Spec
 from i2ikit.state import TrainingState
 from i2ikit.training import DrawFunction, MicroBatch, build, train_step
 from i2ikit.translator import ImageSpec
 from i2ikit_munit import Munit
-from tests.reference.formulas import fill, image, noise
+from tests.reference.formulas import image, noise, official_state
 
 HERE = Path(__file__).parent
 
@@ -45,50 +54,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
-def generator_keys(translator: Munit, d: str) -> dict[str, Tensor | None]:
-    """Official state-dict keys of one domain's generator to our parameters (None: a dummy)."""
-    keys: dict[str, Tensor | None] = {}
-
-    def put(prefix: str, layer: nn.Module) -> None:
-        keys[f"{prefix}.weight"], keys[f"{prefix}.bias"] = layer.weight, layer.bias
-
-    style = translator.style_encoders[d]
-    for n, block in enumerate(style.layers):
-        put(f"enc_style.model.{n}.conv", block.conv)
-    put(f"enc_style.model.{len(style.layers) + 1}", style.head)
-    content = translator.content_encoders[d]
-    down = [layer for layer in content.layers if hasattr(layer, "conv")]
-    for n, block in enumerate(down):
-        put(f"enc_content.model.{n}.conv", block.conv)
-    for n, block in enumerate(content.layers[len(down) :]):
-        put(f"enc_content.model.{len(down)}.model.{n}.model.0.conv", block.first.conv)
-        put(f"enc_content.model.{len(down)}.model.{n}.model.1.conv", block.second.conv)
-    decoder = translator.decoders[d]
-    for n, block in enumerate(decoder.residuals):
-        for m, layer in enumerate((block.conv_first, block.conv_second)):
-            put(f"dec.model.0.model.{n}.model.{m}.conv", layer)
-            keys[f"dec.model.0.model.{n}.model.{m}.norm.running_mean"] = None
-            keys[f"dec.model.0.model.{n}.model.{m}.norm.running_var"] = None
-    ups = [layer for layer in decoder.upsample if hasattr(layer, "conv")]
-    for n, block in enumerate(ups):
-        put(f"dec.model.{2 * n + 2}.conv", block.conv)
-        keys[f"dec.model.{2 * n + 2}.norm.gamma"] = block.norm.gain
-        keys[f"dec.model.{2 * n + 2}.norm.beta"] = block.norm.bias
-    put(f"dec.model.{2 * len(ups) + 1}.conv", decoder.head)
-    for n, layer in enumerate(layer for layer in decoder.mlp if isinstance(layer, nn.Linear)):
-        put(f"mlp.model.{n}.fc", layer)
-    return keys
+def structures(config: dict[str, Any], channels: int) -> tuple[GeneratorStructure, DiscriminatorStructure]:
+    """Of the networks of one domain, from official options."""
+    gen, dis = config["gen"], config["dis"]
+    sizes = gen["style_dim"], gen["mlp_dim"], gen["n_downsample"], gen["n_res"]
+    generator = GeneratorStructure(channels, gen["dim"], *sizes)
+    return generator, DiscriminatorStructure(channels, dis["dim"], dis["n_layer"], dis["num_scales"])
 
 
-def discriminator_keys(translator: Munit, d: str) -> dict[str, Tensor | None]:
-    """Official state-dict keys of one domain's discriminator to our parameters."""
-    keys: dict[str, Tensor | None] = {}
-    for scale, layers in enumerate(translator.discriminators[d].scales):
-        for n, layer in enumerate(layers):
-            conv, name = (layer.conv, f"{n}.conv") if hasattr(layer, "conv") else (layer, f"{n}")
-            keys[f"cnns.{scale}.{name}.weight"] = conv.weight
-            keys[f"cnns.{scale}.{name}.bias"] = conv.bias
-    return keys
+def start(translator: Munit, d: str, structure: Structure, factor: float) -> None:
+    """Give the networks of domain d the formula's weights, through the official layout and back."""
+    state = official_state(shapes(structure), factor)
+    assert recognise(state) == structure
+    ours = to_ours(state)
+    for option, part in ours.items():
+        translator.networks[f"{option}s"][d].load_state_dict(part)
+    written = to_official(ours, structure)
+    assert written.keys() == state.keys()
+    assert all(torch.equal(written[key], x) for key, x in state.items())
 
 
 def cycle_weight(config: dict[str, Any], case: str) -> float:
@@ -112,22 +95,20 @@ def assemble(config: dict[str, Any], size: int, cycle: float) -> TrainingState:
             "perceptual": 0.0,  # the official one needs Caffe's weights
         },
     }
-    content = {"width": gen["dim"], "num_downsample": gen["n_downsample"], "num_residual": gen["n_res"]}
-    patch = {"width": dis["dim"], "num_layers": dis["n_layer"], "num_scales": dis["num_scales"]}
+    channels = {"a": config["input_dim_a"], "b": config["input_dim_b"]}
+    parts = {d: structures(config, count) for d, count in channels.items()}
     translator = Munit(
-        ImageSpec({"a": config["input_dim_a"], "b": config["input_dim_b"]}, size),
+        ImageSpec(channels, size),
         style_dim=gen["style_dim"],
         order="discriminator-first",
-        content_encoder=Spec("encoders", "munit-content", content),
-        style_encoder=Spec("encoders", "munit-style", {"width": gen["dim"]}),
-        decoder=Spec("decoders", "munit-adain", {"num_residual": gen["n_res"], "mlp_width": gen["mlp_dim"]}),
-        discriminator=Spec("discriminators", "multiscale-patch", patch),
         adversarial_loss=Spec("losses", dis["gan_type"]),
         weights=weights,
+        **components(parts["a"][0]),
+        **components(parts["a"][1]),
     ).double()
     for d, factor in (("a", 1.0), ("b", 0.9)):
-        fill(generator_keys(translator, d), factor)
-        fill(discriminator_keys(translator, d), factor)
+        for structure in parts[d]:
+            start(translator, d, structure, factor)
     betas = (config["beta1"], config["beta2"])
     options = {"lr": config["lr"], "betas": betas, "weight_decay": config["weight_decay"]}
     schedule = ScheduleOptions(decay="step", decay_steps=config["step_size"], decay_factor=config["gamma"])
