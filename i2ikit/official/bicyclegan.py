@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 NETWORKS = "a generator, encoder or discriminator of the BicycleGAN repository"
+MOST_LEVELS = 16
+"""Of a U-Net; it halves images of 65,536 px to one."""
+
 LATENT_DIM = 8
 """The length of a code in the paper and in the official scripts (`nz`)."""
 
@@ -237,7 +240,7 @@ def _recognised_all(found: Mapping[str, Tensor]) -> GeneratorStructure:
     latent_dim = shape_of(found, "model.submodule.down.1.weight", 4, NETWORKS)[1] - width
     _require_code(channels, latent_dim)
     out_channels = shape_of(found, "model.up.1.weight", 4, NETWORKS)[1]
-    levels = 1 + max(key.count("submodule.") for key in found)
+    levels = _levels(found, "model.submodule.", "submodule.")
     return GeneratorStructure(
         channels - latent_dim, out_channels, latent_dim, width, levels, "all", _seen_norm(found)
     )
@@ -247,14 +250,20 @@ def _recognised_input(found: Mapping[str, Tensor], latent_dim: int) -> Generator
     width, channels = shape_of(found, "model.model.0.weight", 4, NETWORKS)[:2]
     _require_code(channels, latent_dim)
     out_channels = shape_of(found, "model.model.3.weight", 4, NETWORKS)[1]
-    levels, prefix = 1, "model.model.1.model."
-    while any(key.startswith(prefix) for key in found):
-        levels, prefix = levels + 1, f"{prefix}3.model."
-    if levels < 2:
-        raise unknown(NETWORKS, "it is a U-Net of one level")
+    levels = _levels(found, "model.model.1.model.", "3.model.")
     return GeneratorStructure(
         channels - latent_dim, out_channels, latent_dim, width, levels, "input", _seen_norm(found)
     )
+
+
+def _levels(found: Mapping[str, Tensor], second: str, deeper: str) -> int:
+    """Levels of a U-Net: keys of the second begin with `second`, and each later one adds `deeper`."""
+    levels, prefix = 1, second
+    while levels <= MOST_LEVELS and any(key.startswith(prefix) for key in found):
+        levels, prefix = levels + 1, prefix + deeper
+    if not 2 <= levels <= MOST_LEVELS:
+        raise unknown(NETWORKS, f"it is a U-Net with {'one level' if levels == 1 else 'too many levels'}")
+    return levels
 
 
 def _require_code(channels: int, latent_dim: int) -> None:

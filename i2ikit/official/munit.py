@@ -39,6 +39,9 @@ NETWORKS = "a generator or discriminator of the MUNIT repository"
 STYLE_DOWNSAMPLE = 4
 """How many times the official style encoder halves the sides, whatever the options are."""
 
+DUMMIES = {"running_mean": 0.0, "running_var": 1.0}
+"""Values of the running statistics of the official AdaIN layers, which training does not change."""
+
 
 @dataclass(frozen=True)
 class GeneratorStructure:
@@ -164,21 +167,26 @@ def names(structure: Structure) -> dict[str, str]:
 def shapes(structure: Structure) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor of the official state dict, including `constants`."""
     found = {entry.official: entry.shape for entry in _table(structure)}
-    return found | {key: tuple(x.shape) for key, x in constants(structure).items()}
+    return found | {
+        f"{norm}.{tensor}": width for norm, width in _adain(structure).items() for tensor in DUMMIES
+    }
 
 
 def constants(structure: Structure) -> dict[str, Tensor]:
-    """The running statistics of the official AdaIN layers, (C,): dummies that training does not change."""
-    if isinstance(structure, DiscriminatorStructure):
+    """The running statistics of the official AdaIN layers, (C,)."""
+    return {
+        f"{norm}.{tensor}": torch.full(width, value)
+        for norm, width in _adain(structure).items()
+        for tensor, value in DUMMIES.items()
+    }
+
+
+def _adain(s: Structure) -> dict[str, tuple[int]]:
+    """The official names of the AdaIN layers, and the shape (C,) of their statistics."""
+    if isinstance(s, DiscriminatorStructure):
         return {}
-    width = structure.width * 2**structure.num_downsample
-    found = {}
-    for n in range(structure.num_residual):
-        for m in range(2):
-            norm = f"dec.model.0.model.{n}.model.{m}.norm"
-            found[f"{norm}.running_mean"] = torch.zeros(width)
-            found[f"{norm}.running_var"] = torch.ones(width)
-    return found
+    places = [(n, m) for n in range(s.num_residual) for m in range(2)]
+    return {f"dec.model.0.model.{n}.model.{m}.norm": (s.width * 2**s.num_downsample,) for n, m in places}
 
 
 def components(structure: Structure) -> dict[str, Spec]:

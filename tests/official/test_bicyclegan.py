@@ -230,7 +230,16 @@ def test_batch_norm_needs_biases_before_it_but_no_counters() -> None:
         ),
         (
             {"model.model.0.weight": (2, 9, 4, 4), "model.model.3.weight": (4, 3, 4, 4)},
-            "it is a U-Net of one level",
+            "it is a U-Net with one level",
+        ),
+        (
+            {
+                "model.down.0.weight": (2, 9, 4, 4),
+                "model.up.1.weight": (4, 3, 4, 4),
+                "model.submodule.down.1.weight": (4, 2, 4, 4),
+                f"model.{'submodule.' * 16}up.1.weight": (4, 2, 4, 4),
+            },
+            "it is a U-Net with too many levels",
         ),
         ({"model.model.0.weight": (2, 3, 4, 4)}, "too few for an image and a code of length 8"),
         ({"model.up.3.weight": (3, 4, 3, 3)}, "a U-Net with bilinear upsampling, which i2ikit does not have"),
