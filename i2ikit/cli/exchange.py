@@ -75,7 +75,9 @@ def import_(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", parser=given_path, help="The .pth or .pt files of one model, or their folder."
+            metavar="FILE...",
+            parser=given_path,
+            help="The .pth or .pt files of one model, or their folder; and the YAML of a MUNIT.",
         ),
     ],
     out: Annotated[
@@ -90,12 +92,15 @@ def import_(
             help="Images with which it can be measured and trained on (default: ./data, later).",
         ),
     ] = None,
-    size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the images in pixels.")] = 256,
+    size: Annotated[
+        int | None,
+        typer.Option(min=8, max=4096, help="Side of the images in pixels (default: of the YAML, or 256)."),
+    ] = None,
     old_unet: Annotated[
         bool, typer.Option("--old-unet", help="The U-Net is from before 2017-09-22, which no file shows.")
     ] = False,
 ) -> None:
-    """Import weights of the official CycleGAN, pix2pix or CUT as a run.
+    """Import weights of the official MUNIT, BicycleGAN, CycleGAN, pix2pix or CUT as a run.
 
     What they are is found out from the names and shapes of their tensors.
     """

@@ -13,7 +13,9 @@ import tomli_w
 
 from i2ikit.checkpoints import save_checkpoint, save_weights
 from i2ikit.errors import WeightsError
-from i2ikit.exchange.assembly import Assembly, assembled
+from i2ikit.exchange.assembly import Assembly, OfficialFile
+from i2ikit.exchange.repositories import bicyclegan, cyclegan, munit
+from i2ikit.official.files import read_weights_file
 from i2ikit.packages.recipes import find_recipe
 from i2ikit.paths import is_utf8
 from i2ikit.recipe import Recipe, checked_recipe, finished_recipe
@@ -25,6 +27,7 @@ from i2ikit.translator import ImageSpec
 
 __all__ = ["Imported", "import_weights"]
 
+USUAL_SIZE = 256
 READABLE = (1, 3)
 """Numbers of channels of the images in folders."""
 
@@ -52,20 +55,20 @@ def import_weights(
     out: str | Path | None = None,
     *,
     data_root: str | Path | None = None,
-    size: int = 256,
+    size: int | None = None,
     old_unet: bool = False,
 ) -> Imported:
-    """Make a run folder of the weights of an official CycleGAN, pix2pix or CUT.
+    """Make a run folder of the weights of an official MUNIT, BicycleGAN, CycleGAN, pix2pix or CUT.
 
     What they are is found out from the names and shapes of their tensors. The run can be translated with and
     exported; with images, it can be measured and trained on by `resume`, which starts at step 0 with new
     optimizers.
 
     Args:
-        files: .pth or .pt files of one model, or the folder that holds them.
+        files: .pth or .pt files of one model, or the folder that holds them; and the YAML of a MUNIT.
         out: a new run folder; runs/NAME-TIME by default.
         data_root: folder with trainA, trainB, testA and testB; by default ./data, which need not exist.
-        size: side of the images in pixels, which the files do not say; the official options are 256.
+        size: side of the images in pixels; by default that of MUNIT's YAML, or 256, the official default.
         old_unet: the files are of a U-Net from before 2017-09-22, which concatenates in another order. Names
             and shapes do not show it.
 
@@ -75,7 +78,7 @@ def import_weights(
         RecipeError: `data_root` does not hold such images, or the size does not suit the networks.
     """
     paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
-    found = assembled(paths, old_unet)
+    found = _assembled(_listed_files(paths), old_unet)
     if not set(found.channels.values()) <= set(READABLE):
         raise WeightsError(
             f"the model has images of {_listed(found.channels)} channels; i2ikit reads folders of images "
@@ -84,7 +87,7 @@ def import_weights(
     recipe = _recipe(
         found, Path("data") if data_root is None else Path(data_root), size, data_root is not None
     )
-    images = ImageSpec(dict(found.channels), size)
+    images = ImageSpec(dict(found.channels), recipe.data.options["size"])
     translator = new_translator(recipe, images)
     load_some(translator, found.tensors)
     folder = create_run(None if out is None else Path(out), recipe, imported=_record(found))
@@ -101,15 +104,55 @@ def import_weights(
     return Imported(Run(folder), found.name, found.taken, found.fresh, [*found.notes, found.licence])
 
 
-def _recipe(found: Assembly, root: Path, size: int, has_images: bool) -> Recipe:
+def _listed_files(paths: Sequence[Path]) -> list[Path]:
+    """The files; of a folder, those of the latest epoch, and the YAML of the training.
+
+    Raises:
+        WeightsError: there are no weights in a folder.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [file for file in sorted(path.iterdir()) if file.suffix in (".pth", ".pt", *munit.ENDINGS)]
+        chosen = [file for file in inside if file.name.startswith("latest_") or file.suffix in munit.ENDINGS]
+        for kind in ("gen_", "dis_"):  # MUNIT numbers its files by iteration
+            chosen += [file for file in inside if file.name.startswith(kind)][-1:]
+        chosen = chosen if any(file.suffix not in munit.ENDINGS for file in chosen) else inside
+        if all(file.suffix in munit.ENDINGS for file in chosen):
+            raise WeightsError(f"{path}/ contains no .pth or .pt file")
+        found += chosen
+    return found
+
+
+def _assembled(paths: Sequence[Path], old_unet: bool) -> Assembly:
+    """The translator in these files.
+
+    Raises:
+        WeightsError: a file cannot be read, or is not of a network that i2ikit has; or these networks do not
+            make up a translator.
+    """
+    configs = [munit.read_config(path) for path in paths if path.suffix in munit.ENDINGS]
+    files = [
+        OfficialFile(path, read_weights_file(path)) for path in paths if path.suffix not in munit.ENDINGS
+    ]
+    if any(isinstance(x, Mapping) for file in files for x in file.content.values()):
+        return munit.assemble(files, configs[0] if configs else None)
+    if bicyclegan.is_bicyclegan(files):
+        return bicyclegan.assemble(files)
+    return cyclegan.assemble(files, old_unet)
+
+
+def _recipe(found: Assembly, root: Path, size: int | None, has_images: bool) -> Recipe:
     """The recipe of the published options, with these networks and images."""
     base = read_recipe(find_recipe(found.recipe))
     paired = bool(base.table["data"].get("paired", False))
-    data = {"name": "folders", "root": str(root), "paired": paired, "size": size}
+    data = {"name": "folders", "root": str(root), "paired": paired, "size": USUAL_SIZE}
     data |= {f"channels_{domain}": number for domain, number in found.channels.items()}
+    data |= found.options.get("data", {}) | ({} if size is None else {"size": size})
     base.table["training"].pop("workers", None)  # for a machine with many cores
-    given = base.under({"translator": found.options})
-    table = {**given.table, "data": data}
+    table = {**base.under({k: v for k, v in found.options.items() if k != "data"}).table, "data": data}
     source = Path(f"{found.name.lower().replace(' ', '-')}.toml")
     text = RecipeText(source, table)
     recipe = checked_recipe(text, 1) if has_images else finished_recipe(table, source)

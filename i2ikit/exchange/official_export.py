@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from i2ikit.checkpoints import newest_checkpoint, read_networks
 from i2ikit.errors import ExportError, WeightsError
-from i2ikit.official import resnet_unet
+from i2ikit.exchange.assembly import OfficialState
+from i2ikit.exchange.repositories.bicyclegan import bicyclegan_files
+from i2ikit.exchange.repositories.cyclegan import cyclegan_files, pix2pix_files
+from i2ikit.exchange.repositories.munit import munit_files
 from i2ikit.registry import built_from
 from i2ikit.run import Run
 from i2ikit.translator import Translator
@@ -48,46 +50,13 @@ def official_files(run: Run) -> dict[str, bytes]:
         raise ExportError(f"{run.folder} cannot be written in the official layout: {error}") from error
 
 
-Files = Iterator[tuple[str, Mapping[str, Any]]]
-
-
-def _cyclegan(translator: Translator, judged: bool) -> Files:
-    """G_A translates a to b, and D_A judges images of b."""
-    first, second = translator.domains
-    channels = translator.images.channels
-    generators, judges = translator.networks["generators"], translator.networks["discriminators"]
-    assert isinstance(generators, nn.ModuleDict)
-    assert isinstance(judges, nn.ModuleDict)
-    for letter, source, to in (("A", first, second), ("B", second, first)):
-        yield f"latest_net_G_{letter}.pth", _state(generators[to], channels[source], channels[to])
-        if judged:
-            yield f"latest_net_D_{letter}.pth", _state(judges[to], channels[to], 1)
-
-
-def _pix2pix(translator: Translator, judged: bool) -> Files:
-    """The discriminator sees both images."""
-    ((source, to),) = translator.directions
-    given, made = translator.images.channels[source], translator.images.channels[to]
-    yield "latest_net_G.pth", _state(translator.networks["generator"], given, made)
-    if judged:
-        yield "latest_net_D.pth", _state(translator.networks["discriminator"], given + made, 1)
-
-
-WRITERS: Mapping[str, Callable[[Translator, bool], Files]] = {"cyclegan": _cyclegan, "pix2pix": _pix2pix}
-"""By the name of the translator: its files, and whether the discriminators are trained."""
-
-
-def _state(network: nn.Module, in_channels: int, out_channels: int) -> dict[str, Tensor]:
-    """A network of the CycleGAN repository in its own layout.
-
-    Raises:
-        WeightsError: it has no such network.
-    """
-    spec = built_from(network)
-    if spec is None:
-        raise WeightsError(f"{type(network).__name__} was not built from a recipe")
-    structure = resnet_unet.structure_of(spec, in_channels, out_channels)
-    return resnet_unet.to_official(network.state_dict(), structure)
+WRITERS: Mapping[str, Callable[[Translator, bool], OfficialState]] = {
+    "munit": munit_files,
+    "bicyclegan": bicyclegan_files,
+    "cyclegan": cyclegan_files,
+    "pix2pix": pix2pix_files,
+}
+"""By the name of the translator."""
 
 
 def _saved(state: Mapping[str, Any]) -> bytes:

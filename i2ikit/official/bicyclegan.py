@@ -19,7 +19,7 @@ from torch import Tensor
 
 from i2ikit.errors import WeightsError
 from i2ikit.official import tables
-from i2ikit.official.fitting import cleaned, highest, shape_of, unknown
+from i2ikit.official.fitting import cleaned, highest, official_norm, require_same, shape_of, unknown
 from i2ikit.official.tables import NORMS, Entry, Norm, layer, norm_after
 from i2ikit.registry import Spec
 
@@ -32,6 +32,7 @@ __all__ = [
     "names",
     "recognise",
     "shapes",
+    "structure_of",
     "to_official",
     "to_ours",
 ]
@@ -199,6 +200,33 @@ def component(structure: Structure) -> Spec:
         return Spec("encoders", "resnet-latent", options | {"num_blocks": s.num_blocks})
     options |= {"num_layers": s.num_layers, "num_scales": s.num_scales}
     return Spec("discriminators", "patchgan", options)
+
+
+def structure_of(spec: Spec, in_channels: int, out_channels: int, latent_dim: int) -> Structure:
+    """The structure of one of our components; the inverse of `component`.
+
+    Args:
+        spec: with every option.
+
+    Raises:
+        WeightsError: the official repository has no such network.
+    """
+    known = {ours: official for official, ours in NORMS.items()}
+    kinds = ("unet", "resnet-latent", "patchgan")
+    if spec.name not in kinds:
+        raise WeightsError(f"the official BicycleGAN has no '{spec.name}'; it has {', '.join(kinds)}")
+    o, norm = spec.options, official_norm(spec, known, spec.name)
+    made: Structure
+    if spec.name == "unet":
+        made = GeneratorStructure(
+            in_channels, out_channels, latent_dim, o["width"], o["num_downsample"], o["inject"], norm
+        )
+    elif spec.name == "resnet-latent":
+        made = EncoderStructure(in_channels, latent_dim, o["width"], o["num_blocks"], norm)
+    else:
+        made = DiscriminatorStructure(in_channels, o["width"], o["num_layers"], o["num_scales"], norm)
+    require_same(spec, component(made))
+    return made
 
 
 def recognise(tensors: Mapping[str, Tensor], *, latent_dim: int = LATENT_DIM) -> Structure:

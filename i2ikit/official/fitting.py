@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
+from typing import TypeVar
 
 from torch import Tensor
 
 from i2ikit.errors import WeightsError, shortened
+from i2ikit.registry import Spec
 
-__all__ = ["cleaned", "highest", "listed", "require_fit", "shape_of", "unknown"]
+__all__ = [
+    "cleaned",
+    "highest",
+    "listed",
+    "official_norm",
+    "require_fit",
+    "require_same",
+    "shape_of",
+    "unknown",
+]
+
+N = TypeVar("N")
 
 MOST_LISTED = 30
 """Keys that do not fit that an error lists."""
@@ -82,3 +95,34 @@ def listed(keys: list[str]) -> str:
 def _lines(problems: list[str]) -> str:
     more = [f"and {len(problems) - MOST_LISTED} more"] if len(problems) > MOST_LISTED else []
     return "".join(f"\n  {line}" for line in problems[:MOST_LISTED] + more)
+
+
+def official_norm(spec: Spec, known: Mapping[str, N], network: str) -> N:
+    """The official name of the norm of a component.
+
+    Raises:
+        WeightsError: the official code has no such norm.
+    """
+    norm = spec.options.get("norm")
+    name = norm.name if isinstance(norm, Spec) else ""
+    if name not in known:
+        raise WeightsError(f"{network} has the norm '{name}'; the official code has {', '.join(known)}")
+    return known[name]
+
+
+def require_same(spec: Spec, official: Spec) -> None:
+    """Raise WeightsError with every option in which a component differs from the official network."""
+    wrong = [
+        f"{key} = {_shown(spec.options.get(key))}, where the official code has {_shown(value)}"
+        for key, value in official.options.items()
+        if _shown(spec.options.get(key)) != _shown(value)
+    ]
+    if spec.name != official.name:
+        wrong = [f"it is '{spec.name}', where the official code has '{official.name}'"]
+    if wrong:
+        raise WeightsError(f"{spec.name}: {'; '.join(wrong)}")
+
+
+def _shown(value: object) -> object:
+    """A nested component by its name."""
+    return value.name if isinstance(value, Spec) else value

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from i2ikit.errors import WeightsError
 from i2ikit.official import tables
-from i2ikit.official.fitting import cleaned, highest, shape_of, unknown
+from i2ikit.official.fitting import cleaned, highest, official_norm, require_same, shape_of, unknown
 from i2ikit.official.tables import NORMS, Entry, Norm, layer, norm_after
 from i2ikit.registry import Spec
 
@@ -31,11 +31,13 @@ __all__ = [
     "names",
     "recognise",
     "shapes",
+    "structure_of",
     "to_official",
     "to_ours",
 ]
 
 NETWORKS = "a generator or discriminator of the MUNIT repository"
+OURS = ("munit-content", "munit-style", "munit-adain", "multiscale-patch")
 STYLE_DOWNSAMPLE = 4
 """How many times the official style encoder halves the sides, whatever the options are."""
 
@@ -208,6 +210,42 @@ def components(structure: Structure) -> dict[str, Spec]:
         "style_encoder": Spec("encoders", "munit-style", {**style, "norm": norms[1]}),
         "decoder": Spec("decoders", "munit-adain", {**decoder, "up_norm": norms[2]}),
     }
+
+
+def structure_of(specs: Mapping[str, Spec], channels: int, style_dim: int) -> Structure:
+    """The structure of our components, by option; the inverse of `components`.
+
+    Args:
+        specs: with every option.
+
+    Raises:
+        WeightsError: the official repository has no such networks.
+    """
+    if other := [spec.name for spec in specs.values() if spec.name not in OURS]:
+        raise WeightsError(f"the official MUNIT has no '{other[0]}'; it has {', '.join(OURS)}")
+    known = {ours: official for official, ours in NORMS.items()}
+    made: Structure
+    if "discriminator" in specs:
+        spec = specs["discriminator"]
+        o, norm = spec.options, official_norm(spec, known, spec.name)
+        made = DiscriminatorStructure(channels, o["width"], o["num_layers"], o["num_scales"], norm)
+    else:
+        content, style, decoder = (specs[key] for key in ("content_encoder", "style_encoder", "decoder"))
+        made = GeneratorStructure(
+            channels,
+            content.options["width"],
+            style_dim,
+            decoder.options["mlp_width"],
+            content.options["num_downsample"],
+            content.options["num_residual"],
+            style.options["num_downsample"],
+            official_norm(content, known, content.name),
+            official_norm(style, known, style.name),
+            official_norm(Spec("norms", "", {"norm": decoder.options["up_norm"]}), known, decoder.name),
+        )
+    for option, spec in components(made).items():
+        require_same(specs[option], spec)
+    return made
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> Structure:

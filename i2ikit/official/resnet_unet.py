@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from i2ikit.errors import WeightsError
-from i2ikit.official.fitting import cleaned, listed, require_fit, shape_of, unknown
+from i2ikit.official.fitting import (
+    cleaned,
+    listed,
+    official_norm,
+    require_fit,
+    require_same,
+    shape_of,
+    unknown,
+)
 from i2ikit.official.tables import BATCH_NORM, NORMS
 from i2ikit.registry import Spec
 
@@ -38,6 +46,13 @@ __all__ = [
 ]
 
 NETWORKS = "a generator or discriminator of the CycleGAN or CUT repository"
+
+OUR_NORMS: Mapping[str, Literal["instance", "batch", "none"]] = {
+    "in": "instance",
+    "bn": "batch",
+    "none": "none",
+}
+"""The official norm for each of ours."""
 
 RESNET_DOWNSAMPLE = 2
 """How many times the official ResNet generators halve the sides."""
@@ -257,33 +272,24 @@ def structure_of(spec: Spec, in_channels: int, out_channels: int) -> Structure:
     Raises:
         WeightsError: the official repositories have no such network.
     """
-    o = spec.options
-    norm = {ours: official for official, ours in NORMS.items()}.get(o["norm"].name) if "norm" in o else None
-    if norm is None or spec.name not in ("resnet", "unet", "patchgan"):
-        raise WeightsError(f"the official code has no network as {spec.table()}")
-    wanted: dict[str, Any] = {}
-    if spec.name == "resnet":
-        wanted = {"num_downsample": RESNET_DOWNSAMPLE}
-        depth = o["num_residual"]
-    elif spec.name == "unet":
-        wanted = {"inject": "input"}
-        depth = o["num_downsample"]
-    else:
-        wanted = {"num_scales": 1}
-        depth = o["num_layers"]
-    if other := {key: o[key] for key, value in wanted.items() if o[key] != value}:
-        raise WeightsError(f"the official {spec.name} has {wanted}, but this one has {other}")
-    return Structure(
+    depths = {"resnet": "num_residual", "unet": "num_downsample", "patchgan": "num_layers"}
+    if spec.name not in depths:
+        raise WeightsError(f"the official code has no network as '{spec.name}'; it has {', '.join(depths)}")
+    options = spec.options
+    structure = Structure(
         spec.name,  # type: ignore[arg-type]
         in_channels,
         out_channels,
-        o["width"],
-        depth,
-        norm,  # type: ignore[arg-type]
-        antialias_down=o.get("antialias_down", False),
-        antialias_up=o.get("antialias_up", False),
-        dropout=spec.name == "resnet" and o["dropout"] > 0,
+        options["width"],
+        options[depths[spec.name]],
+        official_norm(spec, OUR_NORMS, spec.name),
+        antialias_down=options.get("antialias_down", False),
+        antialias_up=options.get("antialias_up", False),
+        dropout=spec.name == "resnet" and options["dropout"] > 0,
     )
+    made = component(structure).options
+    require_same(spec, Spec(spec.kind, spec.name, {**made, "dropout": options.get("dropout")}))
+    return structure
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> Structure:

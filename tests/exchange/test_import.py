@@ -18,6 +18,8 @@ from i2ikit.cli.main import app
 from i2ikit.errors import ExportError, RecipeError, RunError, WeightsError
 from i2ikit.exchange.export import export
 from i2ikit.exchange.import_run import Imported, import_weights
+from i2ikit.official import bicyclegan as official_bicyclegan
+from i2ikit.official import munit as official_munit
 from i2ikit.official.resnet_unet import Structure, constants, shapes
 from tests.image_files import make_folders
 from tests.reference.formulas import figures, image, official_state
@@ -122,19 +124,6 @@ def test_an_imported_cyclegan_trains_on_and_resumes(tmp_path: Path) -> None:
     last = "checkpoints/step-000000020"
     for file in ("networks.safetensors", "ema.safetensors", "optimizers.safetensors"):
         assert (once.folder / last / file).read_bytes() == (twice.folder / last / file).read_bytes()
-
-
-@pytest.mark.parametrize("make", [cyclegan, pix2pix])
-def test_back_to_the_same_tensors(make: Any, tmp_path: Path) -> None:
-    folder = make(tmp_path / "files")
-    run = imported(folder, tmp_path).run
-    files = export(run, "official").files
-    assert {file.parent.name for file in files} == {"run-official"}
-    assert {file.name for file in files} == {file.name for file in folder.glob("latest_*")}
-    for file in files:
-        back, given = torch.load(file), torch.load(folder / file.name)
-        assert back.keys() == given.keys()
-        assert all(torch.equal(back[key], given[key]) for key in given)
 
 
 def test_a_translator_without_an_official_layout_is_named(munit_run: Path, tmp_path: Path) -> None:
@@ -270,3 +259,147 @@ def test_the_command_says_what_it_found(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["import", str(tmp_path / "no.pth")])
     assert isinstance(result.exception, WeightsError)
     assert f"cannot read {tmp_path / 'no.pth'}: No such file or directory" in str(result.exception)
+
+
+def munit(folder: Path, **changes: Any) -> Path:
+    """A MUNIT by the formulas of the golden numbers, with the second generator's weights times 0.9."""
+    gen = official_munit.GeneratorStructure(3, 8, 8, 16, 2, 2)
+    dis = official_munit.DiscriminatorStructure(3, 8, 4, 3)
+    for name, structure in (("gen", gen), ("dis", dis)):
+        states = {
+            domain: {
+                key: x.float() for key, x in official_state(official_munit.shapes(structure), factor).items()
+            }
+            for domain, factor in (("a", 1.0), ("b", 0.9))
+        }
+        for step in ("00000100", "00001000"):
+            saved(states, folder / f"{name}_{step}.pt")
+    return folder
+
+
+def bicyclegan(folder: Path) -> Path:
+    networks = {
+        "G": official_bicyclegan.GeneratorStructure(1, 3, 4, 2, 5),
+        "E": official_bicyclegan.EncoderStructure(3, 4, 2, 3),
+        "D": official_bicyclegan.DiscriminatorStructure(3, 4, 3, 2),
+        "D2": official_bicyclegan.DiscriminatorStructure(3, 4, 3, 2),
+    }
+    for n, (name, structure) in enumerate(networks.items()):
+        generator = torch.Generator().manual_seed(n)
+        state = {
+            key: 0.1 + 0.1 * torch.rand(shape, generator=generator)
+            for key, shape in official_bicyclegan.shapes(structure).items()
+        }
+        saved(state, folder / f"latest_net_{name}.pth")
+    return folder
+
+
+YAML = """
+max_iter: 5000
+batch_size: 2
+weight_decay: 0.0002
+beta1: 0.4
+beta2: 0.99
+lr: 0.0003
+lr_policy: step
+step_size: 1000
+gamma: 0.7
+gan_w: 2
+recon_x_w: 8
+recon_s_w: 3
+recon_c_w: 4
+recon_x_cyc_w: 5
+vgg_w: 0
+gen: {dim: 8, activ: relu, pad_type: reflect}
+dis: {norm: none, activ: lrelu, gan_type: nsgan, pad_type: reflect}
+new_size: 72
+crop_image_height: 64
+crop_image_width: 64
+"""
+
+
+def test_a_munit_has_the_golden_code_and_the_options_of_its_yaml(tmp_path: Path) -> None:
+    """The content code of the formula's image has the L2 norm of the official code, 142.4306524607."""
+    folder = munit(tmp_path / "files")
+    (folder / "config.yaml").write_text(YAML)
+    found = import_weights(folder, tmp_path / "run")
+    assert (found.name, found.fresh) == ("MUNIT", [])
+    assert {path.name for path in found.taken} == {"dis_00001000.pt", "gen_00001000.pt"}
+    assert any("non-commercial" in note for note in found.notes)
+    networks = found.run.translator.networks
+    code = networks["content_encoders"]["a"](image(1, 3, 64, 0).float())
+    assert code.norm().item() == pytest.approx(142.4306524607, rel=1e-5)
+    recipe = found.run.recipe
+    weights = {"adversarial": 2, "image_recon": 8, "style_recon": 3, "content_recon": 4, "cycle_recon": 5}
+    assert recipe.translator.options["weights"]["generator"] == {**weights, "perceptual": 0}
+    assert recipe.translator.options["weights"]["discriminator"] == {"adversarial": 2}
+    assert recipe.translator.options["adversarial_loss"].name == "nsgan"
+    assert recipe.optimizers["decoders"].table()["lr"] == 3e-4
+    assert (recipe.training.steps, recipe.training.batch_size) == (5000, 2)
+    assert (recipe.data.options["size"], recipe.data.options["load_size"]) == (64, 72)
+    assert "non-commercial" in (tmp_path / "run" / "recipe.toml").read_text()
+
+
+def test_a_bicyclegan_is_recognised(tmp_path: Path) -> None:
+    found = import_weights(bicyclegan(tmp_path / "files"), tmp_path / "run", size=64)
+    assert (found.name, found.fresh) == ("BicycleGAN", [])
+    assert {path.name: what for path, what in found.taken.items()} == {
+        "latest_net_G.pth": "generator a to b",
+        "latest_net_E.pth": "encoder of b",
+        "latest_net_D.pth": "discriminator of encoded translations",
+        "latest_net_D2.pth": "discriminator of random translations",
+    }
+    run = found.run
+    assert run.images.channels == {"a": 1, "b": 3}
+    made = run.translate(torch.zeros(1, 64, 64), styles=2)
+    assert made.shape == (2, 3, 64, 64)
+    assert run.encode_style(torch.zeros(3, 64, 64)).shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gen: {activ: selu}", r"the YAML has gen.activ = 'selu'; i2ikit's MUNIT has only 'relu'"),
+        ("dis: {gan_type: wgan}", "the YAML has dis.gan_type = 'wgan'; i2ikit has lsgan, nsgan"),
+        ("a: [1, 2", "config.yaml is not YAML: "),
+        ("!!python/object/apply:os.system ['true']", "config.yaml is not YAML: ConstructorError"),
+        ("- 1", "config.yaml holds no options"),
+        ("", "config.yaml holds no options"),
+        ("x: " + "1" * 200_000, "config.yaml has more than 100,000 bytes"),
+    ],
+)
+def test_a_yaml_that_does_not_fit_is_named(text: str, message: str, tmp_path: Path) -> None:
+    folder = munit(tmp_path / "files")
+    (folder / "config.yaml").write_text(text)
+    with pytest.raises(WeightsError, match=message):
+        import_weights(folder, tmp_path / "run")
+
+
+def test_one_domain_of_a_munit_is_not_enough(tmp_path: Path) -> None:
+    folder = munit(tmp_path / "files")
+    both = torch.load(folder / "gen_00001000.pt")
+    one = saved({"a": both["a"]}, tmp_path / "one.pt")
+    with pytest.raises(WeightsError, match=r"one.pt: a file of MUNIT holds the state dicts 'a' and 'b'"):
+        import_weights(one, tmp_path / "run")
+    with pytest.raises(WeightsError, match=r"gen_00001000.pt: give one file of generators"):
+        import_weights([folder / "gen_00000100.pt", folder / "gen_00001000.pt"], tmp_path / "run")
+
+
+@pytest.mark.parametrize("make", [cyclegan, pix2pix, munit, bicyclegan])
+def test_back_to_the_same_tensors(make: Any, tmp_path: Path) -> None:
+    """Bit for bit, generators and discriminators."""
+    folder = make(tmp_path / "files")
+    run = imported(folder, tmp_path).run
+    files = export(run, "official").files
+    assert {file.parent.name for file in files} == {"run-official"}
+    latest = {
+        file.name.replace("00001000", "00000000")
+        for file in folder.iterdir()
+        if not file.name.startswith("100_")
+    }
+    assert {file.name for file in files} == latest - {"gen_00000100.pt", "dis_00000100.pt"}
+    for file in files:
+        back, given = torch.load(file), torch.load(folder / file.name.replace("00000000", "00001000"))
+        for one, two in [(back, given)] if make not in (munit,) else [(back[d], given[d]) for d in "ab"]:
+            assert one.keys() == two.keys()
+            assert all(torch.equal(one[key], two[key]) for key in two)
