@@ -27,6 +27,8 @@ NOT_RUN = (
     *("pip install", "git clone", "cd ", "tensorboard", "make ", "python -m pytest", "bash "),
     "i2ikit run bicyclegan --set data.name=side-by-side",
     "i2ikit compare runs/table",
+    *("i2ikit import", "i2ikit translate runs/zebra", "i2ikit export runs/zebra", "i2ikit eval runs/zebra"),
+    *("i2ikit resume runs/zebra", "i2ikit export runs/evening --f"),  # tests/exchange does all of these
     "i2ikit eval runs/new-s0",
     "torchrun --nnodes",
     "accelerate launch",

@@ -318,6 +318,13 @@ crop_image_width: 64
 """
 
 
+BOMB = "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefghijkl", "bcdefghijklz", strict=True)
+)
+"""9 ** 12 numbers, if they were written out."""
+
+
 def test_a_munit_has_the_golden_code_and_the_options_of_its_yaml(tmp_path: Path) -> None:
     """The content code of the formula's image has the L2 norm of the official code, 142.4306524607."""
     folder = munit(tmp_path / "files")
@@ -361,6 +368,9 @@ def test_a_bicyclegan_is_recognised(tmp_path: Path) -> None:
     [
         ("gen: {activ: selu}", r"the YAML has gen.activ = 'selu'; i2ikit's MUNIT has only 'relu'"),
         ("dis: {gan_type: wgan}", "the YAML has dis.gan_type = 'wgan'; i2ikit has lsgan, nsgan"),
+        ("dis: {gan_type: [lsgan]}", "the YAML has dis.gan_type = "),
+        (f"a: &a [1]\n{BOMB}gen: {{activ: *z}}", "the YAML has gen.activ = "),
+        ("max_iter: .inf\nlr: -1", "munit.toml: "),
         ("a: [1, 2", "config.yaml is not YAML: "),
         ("!!python/object/apply:os.system ['true']", "config.yaml is not YAML: ConstructorError"),
         ("- 1", "config.yaml holds no options"),
@@ -371,7 +381,7 @@ def test_a_bicyclegan_is_recognised(tmp_path: Path) -> None:
 def test_a_yaml_that_does_not_fit_is_named(text: str, message: str, tmp_path: Path) -> None:
     folder = munit(tmp_path / "files")
     (folder / "config.yaml").write_text(text)
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises((WeightsError, RecipeError), match=message):
         import_weights(folder, tmp_path / "run")
 
 

@@ -55,7 +55,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "recipe.toml").write_text('extends = "base.toml"\n')
     (root / "base.toml").write_text('extends = "munit"\n')
     torch.save({"features.0.weight": torch.ones(2)}, root / "mine.pth")
-    for name in ("mine.safetensors", "classifier.onnx", "classifier.pt2"):
+    for name in ("mine.safetensors", "classifier.onnx", "classifier.pt2", "model.onnx", "model.pt2"):
+        (root / name).touch()
+    for name in ("latest_net_G.pth", "gen_00000001.pt", "config.yaml"):
         (root / name).touch()
     (root / "site" / "x-1.0.dist-info").mkdir(parents=True)
     for name in ("METADATA", "entry_points.txt"):
@@ -143,6 +145,18 @@ def classify(root: Path) -> None:
         ConditionalInception(classifier=str(root / name), num_samples=2)
 
 
+def use_exported(root: Path) -> None:
+    for name in ("model.onnx", "model.pt2"):
+        with contextlib.suppress(i2ikit.I2IKitError):
+            i2ikit.load(root / name)
+
+
+def import_official(root: Path) -> None:
+    for files in (["latest_net_G.pth"], ["gen_00000001.pt", "config.yaml"]):
+        with contextlib.suppress(i2ikit.I2IKitError):
+            i2ikit.import_weights([root / name for name in files], root / "imported")
+
+
 def look_up(root: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.syspath_prepend(str(root / "site"))
@@ -201,6 +215,11 @@ PLACES: dict[str, tuple[Callable[[Path], None], ...]] = {
     "mine.safetensors": (load_named,),
     "classifier.onnx": (classify,),
     "classifier.pt2": (classify,),
+    "model.onnx": (use_exported,),
+    "model.pt2": (use_exported,),
+    "latest_net_G.pth": (import_official,),
+    "gen_00000001.pt": (import_official,),
+    "config.yaml": (import_official,),
     "cache/pretrained-alexnet/weights.safetensors": (read_cache,),
     "cache/openmoji/index.json": (read_drawings,),
     f"torch/hub/checkpoints/{ALEXNET.file}": (read_cache,),

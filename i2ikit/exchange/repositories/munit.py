@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import yaml
 from torch import Tensor, nn
 
-from i2ikit.errors import WeightsError, in_one_line, shortened
+from i2ikit.errors import WeightsError, in_one_line, shortened, shown
 from i2ikit.exchange.assembly import Assembly, OfficialFile, OfficialState, same_component, under
 from i2ikit.official.munit import (
     DiscriminatorStructure,
@@ -53,7 +54,8 @@ FIXED = {
 }
 """Options of the networks that ours do not have, and the only value that they support."""
 
-ADVERSARIAL = {"lsgan": "lsgan", "nsgan": "nsgan"}
+ADVERSARIAL = ("lsgan", "nsgan")
+"""Our losses, which have the names of the official ones."""
 
 
 def assemble(files: Sequence[OfficialFile], config: Mapping[str, Any] | None) -> Assembly:
@@ -161,7 +163,9 @@ def _configured(config: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[
         return {}, ["without the YAML of its training, the recipe has the published options"]
     for (section, key), value in FIXED.items():
         if (given := _section(config, section).get(key, value)) != value:
-            raise WeightsError(f"the YAML has {section}.{key} = {given!r}; i2ikit's MUNIT has only {value!r}")
+            raise WeightsError(
+                f"the YAML has {section}.{key} = {shown(given)}; i2ikit's MUNIT has only {value!r}"
+            )
     numbers = {key: value for key, value in config.items() if _is_number(value)}
     generator = {ours: float(numbers[key]) for key, ours in WEIGHTS.items() if key in numbers}
     translator: dict[str, Any] = {"weights": {"generator": generator}} if generator else {}
@@ -169,8 +173,8 @@ def _configured(config: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[
         translator["weights"]["discriminator"] = {"adversarial": float(numbers["gan_w"])}
     kind = _section(config, "dis").get("gan_type", "lsgan")
     if kind not in ADVERSARIAL:
-        raise WeightsError(f"the YAML has dis.gan_type = {kind!r}; i2ikit has {', '.join(ADVERSARIAL)}")
-    translator["adversarial_loss"] = ADVERSARIAL[kind]
+        raise WeightsError(f"the YAML has dis.gan_type = {shown(kind)}; i2ikit has {', '.join(ADVERSARIAL)}")
+    translator["adversarial_loss"] = kind
     table: dict[str, Any] = {"translator": translator, "training": {}, "optimizer": {}}
     for key, ours in (("lr", "lr"), ("weight_decay", "weight_decay"), ("gamma", "decay_factor")):
         if key in numbers:
@@ -193,7 +197,7 @@ def _configured(config: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def munit_files(translator: Translator, judged: bool) -> OfficialState:
