@@ -29,6 +29,7 @@ bench:
 	python -m tests.benchmarks.reading
 	python -m tests.benchmarks.busy_neighbours
 	python -m tests.benchmarks.where_time_goes
+	python -m tests.benchmarks.exported
 
 docs:
 	python -m pytest README.md docs

@@ -47,9 +47,8 @@ class UpsampledConv(ReflectionConv):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve the doubled x (N, in_channels, H, W)."""
-        if torch.compiler.is_exporting():
-            return super().forward(F.interpolate(x, scale_factor=2.0))
-        if min(x.shape[2:]) < 2:
+        exporting = torch.compiler.is_exporting()
+        if not exporting and min(x.shape[2:]) < 2:
             raise ShapeError(f"upsampling: {x.shape[2]}x{x.shape[3]} px; both sides need two pixels or more")
         weight = self.weight  # read once: a parametrised weight is computed at each access
         # Any offset gives the same result. With the mean, a constant map stays constant: four kernels whose
@@ -60,11 +59,30 @@ class UpsampledConv(ReflectionConv):
             level = _level(offset, weight, self.bias)
         y = depth_to_space(conv2d_after(_with_edges, x - offset, inner))
         y = y + level.to(y.dtype)
+        if exporting:
+            return self._framed(y, x, weight)
         # The doubled image is reflected at its border: there, the outermost tap of the outermost output
         # meets the second pixel, where replication gives the first. Adding the differences is exact.
         y[..., :: y.shape[3] - 1] += _at_left_and_right(x, columns)
         y[:, :, :: y.shape[2] - 1] += _at_top_and_bottom(x, rows)
         return y
+
+    def _framed(self, y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """y with its outermost rows and columns convolved as they are.
+
+        An exported program cannot add to rows and columns that a size selects, as `forward` does.
+        """
+
+        def plain(part: Tensor, sides: tuple[int, ...]) -> Tensor:
+            doubled = F.interpolate(part, scale_factor=2.0)
+            return F.conv2d(pad(doubled, sides, "reflect"), weight, self.bias)
+
+        left = plain(x[..., :2], (2, 0, 2, 2))[..., :1]
+        right = plain(x[..., -2:], (0, 2, 2, 2))[..., -1:]
+        above = plain(x[:, :, :2], (2, 2, 2, 0))[:, :, :1]
+        below = plain(x[:, :, -2:], (2, 2, 0, 2))[:, :, -1:]
+        columns = torch.cat([left, y[..., 1:-1], right], dim=3)
+        return torch.cat([above, columns[:, :, 1:-1], below], dim=2)
 
     def _kernels(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The 3x3 kernels of the four outputs of a pixel, and those of the corrections at the borders."""
