@@ -28,6 +28,7 @@ NOT_RUN = (
     "i2ikit run bicyclegan --set data.name=side-by-side",
     "i2ikit compare runs/table",
     *("i2ikit import", "i2ikit translate runs/zebra", "i2ikit export runs/zebra", "i2ikit eval runs/zebra"),
+    *("i2ikit push", "i2ikit translate hf:"),
     *("i2ikit resume runs/zebra", "i2ikit export runs/evening --f"),  # tests/exchange does all of these
     "i2ikit eval runs/new-s0",
     "torchrun --nnodes",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from i2ikit.errors import I2IKitError
     from i2ikit.evaluation import evaluate
     from i2ikit.exchange.export import export
+    from i2ikit.exchange.hub import push
     from i2ikit.exchange.import_run import import_weights
     from i2ikit.loading import load
     from i2ikit.model import Model
@@ -51,6 +52,7 @@ __all__ = [
     "import_weights",
     "load",
     "load_recipe",
+    "push",
     "registries",
     "resume",
     "train",
@@ -62,6 +64,7 @@ _HOMES = {
     "errors": ("I2IKitError",),
     "evaluation": ("evaluate",),
     "exchange.export": ("export",),
+    "exchange.hub": ("push",),
     "exchange.import_run": ("import_weights",),
     "loading": ("load",),
     "model": ("Model",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,9 @@ from typing import Any
 import torch
 
 from i2ikit.errors import WeightsError, in_one_line
+from i2ikit.optional import optional_package
 
-__all__ = ["onnx_package", "open_session"]
-
-
-def onnx_package(name: str, purpose: str) -> Any:
-    """A package of the extra `export`, imported when it is used: it is optional, and takes a while.
-
-    Args:
-        purpose: what needs it, the subject of a sentence.
-
-    Raises:
-        WeightsError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise WeightsError(f'{purpose} needs {name}: pip install "i2ikit[export]"') from error
+__all__ = ["open_session"]
 
 
 def open_session(
@@ -36,13 +21,13 @@ def open_session(
 
     Args:
         model: a file, or its content.
-        purpose: see `onnx_package`.
+        purpose: see `optional_package`.
         providers: names of onnxruntime's implementations, in order of preference.
 
     Raises:
         WeightsError: onnxruntime is not installed, or the file is not an ONNX model.
     """
-    onnxruntime = onnx_package("onnxruntime", purpose)
+    onnxruntime = optional_package("onnxruntime", purpose)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and need not be printed as well
     options.intra_op_num_threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The commands by which models leave the tool and come in: `export` and `import`."""
+"""The commands by which models leave the tool and come in: `export`, `import` and `push`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.markup import escape
 from i2ikit.cli.options import FromOption, RunOption, ToOption, console, given_path
 from i2ikit.paths import pasted
 
-__all__ = ["export", "import_"]
+__all__ = ["export", "import_", "push"]
 
 
 def export(
@@ -118,6 +118,25 @@ def import_(
     _bold("Translate: ", f"i2ikit translate {where} YOUR_IMAGE.png")
     root = "" if data_root else " --set data.root=YOUR_IMAGES"
     _bold("Train on:  ", f"i2ikit resume {where}{root} --set training.steps=1000")
+
+
+def push(
+    run: Annotated[Path, typer.Argument(metavar="RUN", parser=given_path, help="Run folder.")],
+    repo: Annotated[str, typer.Argument(metavar="ORG/NAME", help="Repository on the Hugging Face Hub.")],
+    licence: Annotated[
+        str | None, typer.Option(metavar="ID", help="Licence of the weights, such as cc-by-4.0.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Upload a run to the Hugging Face Hub: weights, recipe, and a model card with samples and metrics.
+
+    `i2ikit translate hf://ORG/NAME IMAGE...` uses it. To log in: `hf auth login`.
+    """
+    from i2ikit.exchange.hub import push as push_run
+
+    progress = lambda text: console.print(escape(text), highlight=False)  # noqa: E731
+    _say(f"Uploaded: {push_run(run, repo, licence=licence, private=private, progress=progress)}")
+    _bold("Translate: ", f"i2ikit translate hf://{repo} YOUR_IMAGE.png")
 
 
 def _bold(label: str, command: str) -> None:

@@ -21,7 +21,7 @@ import typer
 from rich.markup import escape
 
 import i2ikit
-from i2ikit.cli.exchange import export, import_
+from i2ikit.cli.exchange import export, import_, push
 from i2ikit.cli.options import RunOption, complain, console, given_path, interruptible, one_voice
 from i2ikit.cli.packages import doctor, list_, new_plugin, show
 from i2ikit.cli.results import compare, eval_, translate
@@ -173,6 +173,7 @@ _commands: dict[str, Callable[..., None]] = {
     "compare": compare,
     "export": export,
     "import": import_,
+    "push": push,
     "list": list_,
     "show": show,
     "doctor": doctor,

@@ -79,6 +79,7 @@ def translate(
     The same command replaces its own results; no other file is replaced. translations.jsonl lists what each
     file shows.
     """
+    from i2ikit.exchange.hub import address_of
     from i2ikit.pretrained.cache import progress_over
     from i2ikit.translation import Refused, input_files, translate_files
 
@@ -88,6 +89,8 @@ def translate(
         raise RunError("no image given: i2ikit translate [RUN] IMAGE...")
     model = _opened(given, device)
     home = model.path if model.path.is_dir() else model.path.parent
+    if given is not None and address_of(given):
+        home = Path()  # the run is in a cache
     target = home / "translations" if out is None else out
     sheets: list[Path] = []
     count = 0
@@ -137,10 +140,11 @@ def _model_among(images: list[Path]) -> Path | None:
         RunError: it is none, and no image.
     """
     from i2ikit.data.reading import ARRAY_ENDING, IMAGE_ENDINGS
+    from i2ikit.exchange.hub import address_of
     from i2ikit.run import find_run, is_run
 
     first = images[0]
-    if is_run(first) or first.suffix in (".safetensors", ".onnx"):
+    if is_run(first) or first.suffix in (".safetensors", ".onnx") or address_of(first):
         return first
     if not os.path.lexists(first) and first.suffix.lower() not in (*IMAGE_ENDINGS, ARRAY_ENDING):
         find_run(first)  # raises, and says which runs have a similar name

@@ -13,7 +13,8 @@ from torch.export import ExportedProgram
 
 from i2ikit.exchange.about import KEY, About, Precision
 from i2ikit.exchange.programs import quiet
-from i2ikit.onnx_session import onnx_package, open_session
+from i2ikit.onnx_session import open_session
+from i2ikit.optional import optional_package
 
 __all__ = ["FORMATS", "Runner", "content_of", "runner_of", "tensors_file"]
 
@@ -43,8 +44,8 @@ def content_of(
         with quiet():
             torch.export.save(program, file, extra_files=extra)
         return file.getvalue()
-    onnx = onnx_package("onnx", PURPOSE)
-    onnx_package("onnxscript", PURPOSE)
+    onnx = optional_package("onnx", PURPOSE)
+    optional_package("onnxscript", PURPOSE)
     with quiet():
         made = torch.onnx.export(
             program, dynamo=True, verbose=False, input_names=list(inputs), output_names=[output]

@@ -15,7 +15,8 @@ from torch import Tensor
 from i2ikit.errors import ExportError, I2IKitError, RunError, in_one_line
 from i2ikit.exchange.about import KEY, About
 from i2ikit.model import Model
-from i2ikit.onnx_session import onnx_package, open_session
+from i2ikit.onnx_session import open_session
+from i2ikit.optional import optional_package
 from i2ikit.translator import Direction, ImageSpec, Phase, Translator
 
 __all__ = ["open_onnx"]
@@ -69,7 +70,7 @@ def _providers(device: str | torch.device | None) -> list[str]:
     Raises:
         ExportError: there is none.
     """
-    available = onnx_package("onnxruntime", PURPOSE).get_available_providers()
+    available = optional_package("onnxruntime", PURPOSE).get_available_providers()
     name = "cuda" if device is None else str(device).partition(":")[0]
     gpu = "CUDAExecutionProvider"
     if name not in ("cpu", "cuda") or (name == "cuda" and device is not None and gpu not in available):
