@@ -39,6 +39,7 @@ __all__ = [
     "did_you_mean",
     "in_one_line",
     "of_the_system",
+    "printable",
     "shortened",
     "shown",
 ]
@@ -141,6 +142,11 @@ def shortened(text: str, letters: int = 200) -> str:
     """The text, without the middle part if it is longer."""
     half = letters // 2
     return text if len(text) <= letters else f"{text[:half]}...{text[-half:]}"
+
+
+def printable(text: str) -> str:
+    """Text of a file in a message: shortened, and without characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shortened(text))
 
 
 def shown(value: object) -> str:

@@ -35,6 +35,6 @@ def load(run: Run | str | Path | None = None, device: str | torch.device | None 
     if isinstance(run, str | Path):
         if (address := address_of(run)) is not None:
             return open_run(pull(address), device)
-        if Path(run).suffix == ".onnx":
+        if Path(run).suffix.lower() == ".onnx":
             return open_onnx(Path(run), device)
     return open_run(run, device)

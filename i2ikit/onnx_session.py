@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,8 @@ def open_session(
     try:
         # From bytes, so that the model cannot name other files to be read.
         content = model if isinstance(model, bytes) else model.read_bytes()
-        return onnxruntime.InferenceSession(content, options, providers=list(providers))
+        with contextlib.redirect_stdout(io.StringIO()):  # what it raises, it also prints
+            return onnxruntime.InferenceSession(content, options, providers=list(providers))
     except Exception as error:  # of the system, of protobuf, of onnxruntime
         name = "the content" if isinstance(model, bytes) else model
         raise WeightsError(

@@ -330,7 +330,7 @@ def find_run(path: Path | None) -> Path:
             )
         return max(known, key=_last_written)
     if not is_run(path):
-        if path.suffix == ".onnx":
+        if path.suffix.lower() == ".onnx":
             raise RunError(f"{path} is an exported file; this needs the run folder that it was exported from")
         known_as = [str(p) for p in known]
         hint = did_you_mean(str(path), known_as) or did_you_mean(str(Path("runs", path)), known_as)

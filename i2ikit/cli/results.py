@@ -144,7 +144,7 @@ def _model_among(images: list[Path]) -> Path | None:
     from i2ikit.run import find_run, is_run
 
     first = images[0]
-    if is_run(first) or first.suffix in (".safetensors", ".onnx") or address_of(first):
+    if is_run(first) or first.suffix.lower() in (".safetensors", ".onnx") or address_of(first):
         return first
     if not os.path.lexists(first) and first.suffix.lower() not in (*IMAGE_ENDINGS, ARRAY_ENDING):
         find_run(first)  # raises, and says which runs have a similar name

@@ -23,6 +23,9 @@ SIZES = "any height and width: the program repeats the right and lower edges as 
 Precision = Literal["fp32", "fp16"]
 """How weights are stored; programs compute in fp32."""
 
+FILE_NAME = r"^[^/\\\x00-\x1f]*[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$"
+"""A name beside the file: not a path, and not only dots."""
+
 Name = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -48,9 +51,9 @@ class Style(_Part):
         encoder_sha256: of that file.
     """
 
-    length: Annotated[int, Field(ge=0, le=2**24)]
+    length: Annotated[int, Field(ge=0, le=2**20)]
     distribution: Literal["standard normal"] | None = None
-    encoder: Annotated[str, Field(max_length=255, pattern=r"^[^/\\\x00-\x1f]+$")] | None = None
+    encoder: Annotated[str, Field(max_length=255, pattern=FILE_NAME)] | None = None
     encoder_sha256: Digest | None = None
 
 

@@ -14,7 +14,7 @@ from i2ikit.errors import WeightsError
 
 __all__ = ["Assembly", "OfficialFile", "OfficialState", "in_order", "same_component", "under"]
 
-ROLE = re.compile(r"net_(G_A|G_B|D_A|D_B|G|D|E|D2|F)$")
+ROLE = re.compile(r"(?:^|_)(G_A|G_B|D_A|D_B|G|D|E|D2)$")
 """The end of the name of a file of the official repositories, without its ending."""
 
 BSD = "the official code is under a BSD licence; the licence of weights is a matter of those who trained them"
@@ -84,9 +84,21 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def in_order(files: Sequence[OfficialFile], *roles: str) -> list[OfficialFile]:
-    """The files in the order of these roles; in the order given if their names say nothing."""
+    """The files in the order of these roles; in the order given if their names say nothing.
+
+    Raises:
+        WeightsError: several files have names, but not those of these roles.
+    """
     by_role = {file.role: file for file in files}
-    return [by_role[role] for role in roles] if set(by_role) == set(roles) else list(files)
+    if len(files) == len(roles) and set(by_role) == set(roles):
+        return [by_role[role] for role in roles]
+    if len(files) > 1 and set(by_role) != {""}:
+        names = ", ".join(file.path.name for file in files)
+        raise WeightsError(
+            f"the names of these files do not say which is which: {names}; the official ones end in "
+            f"net_{' and net_'.join(roles)}"
+        )
+    return list(files)
 
 
 def same_component(kinds: Mapping[Path, S]) -> S:

@@ -13,6 +13,7 @@ from torch import Tensor
 from i2ikit.errors import ExportError, I2IKitError, RunError
 from i2ikit.exchange.about import About, Precision, Style, about_model
 from i2ikit.exchange.agreement import (
+    SIZES,
     TOLERANCE,
     culprit,
     example_images,
@@ -89,7 +90,10 @@ def export(
     label = f"-{direction}" if file_format in ("onnx", "pt2") else ""
     name = f"{opened.folder.resolve().name}{label}{'-best' * model.best}{'-fp16' * (precision == 'fp16')}"
     file = opened.folder / "export" / f"{name}.{file_format}" if out is None else Path(out)
+    _check_options(file, file_format, precision, licence)
     check_writable(file.parent)
+    if precision == "fp16":
+        _check_halves(model)
     if file_format == "official":
         folder = opened.folder / "export" / f"{name}-official" if out is None else Path(out)
         return Exported(_written({folder / each: x for each, x in official_files(opened).items()}), 0.0)
@@ -150,6 +154,35 @@ def _format(file_format: str | None, out: str | Path | None) -> str:
     return file_format or ending or "onnx"
 
 
+def _check_options(file: Path, file_format: str, precision: Precision, licence: str | None) -> None:
+    """Refuse, before anything is computed, what would fail after it.
+
+    Raises:
+        RunError: the file cannot have this name, or the format has no place for an option.
+    """
+    if file_format == "official":
+        if precision != "fp32" or licence is not None:
+            raise RunError("the official layout has fp32 weights and no licence; leave these options out")
+        return
+    if file.is_dir():
+        raise RunError(f"{file} is a folder; --out is the name of a file")
+    if "\\" in file.name or not file.name.isprintable():
+        raise RunError(f"the file cannot have the name {file.name!r}; give another one with --out")
+    if licence is not None and not licence.isprintable():
+        raise RunError("the licence is not text that can be printed")
+
+
+def _check_halves(model: Model) -> None:
+    """Raise ExportError if a weight is too large for fp16, in which it would be inf."""
+    most = torch.finfo(torch.float16).max
+    for name, x in _tensors(model).items():
+        if x.is_floating_point() and x.numel() and x.abs().max() > most:
+            value = x.abs().max().item()
+            raise ExportError(
+                f"{name} has the value {value:.3g}, above {most:.0f}; fp16 ends there: use fp32"
+            )
+
+
 def _style(model: Model, to: str) -> Style:
     """The style codes of translations into a domain, so far without the file of the style encoder."""
     here, there = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
@@ -191,6 +224,8 @@ def _checked(
         raise RunError("the translation is not finite (NaN or inf), because training went wrong")
     try:
         program = traced(module, examples[0], module.shapes, about.precision)
+        if program._guards_code:
+            raise _refusal(module, file_format, examples, SIZES, about)
         content = content_of(program, file_format, module.inputs, output, about)
         runner = runner_of(content, file_format)
         found = [runner(example) for example in examples]

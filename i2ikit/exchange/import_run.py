@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ from i2ikit.translator import ImageSpec
 
 __all__ = ["Imported", "import_weights"]
 
+EPOCH = re.compile(r"(?:latest|iter_(\d{1,12})|(\d{1,12}))_net_|(?:gen|dis)_(\d{1,12})\.")
+"""The beginning of the name of an official file."""
+
+PROJECTION = re.compile(r"(?:module\.)?mlp_\d+\.")
 USUAL_SIZE = 256
 READABLE = (1, 3)
 """Numbers of channels of the images in folders."""
@@ -89,6 +94,10 @@ def import_weights(
     )
     images = ImageSpec(dict(found.channels), recipe.data.options["size"])
     translator = new_translator(recipe, images)
+    side = translator.size_required_by(*translator.networks).enlarged(images.size)
+    if side != images.size:
+        advice = f"training on needs images of another size than {images.size} px: --size {side}"
+        found = dataclasses.replace(found, notes=[*found.notes, advice])
     load_some(translator, found.tensors)
     folder = create_run(None if out is None else Path(out), recipe, imported=_record(found))
     state = build(
@@ -115,15 +124,23 @@ def _listed_files(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = [file for file in sorted(path.iterdir()) if file.suffix in (".pth", ".pt", *munit.ENDINGS)]
-        chosen = [file for file in inside if file.name.startswith("latest_") or file.suffix in munit.ENDINGS]
-        for kind in ("gen_", "dis_"):  # MUNIT numbers its files by iteration
-            chosen += [file for file in inside if file.name.startswith(kind)][-1:]
-        chosen = chosen if any(file.suffix not in munit.ENDINGS for file in chosen) else inside
-        if all(file.suffix in munit.ENDINGS for file in chosen):
+        inside = sorted(path.iterdir())
+        weights = [file for file in inside if file.suffix in (".pth", ".pt")]
+        if not weights:
             raise WeightsError(f"{path}/ contains no .pth or .pt file")
-        found += chosen
+        newest = max(map(_epoch, weights))
+        found += [file for file in weights if _epoch(file) == newest]
+        found += [file for file in inside if file.suffix in munit.ENDINGS]
+    if len({file.resolve() for file in found}) < len(found):
+        raise WeightsError("a file is given twice")
     return found
+
+
+def _epoch(file: Path) -> tuple[bool, int]:
+    """A key to sort files by their epoch or iteration; "latest" is the last one, and no epoch the first."""
+    found = EPOCH.match(file.name)
+    number = "" if found is None else found[1] or found[2] or found[3] or ""
+    return bool(found) and not number, int(number or -1)
 
 
 def _assembled(paths: Sequence[Path], old_unet: bool) -> Assembly:
@@ -137,6 +154,24 @@ def _assembled(paths: Sequence[Path], old_unet: bool) -> Assembly:
     files = [
         OfficialFile(path, read_weights_file(path)) for path in paths if path.suffix not in munit.ENDINGS
     ]
+    files, unused = _without_projections(files)
+    if not files:
+        raise WeightsError("none of these files is a generator, without which nothing can be translated")
+    made = _assemble(files, configs, old_unet)
+    epochs = {_epoch(file.path) for file in files}
+    notes = [f"{path.name} is not used: only training by CUT needs it" for path in unused]
+    if len(epochs) > 1:
+        notes.append("these files are of different epochs, as their names say")
+    return dataclasses.replace(made, notes=[*made.notes, *notes])
+
+
+def _without_projections(files: Sequence[OfficialFile]) -> tuple[list[OfficialFile], list[Path]]:
+    """The files, and those that hold the projection F of CUT."""
+    unused = [file.path for file in files if all(PROJECTION.match(key) for key in file.content)]
+    return [file for file in files if file.path not in unused], unused
+
+
+def _assemble(files: Sequence[OfficialFile], configs: Sequence[dict[str, Any]], old_unet: bool) -> Assembly:
     if any(isinstance(x, Mapping) for file in files for x in file.content.values()):
         return munit.assemble(files, configs[0] if configs else None)
     if bicyclegan.is_bicyclegan(files):

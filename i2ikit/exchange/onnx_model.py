@@ -38,6 +38,8 @@ def open_onnx(file: Path, device: str | torch.device | None = None) -> Model:
         ExportError: it was not written by i2ikit, or cannot be run on the device.
         WeightsError: onnxruntime is not installed, or the file is damaged.
     """
+    if file.exists() and not file.is_file() and not file.is_dir():
+        raise RunError(f"{file} is not a file")
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -85,24 +87,27 @@ def _about(session: Any, file: Path) -> About:
     Raises:
         ExportError: it has none, or does not match its graph.
     """
-    text = session.get_modelmeta().custom_metadata_map.get(KEY)
+    try:
+        text = session.get_modelmeta().custom_metadata_map.get(KEY)
+        inputs = {each.name: list(each.shape[1:2]) for each in session.get_inputs()}
+    except Exception as error:  # of onnxruntime, and of text that is not UTF-8
+        raise ExportError(f"{file} cannot be read: {in_one_line(error)}") from error
     if text is None:
         raise ExportError(f"{file} was not exported by i2ikit: it has no metadata '{KEY}'")
     try:
         about = About.model_validate_json(text)
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise ExportError(
-            f"{file}: its metadata '{KEY}' cannot be used: {where}: {problem['msg']}"
-        ) from error
-    inputs = {each.name: each.shape[1:2] for each in session.get_inputs()}
+        where = "".join(f"{part}: " for part in [".".join(map(str, problem["loc"]))] if part)
+        raise ExportError(f"{file}: its metadata '{KEY}' cannot be used: {where}{problem['msg']}") from error
     channels = {domain.name: domain.channels for domain in about.domains}
     read = about.source if about.graph == "translation" else about.to
     wanted = {"image": [channels.get(str(read))]}
     if about.graph == "translation" and about.style.length:
         wanted["style"] = [about.style.length]
-    if inputs != wanted or not {about.source, about.to} <= channels.keys() or about.source == about.to:
+    if not {about.source, about.to} <= channels.keys() or about.source == about.to:
+        raise ExportError(f"{file}: its metadata '{KEY}' names no direction between two of its domains")
+    if inputs != wanted:
         raise ExportError(f"{file}: its metadata '{KEY}' does not match its graph: {wanted}, but {inputs}")
     return about
 
@@ -177,6 +182,8 @@ class OnnxTranslator(Translator):
         beside = self.file.with_name(style.encoder)
         if self._encoder is None:
             try:
+                if beside.exists() and not beside.is_file():
+                    raise ExportError(f"{beside} is not a file")
                 content = beside.read_bytes()
             except OSError as error:
                 raise ExportError(
@@ -191,8 +198,9 @@ class OnnxTranslator(Translator):
         arrays = {name: np.ascontiguousarray(x.float().numpy()) for name, x in given.items()}
         try:
             (found,) = session.run(None, arrays)
+            shown = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
         except Exception as error:  # onnxruntime has an exception for each kind of failure
             raise ExportError(f"{file} cannot be run: {in_one_line(error)}") from error
-        if found.shape != shape or found.dtype != np.float32:
-            raise ExportError(f"{file} gives {found.dtype} {found.shape}, but float32 {shape} was expected")
+        if shown != f"float32 {shape}":
+            raise ExportError(f"{file} gives {shown}, but float32 {shape} was expected")
         return torch.from_numpy(found)

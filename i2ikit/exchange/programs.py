@@ -164,7 +164,8 @@ def quiet() -> Iterator[None]:
     """Without what torch.export and torch.onnx print, log and warn about, which is for their developers."""
     loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+    unheard = contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO())
+    with warnings.catch_warnings(), unheard[0], unheard[1]:
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)

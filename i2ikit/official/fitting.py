@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from i2ikit.errors import WeightsError, shortened
+from i2ikit.errors import WeightsError, printable
 from i2ikit.registry import Spec
 
 __all__ = [
@@ -76,14 +76,15 @@ def require_fit(
 ) -> None:
     """Raise WeightsError with every key that is missing or unexpected, or has another shape."""
     wrong = [f"missing: {key}" for key in required if key not in found and key not in optional]
-    wrong += [f"unexpected: {shortened(key)}" for key in found if key not in known]
+    wrong += [f"unexpected: {printable(key)}" for key in found if key not in known]
     wrong += [
         f"wrong shape: {key} is {tuple(found[key].shape)}, not {shape}"
         for key, shape in known.items()
         if key in found and tuple(found[key].shape) != shape
     ]
     if wrong:
-        raise WeightsError(f"{len(wrong)} tensors do not fit the network:{_lines(wrong)}")
+        count = "1 tensor does" if len(wrong) == 1 else f"{len(wrong)} tensors do"
+        raise WeightsError(f"{count} not fit the network:{_lines(wrong)}")
 
 
 def listed(keys: list[str]) -> str:

@@ -54,6 +54,9 @@ OUR_NORMS: Mapping[str, Literal["instance", "batch", "none"]] = {
 }
 """The official norm for each of ours."""
 
+MOST_LEVELS = 16
+"""Of a U-Net; it halves images of 65,536 px to one."""
+
 RESNET_DOWNSAMPLE = 2
 """How many times the official ResNet generators halve the sides."""
 
@@ -340,10 +343,10 @@ def _recognised_resnet(found: Mapping[str, Tensor]) -> Structure:
 def _recognised_unet(found: Mapping[str, Tensor]) -> Structure:
     width, in_channels = _conv_shape(found, "model.model.0.weight")[:2]
     depth, prefix = 1, "model.model.1.model."
-    while any(key.startswith(prefix) for key in found):
+    while depth <= MOST_LEVELS and any(key.startswith(prefix) for key in found):
         depth, prefix = depth + 1, f"{prefix}3.model."
-    if depth < 2:
-        raise _unknown("it is a U-Net of one level")
+    if not 2 <= depth <= MOST_LEVELS:
+        raise _unknown(f"it is a U-Net of {'one level' if depth == 1 else 'too many levels'}")
     out_channels = _conv_shape(found, "model.model.3.weight")[1]
     return Structure("unet", in_channels, out_channels, width, depth, _norm(found, "model.model.0.bias"))
 
@@ -392,6 +395,7 @@ def to_ours(tensors: Mapping[str, Tensor], *, skip_first: bool = True) -> dict[s
             such network.
     """
     found, structure = cleaned(tensors), recognise(tensors)
+    _require_constants(found, structure)
     found = {key: x for key, x in found.items() if not key.endswith(".filt")}
     table = layers(structure)
     # Files with batch norm from before 2017-08-22 have a bias before it, those of PyTorch 0.4.0 no counter.
@@ -448,6 +452,21 @@ def to_official(tensors: Mapping[str, Tensor], structure: Structure) -> dict[str
         )
     like = next(iter(official.values()))
     return official | {key: x.to(like) for key, x in constants(structure).items()}
+
+
+def _require_constants(found: Mapping[str, Tensor], structure: Structure) -> None:
+    """Raise WeightsError if a buffer `filt` is not the one of the official code; they may be missing."""
+    known = constants(structure)
+
+    def same(key: str, x: Tensor) -> bool:
+        # Zeros were never filled in: no trained network has them.
+        if key not in known or x.shape != known[key].shape:
+            return False
+        return not x.any() or torch.allclose(x, known[key].to(x))
+
+    wrong = [key for key, x in found.items() if key.endswith(".filt") and not same(key, x)]
+    if wrong:
+        raise WeightsError(f"these kernels are not those of the official code: {listed(wrong)}")
 
 
 def _halves_swapped(weight: Tensor) -> Tensor:

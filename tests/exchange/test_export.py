@@ -179,6 +179,13 @@ class Measuring(Reshaped):
         return x / float(x.abs().max())
 
 
+class ForWide(Reshaped):
+    """Another result for wide images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.shape[3] < 9 * x.shape[2] else 2 * x
+
+
 class ForSmall(Reshaped):
     """Another result for large images."""
 
@@ -192,7 +199,8 @@ class ForSmall(Reshaped):
     [
         (Reshaped, "onnx", r"its results differ by \d"),
         (Measuring, "pt2", "GuardOnDataDependentSymNode"),
-        (ForSmall, "pt2", "written for images up to a certain size"),
+        (ForSmall, "pt2", "depends on the number or the size of the images"),
+        (ForWide, "pt2", "depends on the number or the size of the images"),
         pytest.param(Counting, "pt2", r"its results differ by \d", marks=pytest.mark.long),
     ],
 )
@@ -223,14 +231,39 @@ def test_a_run_that_went_wrong_is_not_exported(munit_run: Path, tmp_path: Path) 
         export(run, "pt2", to="b")
 
 
+@pytest.mark.parametrize("file_format", ["onnx", "pt2", "safetensors"])
+def test_weights_beyond_fp16_are_named(file_format: str, munit_run: Path, tmp_path: Path) -> None:
+    run = untrained(Run(munit_run).recipe, tmp_path / "run")
+    translator = Run(run, "cpu").translator
+    with torch.no_grad():
+        translator.networks["decoders"]["b"].head.weight[0, 0, 0, 0] = 1e5
+    save_weights(translator, Run(run).images, 1, run)
+    with pytest.raises(ExportError, match=r"decoders\.b\.head\.weight has the value 1e\+05, above 65504"):
+        export(run, file_format, precision="fp16")
+
+
 def test_what_is_asked_for_wrongly_is_said_before_anything_is_computed(
     munit_run: Path, tmp_path: Path
 ) -> None:
+    folder = tmp_path / "folder.onnx"
+    folder.mkdir()
     for options, message in (
         ({"out": "x.png"}, r"x.png: the name of the file should end in one of onnx, pt2, safetensors"),
         ({"out": "x.onnx", "file_format": "pt2"}, r"x.onnx: the name of the file should end in .pt2"),
         ({"file_format": "coreml"}, "there is no format 'coreml'; there are onnx, pt2, safetensors"),
         ({"to": "c"}, "does not translate to c; it translates a to b, b to a"),
+        ({"out": tmp_path, "file_format": "onnx"}, "the name of the file should end in .onnx"),
+        ({"out": folder}, "folder.onnx is a folder; --out is the name of a file"),
+        ({"out": tmp_path / "a\\b.onnx"}, "the file cannot have the name"),
+        ({"licence": "\udcff"}, "the licence is not text that can be printed"),
+        (
+            {"file_format": "official", "precision": "fp16"},
+            "the official layout has fp32 weights and no licence",
+        ),
+        (
+            {"file_format": "official", "licence": "MIT"},
+            "the official layout has fp32 weights and no licence",
+        ),
         ({"out": munit_run / "resolved.toml" / "x.pt2"}, "there is a file where a folder should be"),
     ):
         with pytest.raises(RunError, match=message):

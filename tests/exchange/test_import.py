@@ -149,6 +149,78 @@ def test_files_that_make_no_translator(names: list[str], message: str, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+def test_the_latest_epoch_of_a_folder_is_taken(tmp_path: Path) -> None:
+    """Also without files of the epoch "latest", and by number, not by name."""
+    for epoch in (5, 10):
+        for n, name in enumerate(("G_A", "G_B", "D_A", "D_B")):
+            saved(
+                state_of(RESNET if n < 2 else PATCHGAN, n + epoch),
+                tmp_path / "files" / f"{epoch}_net_{name}.pth",
+            )
+    found = imported(tmp_path / "files", tmp_path)
+    assert {path.name for path in found.taken} == {
+        f"10_net_{name}.pth" for name in ("G_A", "G_B", "D_A", "D_B")
+    }
+    one = tmp_path / "one"
+    for epoch in (9, 10):
+        saved(state_of(RESNET, epoch), one / f"{epoch}_net_G.pth")
+    assert [path.name for path in import_weights(one, tmp_path / "second").taken] == ["10_net_G.pth"]
+
+
+def test_files_that_cannot_be_told_apart(tmp_path: Path) -> None:
+    folder = cyclegan(tmp_path / "files")
+    a, b, other = (folder / f"{name}.pth" for name in ("latest_net_G_A", "latest_net_G_B", "100_net_G_A"))
+    for files, message in (
+        ([a, a], "a file is given twice"),
+        (
+            [a, other],
+            "the names of these files do not say which is which: latest_net_G_A.pth, 100_net_G_A.pth",
+        ),
+        ([a, b, *(folder / f"{n}_net_D_A.pth" for n in ("latest", "100"))], "do not say which is which"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            import_weights(files, tmp_path / "run")
+    found = import_weights([a, folder / "100_net_G_B.pth"], tmp_path / "mixed", size=64)
+    assert "these files are of different epochs, as their names say" in found.notes
+    plain = [saved(state_of(RESNET, n), tmp_path / f"{name}.pth") for n, name in enumerate(("G_B", "G_A"))]
+    swapped = import_weights(plain, tmp_path / "plain", size=64)
+    assert {path.name: what for path, what in swapped.taken.items()}["G_A.pth"] == "generator a to b"
+
+
+def test_a_discriminator_that_sees_both_images_is_not_that_of_a_cyclegan(tmp_path: Path) -> None:
+    folder = cyclegan(tmp_path / "files", discriminator=Structure("patchgan", 6, 1, 4, 3, "instance"))
+    with pytest.raises(WeightsError, match=r"latest_net_D_A.pth judges 6 channels, but images of b have 3"):
+        imported(folder, tmp_path)
+
+
+def test_the_projection_of_cut_is_left_out_and_its_kernels_are_checked(tmp_path: Path) -> None:
+    structure = Structure("resnet", 3, 3, 4, 2, "instance", True, True)
+    state = state_of(structure)
+    file = saved(state, tmp_path / "files" / "latest_net_G.pth")
+    saved(
+        {"mlp_0.0.weight": torch.zeros(4, 3), "mlp_0.0.bias": torch.zeros(4)},
+        file.with_name("latest_net_F.pth"),
+    )
+    assert (
+        "latest_net_F.pth is not used: only training by CUT needs it" in imported(file.parent, tmp_path).notes
+    )
+    for wrong in (3 * state["model.7.filt"], torch.ones(8, 1, 4, 4)):
+        saved({**state, "model.7.filt": wrong}, file)
+        with pytest.raises(WeightsError, match=r"kernels are not those of the official code: model.7.filt"):
+            import_weights(file, tmp_path / "other")
+
+
+def test_values_of_a_yaml_that_are_not_used_are_named(tmp_path: Path) -> None:
+    folder = munit(tmp_path / "files")
+    text = "lr: 1e-4\nlr_policy: constant\ngamma: fast\ncrop_image_height: 64\ncrop_image_width: 128\n"
+    (folder / "config.yaml").write_text(text)
+    found = import_weights(folder, tmp_path / "run", size=64)
+    options = found.run.recipe.optimizers["decoders"].table()
+    assert (options["lr"], options["decay"]) == (1e-4, "none")
+    assert "these values of the YAML are not numbers, and are not used: gamma" in found.notes
+    assert "the YAML has no square crop: the images have the usual size, or that of --size" in found.notes
+
+
 def test_generators_of_two_models_are_named(tmp_path: Path) -> None:
     one = saved(state_of(RESNET), tmp_path / "x_net_G_A.pth")
     for other, message in (
@@ -198,6 +270,7 @@ def hostile(folder: Path) -> dict[str, Path]:
         for member in old.infolist():
             new.writestr(member.filename, old.read(member))
     made["packed"] = folder / "packed.pth"
+    shared = torch.zeros(100_000)
     bad: dict[str, Any] = {
         "list": [torch.zeros(1)],
         "number": {"model.1.weight": 3},
@@ -205,6 +278,16 @@ def hostile(folder: Path) -> dict[str, Path]:
         "integer key": {3: torch.zeros(1)},
         "nan": state_of(RESNET) | {"model.1.weight": torch.full((4, 3, 7, 7), torch.nan)},
         "sparse": {"model.1.weight": torch.zeros(2, 2).to_sparse()},
+        "expanded": {"model.1.weight": torch.zeros(1).expand(2**40)},
+        "aliases": {f"model.{n}.weight": shared for n in range(1000)},
+        "float8": {"model.1.weight": torch.zeros(2, dtype=torch.float8_e4m3fn)},
+        "beyond fp32": state_of(RESNET)
+        | {"model.1.weight": torch.full((4, 3, 7, 7), 1e300, dtype=torch.float64)},
+        "long key": {"x" * 100_000: torch.zeros(1)},
+        "levels": {
+            "model.model.0.weight": torch.zeros(1, 1, 1, 1),
+            "model.model.1.model." + "3.model." * 100 + "weight": torch.zeros(1),
+        },
         "foreign": {"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.bias": torch.zeros(10)},
     }
     for name, value in bad.items():
@@ -218,8 +301,9 @@ def hostile(folder: Path) -> dict[str, Path]:
 
 def test_files_that_are_not_weights_are_named(tmp_path: Path) -> None:
     for file in hostile(tmp_path / "files").values():
-        with pytest.raises(WeightsError, match=str(file)):
+        with pytest.raises(WeightsError, match=str(file)) as caught:
             imported(file, tmp_path)
+        assert len(str(caught.value)) < 2000
         assert not (tmp_path / "run").exists()
 
 
@@ -370,6 +454,9 @@ def test_a_bicyclegan_is_recognised(tmp_path: Path) -> None:
         ("dis: {gan_type: wgan}", "the YAML has dis.gan_type = 'wgan'; i2ikit has lsgan, nsgan"),
         ("dis: {gan_type: [lsgan]}", "the YAML has dis.gan_type = "),
         (f"a: &a [1]\n{BOMB}gen: {{activ: *z}}", "the YAML has gen.activ = "),
+        ("lr: !!int ''", "config.yaml is not YAML: IndexError"),
+        ("lr: !!timestamp x", "config.yaml is not YAML: AttributeError"),
+        ("max_iter: 1" + "0" * 400 + "\nlr: -1", "munit.toml: "),
         ("max_iter: .inf\nlr: -1", "munit.toml: "),
         ("a: [1, 2", "config.yaml is not YAML: "),
         ("!!python/object/apply:os.system ['true']", "config.yaml is not YAML: ConstructorError"),

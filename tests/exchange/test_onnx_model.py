@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -145,13 +146,16 @@ def changed(file: Path, change: Callable[[dict[str, Any]], object]) -> Path:
         (lambda about: about.update(size=10**9), "cannot be used: size"),
         (lambda about: about.update(format=2), "cannot be used: format"),
         (lambda about: about["style"].update(encoder="../../secret.onnx"), "cannot be used: style.encoder"),
+        (lambda about: about["style"].update(encoder="."), "cannot be used: style.encoder"),
+        (lambda about: about["style"].update(encoder=".."), "cannot be used: style.encoder"),
+        (lambda about: about["style"].update(length=2**24), "cannot be used: style.length"),
         (lambda about: about["style"].update(length=5), "does not match its graph"),
-        (lambda about: about["domains"].pop(), "does not match its graph"),
+        (lambda about: about["domains"].pop(), "names no direction between two of its domains"),
         (
             lambda about: about["domains"].reverse() or about["domains"][0].update(channels=1),
             "channels|expected",
         ),
-        (lambda about: about.update(source="b", to="b"), "does not match its graph"),
+        (lambda about: about.update(source="b", to="b"), "names no direction between two of its domains"),
     ],
 )
 def test_metadata_that_do_not_fit_are_named(
@@ -185,6 +189,42 @@ def test_damaged_and_foreign_files_are_named(copy: tuple[Path, Path], tmp_path: 
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(RunError, match=r"cannot read .*: Is a directory"):
         i2ikit.load(tmp_path / "folder.onnx")
+
+
+def test_flipped_bits_never_give_a_traceback(
+    copy: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In the metadata and the graph, before the weights."""
+    file, _ = copy
+    content = file.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in (*rng.integers(0, 4000, 30), *rng.integers(len(content) - 4000, len(content), 30)):
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(rng.integers(8))
+        file.write_bytes(changed)
+        with contextlib.suppress(I2IKitError):
+            i2ikit.load(file).translate(torch.zeros(3, 16, 16), styles=torch.zeros(1, 4))
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kind", ["sequence", "other type"])
+def test_a_result_that_is_no_picture_is_named(kind: str, copy: tuple[Path, Path]) -> None:
+    file, _ = copy
+    model = onnx.load(file)
+    name = model.graph.output[0].name
+    del model.graph.output[:]
+    if kind == "sequence":
+        model.graph.node.append(onnx.helper.make_node("SequenceConstruct", [name], ["made"]))
+        value = onnx.helper.make_tensor_sequence_value_info("made", onnx.TensorProto.FLOAT, None)
+    else:
+        model.graph.node.append(onnx.helper.make_node("Cast", [name], ["made"], to=onnx.TensorProto.DOUBLE))
+        value = onnx.helper.make_tensor_value_info("made", onnx.TensorProto.DOUBLE, None)
+    model.graph.output.append(value)
+    onnx.save(model, file)
+    with pytest.raises(
+        ExportError, match=r"gives (list|float64 .*), but float32 \(8, 3, 64, 64\) was expected"
+    ):
+        i2ikit.load(file).translate(torch.zeros(3, 64, 64))
 
 
 def test_a_model_that_gives_other_shapes_is_named(copy: tuple[Path, Path]) -> None:

@@ -92,7 +92,7 @@ def assemble(files: Sequence[OfficialFile]) -> Assembly:
     }
     weights = under("generator", generator.read(to_ours)) | under("encoder", encoder.read(to_ours))
     taken = {generator.path: "generator a to b", encoder.path: "encoder of b"}
-    weights |= _judged(in_order(judges, "D", "D2"), found, options, taken)
+    weights |= _judged(in_order(judges, "D", "D2"), found, options, taken, s.out_channels)
     notes = ["the file does not say whether the U-Net was trained with dropout; the recipe has 0.5"]
     return Assembly(
         "BicycleGAN",
@@ -112,10 +112,17 @@ def _judged(
     found: Mapping[Path, Structure],
     options: dict[str, Any],
     taken: dict[Path, str],
+    channels: int,
 ) -> dict[str, Tensor]:
     """The tensors of the discriminators, after adding what they are to the options and to `taken`."""
     if not judges:
         return {}
+    for file in judges:
+        if found[file.path].in_channels != channels:
+            raise WeightsError(
+                f"{file.path.name} judges {found[file.path].in_channels} channels, but images of b have "
+                f"{channels}; discriminators that see the input as well are not supported"
+            )
     kinds = {file.path: dataclasses.replace(found[file.path], in_channels=1) for file in judges}
     options["discriminator"] = component(same_component(kinds)).table()
     options["shared_discriminator"] = len(judges) == 1

@@ -54,6 +54,8 @@ def assemble(files: Sequence[OfficialFile], old_unet: bool) -> Assembly:
         raise WeightsError(
             f"{len(generators)} generators are more than a translator has; give the files of one model"
         )
+    if len(generators) == 2 and len(judges) > 2:
+        raise WeightsError(f"{len(judges)} discriminators are more than a CycleGAN has")
     if len(generators) == 2:
         return _cyclegan(in_order(generators, "G_A", "G_B"), in_order(judges, "D_A", "D_B"), found, tensors)
     return _one_direction(generators[0], judges, found, tensors)
@@ -78,6 +80,12 @@ def _cyclegan(
     taken = {first: "generator a to b", second: "generator b to a"}
     if len(judges) == 2:
         of_b, of_a = (file.path for file in judges)
+        for path, domain in ((of_b, "b"), (of_a, "a")):
+            if found[path].in_channels != channels[domain]:
+                raise WeightsError(
+                    f"{path.name} judges {found[path].in_channels} channels, but images of {domain} have "
+                    f"{channels[domain]}"
+                )
         options["discriminator"] = _shared(judges, found)
         weights |= under("discriminators.b", tensors[of_b]) | under("discriminators.a", tensors[of_a])
         taken |= {of_b: "discriminator of b", of_a: "discriminator of a"}

@@ -141,7 +141,9 @@ def read_config(path: Path) -> dict[str, Any]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # PyYAML converts values with functions that raise errors of their own
         raise WeightsError(f"{path} is not YAML: {shortened(in_one_line(error), 200)}") from error
     if not isinstance(found, dict):
         raise WeightsError(f"{path} holds no options")
@@ -166,7 +168,8 @@ def _configured(config: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[
             raise WeightsError(
                 f"the YAML has {section}.{key} = {shown(given)}; i2ikit's MUNIT has only {value!r}"
             )
-    numbers = {key: value for key, value in config.items() if _is_number(value)}
+    numbers = {key: number for key, value in config.items() if (number := _number(value)) is not None}
+    notes = []
     generator = {ours: float(numbers[key]) for key, ours in WEIGHTS.items() if key in numbers}
     translator: dict[str, Any] = {"weights": {"generator": generator}} if generator else {}
     if "gan_w" in numbers:
@@ -193,11 +196,30 @@ def _configured(config: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[
         table["data"] = {"size": int(crop)}
         if side is not None and side > crop:
             table["data"]["load_size"] = int(side)
-    return table, []
+    else:
+        notes.append("the YAML has no square crop: the images have the usual size, or that of --size")
+    policy = config.get("lr_policy", "step")
+    if policy == "constant":
+        for key in ("decay_steps", "decay_factor"):
+            table["optimizer"].pop(key, None)
+        table["optimizer"]["decay"] = "none"
+    elif policy != "step":
+        notes.append(f"lr_policy = {shown(policy)} is not supported; the recipe has 'step'")
+    known = (*WEIGHTS, "lr", "weight_decay", "gamma", "beta1", "beta2", "step_size", "max_iter", "batch_size")
+    if lost := [key for key in known if key in config and key not in numbers]:
+        notes.append(f"these values of the YAML are not numbers, and are not used: {', '.join(lost)}")
+    return table, notes
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _number(value: object) -> float | None:
+    """A finite number; also text such as 1e-4, which YAML does not take for a number. Else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def munit_files(translator: Translator, judged: bool) -> OfficialState:
