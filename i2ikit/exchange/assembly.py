@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from i2ikit.errors import WeightsError
+from i2ikit.registry import Spec, built_from
 
-__all__ = ["Assembly", "OfficialFile", "OfficialState", "in_order", "same_component", "under"]
+__all__ = ["Assembly", "OfficialFile", "OfficialState", "in_order", "same_component", "spec_of", "under"]
 
 ROLE = re.compile(r"(?:^|_)(G_A|G_B|D_A|D_B|G|D|E|D2)$")
 """The end of the name of a file of the official repositories, without its ending."""
@@ -76,6 +77,18 @@ class OfficialFile:
             return convert(self.content)
         except WeightsError as error:
             raise WeightsError(f"{self.path}: {error}") from error
+
+
+def spec_of(network: nn.Module) -> Spec:
+    """The component that a network is, with its options.
+
+    Raises:
+        WeightsError: it is none.
+    """
+    spec = built_from(network)
+    if spec is None:
+        raise WeightsError(f"{type(network).__name__} was not built from a recipe")
+    return spec
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from i2ikit.exchange.assembly import (
     OfficialState,
     in_order,
     same_component,
+    spec_of,
     under,
 )
 from i2ikit.official.bicyclegan import (
@@ -30,7 +31,6 @@ from i2ikit.official.bicyclegan import (
     to_official,
     to_ours,
 )
-from i2ikit.registry import built_from
 from i2ikit.translator import Translator
 
 __all__ = ["assemble", "bicyclegan_files", "is_bicyclegan"]
@@ -156,7 +156,5 @@ def bicyclegan_files(translator: Translator, judged: bool) -> OfficialState:
 
 
 def _state(network: nn.Module, in_channels: int, out_channels: int, latent_dim: int) -> dict[str, Tensor]:
-    spec = built_from(network)
-    if spec is None:
-        raise WeightsError(f"{type(network).__name__} was not built from a recipe")
+    spec = spec_of(network)
     return to_official(network.state_dict(), structure_of(spec, in_channels, out_channels, latent_dim))

@@ -17,6 +17,7 @@ from i2ikit.exchange.assembly import (
     OfficialState,
     in_order,
     same_component,
+    spec_of,
     under,
 )
 from i2ikit.official.resnet_unet import (
@@ -27,7 +28,6 @@ from i2ikit.official.resnet_unet import (
     to_official,
     to_ours,
 )
-from i2ikit.registry import built_from
 from i2ikit.translator import Translator
 
 __all__ = ["assemble", "cyclegan_files", "pix2pix_files"]
@@ -170,7 +170,5 @@ def pix2pix_files(translator: Translator, judged: bool) -> OfficialState:
 
 
 def _state(network: nn.Module, in_channels: int, out_channels: int) -> dict[str, Tensor]:
-    spec = built_from(network)
-    if spec is None:
-        raise WeightsError(f"{type(network).__name__} was not built from a recipe")
+    spec = spec_of(network)
     return to_official(network.state_dict(), structure_of(spec, in_channels, out_channels))

@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor, nn
 
 from i2ikit.errors import WeightsError, in_one_line, shortened, shown
-from i2ikit.exchange.assembly import Assembly, OfficialFile, OfficialState, same_component, under
+from i2ikit.exchange.assembly import Assembly, OfficialFile, OfficialState, same_component, spec_of, under
 from i2ikit.official.munit import (
     DiscriminatorStructure,
     GeneratorStructure,
@@ -22,7 +22,6 @@ from i2ikit.official.munit import (
     to_official,
     to_ours,
 )
-from i2ikit.registry import Spec, built_from
 from i2ikit.translator import Translator
 
 __all__ = ["ENDINGS", "assemble", "munit_files", "read_config"]
@@ -238,7 +237,7 @@ def munit_files(translator: Translator, judged: bool) -> OfficialState:
         states = {}
         for letter, domain in zip("ab", translator.domains, strict=True):
             networks = {option: _at(translator, role, domain) for option, role in by_option.items()}
-            specs = {option: _spec(network) for option, network in networks.items()}
+            specs = {option: spec_of(network) for option, network in networks.items()}
             channels = translator.images.channels[domain]
             structure = structure_of(specs, channels, translator.style_length(domain))
             tensors = {option: network.state_dict() for option, network in networks.items()}
@@ -250,10 +249,3 @@ def _at(translator: Translator, role: str, domain: str) -> nn.Module:
     networks = translator.networks[role]
     assert isinstance(networks, nn.ModuleDict)
     return networks[domain]
-
-
-def _spec(network: nn.Module) -> Spec:
-    spec = built_from(network)
-    if spec is None:
-        raise WeightsError(f"{type(network).__name__} was not built from a recipe")
-    return spec
