@@ -79,7 +79,7 @@ def export(
         progress: called with a text before each step that takes time.
 
     Raises:
-        RunError: there is no such run, or the file cannot be written.
+        RunError: the run is not found, or the file cannot be written.
         ExportError: the translator cannot be exported as it is; the message names the component.
         WeightsError: a package that ONNX needs is not installed.
     """
@@ -100,31 +100,27 @@ def export(
     spec = built_from(model.translator)
     assert spec is not None
     about = about_model(model, spec.name, direction, _style(model, direction.to), precision, licence)
-    contents: dict[Path, bytes] = {}
-    worst = 0.0
     if file_format == "safetensors":
         weights = about.model_copy(update={"graph": "weights", "source": None, "to": None})
-        contents[file] = tensors_file(_tensors(model), precision, weights)
-    else:
-        if about.style.length and isinstance(model.translator, StyleEncoding):
-            progress(f"Exporting the style encoder of {direction.to}, and comparing it with the trained one")
-            beside = file.with_name(f"{file.stem}-style-encoder{file.suffix}")
-            encoder = about.model_copy(update={"graph": "style encoder"})
-            network = StyleEncoder(model.translator, direction.to)
-            examples = _examples(model, direction.to, 0)
-            contents[beside], worst = _checked(network, file_format, examples, "style", encoder)
-            digest = hashlib.sha256(contents[beside]).hexdigest()
-            style = about.style.model_copy(update={"encoder": beside.name, "encoder_sha256": digest})
-            about = about.model_copy(update={"style": style})
-        words = f"the translation {direction.source} to {direction.to}"
-        progress(f"Exporting {words}, and comparing it with the trained one")
-        examples = _examples(model, direction.source, about.style.length)
-        content, difference = _checked(
-            Translation(model.translator, direction), file_format, examples, "translation", about
-        )
-        contents = {file: content, **contents}
-        worst = max(worst, difference)
-    return Exported(_written(contents), worst)
+        return Exported(_written({file: tensors_file(_tensors(model), precision, weights)}), 0.0)
+    contents: dict[Path, bytes] = {}
+    worst = 0.0
+    if about.style.length and isinstance(model.translator, StyleEncoding):
+        progress(f"Exporting the style encoder of {direction.to}, and comparing it with the trained one")
+        beside = file.with_name(f"{file.stem}-style-encoder{file.suffix}")
+        encoder = about.model_copy(update={"graph": "style encoder"})
+        network = StyleEncoder(model.translator, direction.to)
+        examples = _examples(model, direction.to, 0)
+        contents[beside], worst = _checked(network, file_format, examples, "style", encoder)
+        digest = hashlib.sha256(contents[beside]).hexdigest()
+        style = about.style.model_copy(update={"encoder": beside.name, "encoder_sha256": digest})
+        about = about.model_copy(update={"style": style})
+    words = f"the translation {direction.source} to {direction.to}"
+    progress(f"Exporting {words}, and comparing it with the trained one")
+    examples = _examples(model, direction.source, about.style.length)
+    translation = Translation(model.translator, direction)
+    content, difference = _checked(translation, file_format, examples, "translation", about)
+    return Exported(_written({file: content, **contents}), max(worst, difference))
 
 
 def _written(contents: Mapping[Path, bytes]) -> tuple[Path, ...]:
@@ -140,12 +136,12 @@ def _format(file_format: str | None, out: str | Path | None) -> str:
     """The format asked for, or that of the file's name.
 
     Raises:
-        RunError: there is no such format, or the file has the ending of another.
+        RunError: the format is not known, or the file has the ending of another one.
     """
     known = ", ".join(FORMATS)
     ending = None if out is None else Path(out).suffix.removeprefix(".")
     if file_format is not None and file_format not in FORMATS:
-        raise RunError(f"there is no format '{file_format}'; there are {known}")
+        raise RunError(f"the format '{file_format}' is not known; choose one of {known}")
     if file_format == "official":  # a folder
         return file_format
     if (ending is not None and ending != (file_format or ending)) or ending not in (None, *FORMATS):
@@ -217,7 +213,7 @@ def _checked(
     """The file of a program, and its largest difference from the module.
 
     Raises:
-        ExportError: there is no program, or it computes something else.
+        ExportError: the module cannot be traced, or its program computes something else.
     """
     expected = [module.expected(*example) for example in examples]
     if not all(y.isfinite().all() for y in expected):

@@ -80,7 +80,7 @@ def push(
         The address of the page.
 
     Raises:
-        ExportError: nobody is logged in, or the Hub refuses or cannot be reached.
+        ExportError: you are not logged in, or the Hub refuses the upload or cannot be reached.
         RunError: the run cannot be read.
         WeightsError: huggingface_hub is not installed.
     """

@@ -13,12 +13,11 @@ from typing import Any
 import tomli_w
 
 from i2ikit.checkpoints import save_checkpoint, save_weights
-from i2ikit.errors import WeightsError
+from i2ikit.errors import WeightsError, printable
 from i2ikit.exchange.assembly import Assembly, OfficialFile
 from i2ikit.exchange.repositories import bicyclegan, cyclegan, munit
 from i2ikit.official.files import read_weights_file
 from i2ikit.packages.recipes import find_recipe
-from i2ikit.paths import is_utf8
 from i2ikit.recipe import Recipe, checked_recipe, finished_recipe
 from i2ikit.recipe_text import RecipeText, read_recipe
 from i2ikit.run import Run, create_run
@@ -117,7 +116,7 @@ def _listed_files(paths: Sequence[Path]) -> list[Path]:
     """The files; of a folder, those of the latest epoch, and the YAML of the training.
 
     Raises:
-        WeightsError: there are no weights in a folder.
+        WeightsError: a folder holds no weights, or a file is given twice.
     """
     found: list[Path] = []
     for path in paths:
@@ -196,7 +195,7 @@ def _recipe(found: Assembly, root: Path, size: int | None, has_images: bool) -> 
 
 def _heading(found: Assembly) -> str:
     """The comment above the recipe: where it came from, and what may be done with it."""
-    files = "".join(f"#   {_printable(path.name)}: {what}\n" for path, what in found.taken.items())
+    files = "".join(f"#   {printable(path.name)}: {what}\n" for path, what in found.taken.items())
     fresh = f"# New, with random weights: {', '.join(found.fresh)}.\n" if found.fresh else ""
     return (
         f"# {found.name}, imported from weights of the official repository:\n{files}{fresh}"
@@ -208,14 +207,10 @@ def _heading(found: Assembly) -> str:
 def _record(found: Assembly) -> dict[str, Any]:
     """The table [imported] of resolved.toml."""
     files = [
-        {"name": _printable(path.name), "sha256": _sha256(path), "is": what}
+        {"name": printable(path.name), "sha256": _sha256(path), "is": what}
         for path, what in found.taken.items()
     ]
     return {"model": found.name, "fresh": list(found.fresh), "licence": found.licence, "files": files}
-
-
-def _printable(name: str) -> str:
-    return name if is_utf8(name) and name.isprintable() else repr(name)[1:-1]
 
 
 def _sha256(path: Path) -> str:

@@ -250,7 +250,7 @@ def test_what_is_asked_for_wrongly_is_said_before_anything_is_computed(
     for options, message in (
         ({"out": "x.png"}, r"x.png: the name of the file should end in one of onnx, pt2, safetensors"),
         ({"out": "x.onnx", "file_format": "pt2"}, r"x.onnx: the name of the file should end in .pt2"),
-        ({"file_format": "coreml"}, "there is no format 'coreml'; there are onnx, pt2, safetensors"),
+        ({"file_format": "coreml"}, "the format 'coreml' is not known; choose one of onnx, pt2, safetensors"),
         ({"to": "c"}, "does not translate to c; it translates a to b, b to a"),
         ({"out": tmp_path, "file_format": "onnx"}, "the name of the file should end in .onnx"),
         ({"out": folder}, "folder.onnx is a folder; --out is the name of a file"),

@@ -132,7 +132,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The YAML of a training, which may hold plain values only.
 
     Raises:
-        WeightsError: it cannot be read, or is no YAML with options.
+        WeightsError: it cannot be read, or is not YAML with options.
     """
     try:
         if path.stat().st_size > LONGEST_CONFIG:
