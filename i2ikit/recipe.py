@@ -31,6 +31,7 @@ from i2ikit.data.dataset import DATASET_SLOT, Foretelling
 from i2ikit.errors import ComponentError, DataError, Problem, RecipeError, in_one_line
 from i2ikit.optimizer_options import OptimizerOptions, check_optimizers
 from i2ikit.packages.recipes import find_recipe
+from i2ikit.precision import Precision, precision_here, remark_on
 from i2ikit.recipe_text import RecipeText, overriding, read_recipe
 from i2ikit.registry import Setting, Slot, Spec, datasets, registries, translators
 from i2ikit.resolved import RESOLVED, matches_checksum
@@ -39,7 +40,6 @@ from i2ikit.validation import Validation, check_validation
 
 __all__ = [
     "RECORDS",
-    "Precision",
     "Recipe",
     "TopLevel",
     "TrainingOptions",
@@ -56,7 +56,6 @@ RECORDS = ("versions", "weights_from", "changes", "imported")
 MOST_STEPS = 10**9  # names of checkpoints have nine digits
 Steps = Annotated[int, Field(gt=0, le=MOST_STEPS)]
 Interval = Annotated[int, Field(ge=0, le=MOST_STEPS)]
-Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class TrainingOptions(BaseModel):
@@ -67,8 +66,8 @@ class TrainingOptions(BaseModel):
         batch_size: images per domain and step, over all processes.
         accumulation: micro-batches per step, whose gradients each phase sums; more need less memory and
             give the same result (except with batch norm).
-        precision: "fp32", or "bf16" or "fp16" for autocast; weights and losses stay fp32; fp16
-            needs a GPU.
+        precision: "fp32", or "bf16" or "fp16" for autocast, or "auto": bf16 where the device has instructions
+            for it, else fp32. Weights and losses stay fp32; fp16 needs a GPU.
         ema: decay per step of the averaged weights, which samples and translations use.
         log_every: steps between lines of metrics.jsonl.
         sample_every: steps between sample grids; 0 means at the end only.
@@ -241,6 +240,10 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
     top = {key: value for key, value in table.items() if key not in (*sections, *RECORDS)}
     values, problems = validated(TopLevel, top, "", "a recipe", ("extends", *sections))
     training = TrainingOptions(**values["training"]) if values else None
+    remarks = []
+    if training is not None and processes is not None:
+        remarks = [remark] if (remark := remark_on(training.precision)) else []
+        training = training.model_copy(update={"precision": precision_here(training.precision)})
     setting = None if processes is None else _batch_setting(training, processes)
     data, found = _section(table, "data", DATASET_SLOT, setting)
     if setting is not None and not found:
@@ -265,7 +268,7 @@ def _check(text: RecipeText, processes: int | None) -> tuple[Recipe | None, list
     if problems or training is None:
         return None, problems
     own = (values["seed"], data, translator, optimizers, training, validation)
-    return Recipe(text.source, text.text, *own, tuple(notes)), []
+    return Recipe(text.source, text.text, *own, (*remarks, *notes)), []
 
 
 def _translator_class(translator: Spec) -> type[Translator] | None:

@@ -111,6 +111,7 @@ def train_in(
     group: Processes, recipe: Recipe, out: Path | None, console: Console, weights_from: Path | None = None
 ) -> tuple[Path, Stopped]:
     """`train` in all processes of a group; returns the folder, and how training ended."""
+    recipe = _in_one_precision(recipe, group)
     data, images = checked(recipe, _open(recipe, group), group, console)
     validator = _validator(recipe, data, group)
     if validator is not None:
@@ -126,6 +127,13 @@ def train_in(
     return folder, _train(
         group, recipe, data, folder, validator, console, images, resume=False, initial=tensors
     )
+
+
+def _in_one_precision(recipe: Recipe, group: Processes) -> Recipe:
+    """The recipe in the precision of the first process: "auto" may mean another on another machine."""
+    precision = group.on_main(lambda: recipe.training.precision)
+    training = recipe.training.model_copy(update={"precision": precision})
+    return dataclasses.replace(recipe, training=training)
 
 
 def resume_in(

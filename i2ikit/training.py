@@ -26,7 +26,8 @@ from i2ikit.draws import counted_draws, counted_seed
 from i2ikit.errors import ComponentError, TrainingError, did_you_mean, in_one_line
 from i2ikit.loss_weights import Weights
 from i2ikit.optimizer_options import OptimizerOptions, ScheduleOptions
-from i2ikit.recipe import Precision, Recipe
+from i2ikit.precision import Precision
+from i2ikit.recipe import Recipe
 from i2ikit.state import TrainingState
 from i2ikit.translator import Given, ImageSpec, Phase, Tensors, Translator, frozen
 

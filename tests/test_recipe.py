@@ -87,7 +87,11 @@ def test_an_unknown_recipe_name_is_answered_with_those_that_ship() -> None:
         ("training.steps=5.0", "training.steps", "should be a valid integer, got 5.0"),
         ("data.channels_a=1.0", "data.channels_a", "should be a valid integer"),
         ("training.batch_size=true", "training.batch_size", "valid integer, got True"),
-        ("training.precision=fp64", "training.precision", "should be 'fp32', 'bf16' or 'fp16', got 'fp64'"),
+        (
+            "training.precision=fp64",
+            "training.precision",
+            "should be 'auto', 'fp32', 'bf16' or 'fp16', got 'fp64'",
+        ),
         ("seed=-1", "seed", "greater than or equal to 0"),
         ("sede=1", "sede", "a recipe has no option 'sede'; did you mean 'seed'?"),
         ("data.name=openmojy", "data.name", "no dataset named 'openmojy'; did you mean 'openmoji'?"),

@@ -13,9 +13,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -41,14 +40,6 @@ app = typer.Typer(
     "To start: [bold]i2ikit run munit[/].",
 )
 _debug = False
-
-
-class Precision(StrEnum):
-    """Precision of the networks' computation; weights and losses stay fp32."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 SetOption = Annotated[
@@ -86,7 +77,8 @@ def run(
         ),
     ] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="Same as --set training.precision=...; fp16 needs a GPU.")
+        Literal["auto", "fp32", "bf16", "fp16"] | None,
+        typer.Option(help="Same as --set training.precision=...; fp16 needs a GPU."),
     ] = None,
     weights_from: Annotated[
         Path | None,

@@ -19,8 +19,9 @@ from i2ikit.checking import check
 from i2ikit.data.batches import shares
 from i2ikit.data.dataset import Dataset, Foretelling
 from i2ikit.optimizer_options import OptimizerOptions, check_optimizers
+from i2ikit.precision import Precision
 from i2ikit.processes import processes
-from i2ikit.recipe import Precision, Recipe, load_recipe
+from i2ikit.recipe import Recipe, load_recipe
 from i2ikit.registry import Setting, Spec, registries
 from i2ikit.state import TrainingState
 from i2ikit.testing.networks import require
