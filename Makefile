@@ -1,5 +1,5 @@
 # The commands that people and CI call; they use the active environment.
-.PHONY: all lint types test test-fast full bench docs reference reliability hostile
+.PHONY: all lint types test test-fast full browser bench docs reference reliability hostile
 
 all: lint types test
 
@@ -15,10 +15,13 @@ test:
 	python -m pytest
 
 test-fast:
-	python -m pytest tests -m "not slow and not long and not gpu"
+	python -m pytest tests -m "not slow and not long and not gpu and not browser"
 
 full:
-	python -m pytest -m "not gpu"
+	python -m pytest -m "not gpu and not browser"
+
+browser:
+	python -m pytest tests -m browser -n 0
 
 bench:
 	python -m pytest tests/benchmarks -o 'python_files=bench_*.py test_lpips.py' --benchmark-enable -n 0

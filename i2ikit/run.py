@@ -99,6 +99,11 @@ class Run:
         return self.chosen_device or found or torch.device("cpu")
 
     @property
+    def weights_file(self) -> Path:
+        """The file of its weights, which training replaces whenever it saves; it may not exist yet."""
+        return self._file
+
+    @property
     def step(self) -> int:
         """Number of training steps of its weights."""
         return self._weights.step

@@ -28,6 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hostile", type=int, default=50, help="How many files of each kind tests/hostile damages."
     )
+    parser.addoption("--demo-run", type=Path, action="append", help="A run for the demo page, by its name.")
+    parser.addoption("--screenshots", type=Path, help="Folder for pictures of the demo page.")
     parser.addoption("--hostile-page", type=Path, help="Page for the table of what tests/hostile found.")
 
 

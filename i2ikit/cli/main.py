@@ -20,6 +20,7 @@ import typer
 from rich.markup import escape
 
 import i2ikit
+from i2ikit.cli.demo import demo
 from i2ikit.cli.exchange import export, import_, push
 from i2ikit.cli.options import RunOption, complain, console, given_path, interruptible, one_voice
 from i2ikit.cli.packages import doctor, list_, new_plugin, show
@@ -163,6 +164,7 @@ _commands: dict[str, Callable[..., None]] = {
     "translate": translate,
     "eval": eval_,
     "compare": compare,
+    "demo": demo,
     "export": export,
     "import": import_,
     "push": push,

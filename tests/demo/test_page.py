@@ -1,0 +1,291 @@
+"""What the demo page does when something on it is touched, without a browser."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+from i2ikit.demo.studio import Studio
+from i2ikit.errors import RunError
+from tests.demo.test_studio import picture
+
+pytest.importorskip("gradio", reason="needs the extra i2ikit[demo]")
+
+from i2ikit.demo.page import Page, Session
+from i2ikit.demo.serving import serve
+
+Studios = Callable[..., Studio]
+
+pytestmark = [  # gradio does not close its event loops
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_for_later_tests() -> Iterator[None]:
+    """What gradio does not close is collected here, where it is no error."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def server_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the page puts the files that it offers."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    return folder
+
+
+def chosen(index: int) -> Any:
+    return SimpleNamespace(index=index)
+
+
+def shown(value: Any) -> list[Any]:
+    return np.asarray(value).tolist()
+
+
+def session_of(updates: dict[Any, Any], page: Page) -> Session:
+    found = updates[page.session]
+    assert isinstance(found, Session)
+    return found
+
+
+def test_a_new_tab_shows_a_held_out_picture_in_eight_styles(studio: Studios) -> None:
+    page = Page(studio("munit"))
+    updates = page.opened(None)
+    (grid,) = (updates[grid] for grid in page.grids)
+    assert len(grid) == 8
+    assert shown(updates[page.outputs[0]]) == shown(grid[0])
+    assert len({image.tobytes() for image in grid}) == 8
+    assert updates[page.note]["visible"] is False
+    assert len(updates[page.held_out]["value"]) == 4
+    code = session_of(updates, page).style[0][0].tolist()
+    assert [updates[slider]["value"] for slider in page.sliders] == pytest.approx(code, abs=0.006)
+
+
+def test_a_slider_changes_one_number_and_the_picture(studio: Studios) -> None:
+    """The other numbers stay exact, though the sliders show them rounded and within their range."""
+    page = Page(studio("munit", "bicyclegan"))
+    before = page.opened(None)
+    session = session_of(before, page)
+    codes = [style.clone() for style in session.style if isinstance(style, Tensor)]
+    updates = page.slider_moved(1, session, 2.5)
+    for code, old in zip(session.style, codes, strict=True):
+        assert isinstance(code, Tensor)
+        assert code[0, 1] == 2.5
+        assert (code != old).sum() == 1
+    for output in page.outputs:
+        assert shown(updates[output]) != shown(before[output])
+    assert not any(slider in updates for slider in page.sliders)
+    page.slider_moved(7, session, 1.0)  # BicycleGAN's codes have 8 numbers, MUNIT's 4
+    assert isinstance(session.style[0], Tensor)
+    assert session.style[0].shape == codes[0].shape
+
+
+def test_a_chosen_style_becomes_the_current_one(studio: Studios) -> None:
+    page = Page(studio("munit", "bicyclegan"))
+    updates = page.opened(None)
+    after = page.style_chosen(session_of(updates, page), chosen(5))
+    for output, grid in zip(page.outputs, page.grids, strict=True):
+        assert shown(after[output]) == shown(updates[grid][5])
+
+
+def test_new_styles_keep_locked_numbers(studio: Studios) -> None:
+    page = Page(studio("munit"))
+    session = session_of(page.opened(None), page)
+    (before,) = session.styles
+    updates = page.styles_renewed(session, 5, ["2"])
+    (after,) = session.styles
+    assert len(updates[page.grids[0]]) == 5
+    assert (after[:, 1] == session.style[0][0, 1]).all()
+    assert not (after[:, 0] == before[:5, 0]).any()
+    page.surprised(session, ["1", "3"])
+    assert (session.style[0] == before[:1]).tolist() == [[True, False, True, False]]
+
+
+def test_the_same_number_of_styles_gives_the_same_pictures(studio: Studios) -> None:
+    page = Page(studio("munit"))
+    updates = page.opened(None)
+    again = page.styles_counted(session_of(updates, page), 8, [])
+    assert list(map(shown, again[page.grids[0]])) == list(map(shown, updates[page.grids[0]]))
+
+
+def test_the_other_direction_has_other_pictures(studio: Studios) -> None:
+    page = Page(studio("munit"))
+    updates = page.opened(None)
+    turned = page.turned(session_of(updates, page), "b to a", 8)
+    session = session_of(turned, page)
+    assert session.direction == ("b", "a")
+    held_out, exemplars = updates[page.held_out]["value"], updates[page.exemplars]["value"]
+    assert sorted(map(shown, turned[page.exemplars]["value"])) == sorted(map(shown, held_out))
+    assert sorted(map(shown, turned[page.held_out]["value"])) == sorted(map(shown, exemplars))
+
+
+def test_a_dropped_picture_is_the_input(studio: Studios, tmp_path: Path) -> None:
+    page = Page(studio("munit"))
+    updates = page.opened(None)
+    after = page.input_dropped(session_of(updates, page), str(picture(tmp_path / "x.webp")))
+    assert shown(after[page.input]) != shown(updates[page.input])
+    assert np.asarray(after[page.input]).shape == (64, 81, 3)
+    assert all(np.asarray(made).shape == (64, 81, 3) for made in after[page.grids[0]])
+
+
+def test_a_damaged_file_changes_nothing_and_is_explained(studio: Studios, tmp_path: Path) -> None:
+    """Its name is shown as it is, not as Markdown or HTML."""
+    page = Page(studio("munit", "bicyclegan"))
+    session = session_of(page.opened(None), page)
+    image = session.image[0]
+    file = tmp_path / "<b>[x](y)<.png"
+    file.write_bytes(b"no picture")
+    for updates in (page.input_dropped(session, str(file)), page.exemplar_dropped(session, str(file))):
+        note = updates[page.note]
+        assert note["visible"] is True
+        assert note["value"].startswith(r"\<b\>\[x\]\(y\)\<\.png: not a readable image")
+        assert note["value"].count("not a readable image") == 1
+        assert page.input not in updates
+    assert session.image[0] is image
+    assert page.input_dropped(session, None) == {page.session: session}
+
+
+def test_an_exemplar_sets_the_sliders(studio: Studios) -> None:
+    page = Page(studio("munit", "cyclegan"))
+    updates = page.opened(None)
+    session = session_of(updates, page)
+    after = page.exemplar_chosen(session, chosen(2))
+    code = session.style[0][0].tolist()
+    assert [after[slider]["value"] for slider in page.sliders] == pytest.approx(code, abs=0.006)
+    assert shown(after[page.exemplar]) == shown(updates[page.exemplars]["value"][2])
+
+
+def test_going_between_two_styles(studio: Studios) -> None:
+    page = Page(studio("munit"))
+    session = session_of(page.opened(None), page)
+    page.style_chosen(session, chosen(3))
+    page.started_here(session, 5)
+    page.surprised(session, [])
+    updates = page.ended_here(session, 7)
+    assert np.asarray(updates[page.strips[0]]).shape == (16 + 66 + 2, 7 * 66 + 2, 3)
+    with Image.open(updates[page.animations[0]]) as animated:
+        assert animated.n_frames == 12
+    assert session.start[0].tolist() == session.styles[0][3:4].tolist()
+
+
+def test_the_download_has_the_pictures_of_the_grid(studio: Studios, server_folder: Path) -> None:
+    page = Page(studio("munit"))
+    updates = page.opened(None)
+    file = Path(updates[page.download])
+    assert file.parent == server_folder
+    with zipfile.ZipFile(file) as archived:
+        names = archived.namelist()
+        assert len(names) == 9
+        with Image.open(io.BytesIO(archived.read(names[4]))) as image:
+            assert shown(image) == shown(updates[page.grids[0]][4])
+
+
+def test_a_deterministic_model_has_no_styles_on_its_page(studio: Studios) -> None:
+    page = Page(studio("cyclegan"))
+    updates = page.opened(None)
+    assert updates[page.styling]["visible"] is False
+    assert page.sliders == []
+    assert updates[page.outputs[0]].size == (64, 64)
+
+
+def test_a_model_without_this_direction_says_so(studio: Studios) -> None:
+    page = Page(studio("bicyclegan", "munit"))
+    updates = page.turned(None, "b to a", 4)
+    assert updates[page.outputs[0]] is None
+    assert updates[page.outputs[1]] is not None
+    assert "bicyclegan: this translator does not translate from b to a" in updates[page.note][
+        "value"
+    ].replace("\\", "")
+
+
+def test_weights_that_training_saves_are_shown(
+    studio: Studios, runs: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    its = studio("munit")
+    page = Page(its)
+    session = session_of(page.opened(None), page)
+    assert page.refreshed(session) == page.refreshed(None)  # nothing
+    monkeypatch.setattr(its, "weights", lambda: ["newer"])
+    updates = page.refreshed(session)
+    assert {page.heading, page.input, *page.outputs, *page.grids} <= updates.keys()
+    assert session.weights == ["newer"]
+
+
+def test_the_page_is_served_on_this_machine_until_it_is_stopped(studio: Studios) -> None:
+    """A file that is too large is refused while it arrives."""
+    import httpx
+
+    stop = threading.Event()
+    answers: list[tuple[int, str]] = []
+
+    def visit(address: str) -> None:
+        assert address.startswith("http://127.0.0.1:")
+        page = httpx.get(address, trust_env=False)
+        large = {"files": ("x.png", b"0" * 100_000_001)}
+        upload = httpx.post(f"{address}gradio_api/upload", files=large, trust_env=False)
+        answers.extend([(page.status_code, page.text), (upload.status_code, upload.text)])
+        stop.set()
+
+    serve(studio("munit"), "127.0.0.1", None, visit, stop)
+    (status, html), (refused, _) = answers
+    assert status == 200
+    assert "fonts.googleapis.com" not in html
+    assert refused == 413
+
+
+def test_an_address_that_cannot_be_used_is_an_error(studio: Studios) -> None:
+    its, stop = studio("munit"), threading.Event()
+    with pytest.raises(RunError, match=r"at 192\.0\.2\.1, port 7999: .*; give another --port or --host"):
+        serve(its, "192.0.2.1", 7999, lambda _: None, stop)
+    with pytest.raises(RunError, match=r"cannot serve the page at no\.such\.host: "):
+        serve(its, "no.such.host", None, lambda _: None, stop)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RunError, match=rf"cannot serve the page at 127\.0\.0\.1, port {port}: "):
+            serve(its, "127.0.0.1", port, lambda _: None, stop)
+
+
+@pytest.mark.slow
+def test_the_command_leaves_nothing_behind(runs: Callable[[str], Path], tmp_path: Path) -> None:
+    """Ended by SIGTERM; nothing is written into the current folder, nor stays in the temporary one."""
+    here, temporary = tmp_path / "here", tmp_path / "temporary"
+    here.mkdir()
+    temporary.mkdir()
+    command = [sys.executable, "-m", "i2ikit", "demo", str(runs("munit")), "--device", "cpu"]
+    process = subprocess.Popen(
+        command,
+        cwd=here,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline(), process.stdout.readline()]
+    assert lines[0] == "Starting the page ...\n"
+    assert lines[1].startswith("Open http://127.0.0.1:")
+    process.terminate()
+    assert process.wait(60) == 143
+    assert list(here.iterdir()) == []
+    assert list(temporary.iterdir()) == []
