@@ -31,6 +31,7 @@ NOT_RUN = (
     *("i2ikit push", "i2ikit translate hf:"),
     *("i2ikit resume runs/zebra", "i2ikit export runs/evening --f"),  # tests/exchange does all of these
     "i2ikit eval runs/new-s0",
+    "i2ikit demo",  # tests/demo
     "torchrun --nnodes",
     "accelerate launch",
     "python -m tests",
