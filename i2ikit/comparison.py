@@ -91,8 +91,9 @@ def compare(
 
     Args:
         runs: two or more runs, or their folders.
-        to, source: the domain to translate into, and that of the inputs; if one or both are None, the first
-            direction of the first run's translator that fits.
+        to: the domain to translate into.
+        source: the domain of the inputs. If one or both are None, the first direction of the first run's
+            translator that fits is used.
         seed: seed for choosing inputs, styles and pairs.
         progress: called with a message when the measurement of a run starts.
 

@@ -76,8 +76,9 @@ def evaluate(
     Args:
         run: a run, or its folder.
         names: one or several metrics, as listed by `i2ikit list metrics`; None: the default ones, not strict.
-        to, source: the domain to translate into, and that of the inputs; if one or both are None, the
-            translator's first direction that fits.
+        to: the domain to translate into.
+        source: the domain of the inputs. If one or both are None, the translator's first direction that fits
+            is used.
         seed: seed for choosing inputs, styles and pairs.
         overrides: one or several `metric.option=VALUE`.
         strict: raise if a metric cannot measure this run; otherwise its finding states the reason.

@@ -73,8 +73,9 @@ class Model:
             image: a path, a PIL image, or an array (H, W, C) with uint8 or floats in [0, 1], whose shorter
                 side is resized to the training size; or a tensor (C, H, W) with uint8 or floats in [-1, 1],
                 which keeps its size.
-            to, source: the domain to translate into, and that of the image; if one or both are not given, the
-                translator's first direction that fits.
+            to: the domain to translate into.
+            source: the domain of the image. If one or both are not given, the translator's first direction
+                that fits is used.
             styles: number of random styles; or style codes, (N, style_dim), as from `encode_style`.
             exemplars: one or several images of domain `to`, whose styles are used instead.
             seed: seed for the random styles.

@@ -100,7 +100,7 @@ class ImageSpec:
 
 
 class Direction(NamedTuple):
-    """A direction of translation, from one domain into another."""
+    """A direction of translation: from the domain `source` into the domain `to`."""
 
     source: str
     to: str

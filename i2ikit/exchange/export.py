@@ -72,7 +72,9 @@ def export(
         run: as `i2ikit.load` takes it.
         file_format: "onnx", "pt2" (torch.export), "safetensors" (the weights of all generative networks) or
             "official" (a folder with the official repository's files); by default that of `out`, or ONNX.
-        to, source: the direction; if one or both are not given, the translator's first one that fits.
+        to: the domain to translate into.
+        source: the domain of the inputs. If one or both are not given, the translator's first direction that
+            fits is used.
         out: the file; RUN/export/RUN-a2b.onnx and the like by default. The style encoder's is beside it.
         precision: how the weights are stored; programs compute in fp32.
         licence: of the weights; only written into the file.

@@ -56,8 +56,9 @@ class GeneratorStructure:
         num_downsample: of the content encoder; the decoder doubles the sides as many times.
         num_residual: residual blocks of the content encoder, and of the decoder.
         num_style_downsample: of the style encoder.
-        content_norm, style_norm, up_norm: of the content encoder, the style encoder and the upsampling
-            layers. The official ones are the defaults. The residual blocks of the decoder have AdaIN.
+        content_norm: of the content encoder; here and below, the official norm is the default.
+        style_norm: of the style encoder.
+        up_norm: of the upsampling layers. The residual blocks of the decoder have AdaIN.
     """
 
     channels: int

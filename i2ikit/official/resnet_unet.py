@@ -66,7 +66,8 @@ class Structure:
     """What a state dict in an official layout holds.
 
     Args:
-        in_channels, out_channels: of the network; a conditional discriminator sees both images.
+        in_channels: of the network; a conditional discriminator sees both images.
+        out_channels: of the network.
         width: channels of the first layer (`ngf`, `ndf`).
         depth: residual blocks of a ResNet, levels of a U-Net, `n_layers` of a PatchGAN; 1 for PixelGAN.
         antialias_down: sides are halved by a blur (ResNet and PatchGAN of the CUT repository).
@@ -90,10 +91,12 @@ class Layer:
     """A convolution in both layouts, and the norm after it.
 
     Args:
-        official, ours: names of the convolution.
+        official: name of the convolution in the official layout.
+        ours: its name in our layout.
         shape: of its weight.
-        official_norm, our_norm: names of the norm, which have tensors only with batch norm; empty if no norm
-            follows.
+        official_norm: name of the norm in the official layout. It has tensors only with batch norm; empty if
+            no norm follows.
+        our_norm: its name in our layout.
         transposed: whether it is a transposed convolution, whose weight begins with its inputs.
         biased: whether the official convolution has a bias; ours always has one.
         concatenated: whether its input is the concatenation of a skip connection and the layer below. The
