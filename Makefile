@@ -1,5 +1,5 @@
 # The commands that people and CI call; they use the active environment.
-.PHONY: all lint types test test-fast full browser bench docs reference reliability hostile
+.PHONY: all lint types test test-fast test-docs full browser bench docs reference reliability hostile
 
 all: lint types test
 
@@ -34,8 +34,11 @@ bench:
 	python -m tests.benchmarks.where_time_goes
 	python -m tests.benchmarks.exported
 
-docs:
+test-docs:
 	python -m pytest README.md docs
+
+docs:
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
 
 reference:
 	python -m i2ikit.packages.reference docs/reference
