@@ -10,6 +10,7 @@ from i2ikit.recipe import load_recipe
 from i2ikit.training import MicroBatch, build, train_step
 from i2ikit.translator import ImageSpec
 from tests.benchmarks.against_reference import in_turns, our_step, reference_step
+from tests.benchmarks.checkerboard import excess
 from tests.benchmarks.reference import Reference
 
 
@@ -60,3 +61,13 @@ def test_a_step_is_compared_with_the_reference() -> None:
     """At a small size: the seconds of each are there."""
     steps = {"reference": reference_step(64, 1, 4), "fp32": our_step(64, 1, 4, "fp32")}
     assert all(0 < seconds < 20 for seconds in in_turns(steps, 1).values())
+
+
+def test_a_pattern_shows_at_its_own_period_only() -> None:
+    noise = torch.randn(50, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    columns = torch.arange(64) % 4
+    for period, pattern in ((2, (columns % 2).float()), (4, (columns < 2).float())):
+        (other,) = {2, 4} - {period}
+        assert abs(excess(noise, period) - 1) < 0.05
+        assert excess(noise + 0.3 * pattern, period) > 1.5
+        assert abs(excess(noise + 0.3 * pattern, other) - 1) < 0.05
