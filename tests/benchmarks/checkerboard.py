@@ -4,8 +4,8 @@
     python -m tests.benchmarks.checkerboard docs/pictures/munit.png:1:7
     python -m tests.benchmarks.checkerboard --untrained cyclegan --set translator.generator.antialias_up=true
 
-Networks that double the sides twice can leave patterns with these periods. The energy at a period (of the mean of the
-channels; mean of both axes) is divided by the mean at the two nearest frequencies on each side. One row is for real
+Networks that double the sides twice can leave patterns with these periods. The energy at a period (mean of the
+channels and of both axes) is divided by the mean at the two nearest frequencies on each side. One row is for real
 images of the target domain; without a pattern, translations have about the same values. `--untrained` measures a
 recipe with its initial weights, `SHEET.png:1:7` columns 1 to 6 of a sheet of samples at 64 px.
 """
@@ -33,7 +33,7 @@ PERIODS = (2, 4)
 
 def excess(images: Tensor, period: int) -> float:
     """Energy at a period, as a multiple of that at the neighbouring frequencies; images (N, C, S, S)."""
-    spectrum = torch.fft.fft2(images.double().mean(1)).abs().square().mean(0)
+    spectrum = torch.fft.fft2(images.double()).abs().square().mean((0, 1))
     lines = (spectrum.sum(0) + spectrum.sum(1)) / 2  # energy by frequency along one axis
     at = len(lines) // period
     beside = torch.stack([lines[(at + n) % len(lines)] for n in (-2, -1, 1, 2)])
