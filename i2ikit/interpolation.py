@@ -10,15 +10,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from i2ikit.data.images import to_picture
-from i2ikit.sampling import sheet
+from i2ikit.errors import DataError
+from i2ikit.sampling import cell_size, sheet
 
-__all__ = ["animation", "between", "strip"]
+__all__ = ["animation", "between", "check_animated", "strip"]
 
 SHOWN = 256
 """Smaller pictures are enlarged in an animation, by a whole number, to at most so many pixels."""
 MILLISECONDS = 80  # per picture
-PAUSE = 600  # milliseconds at both ends
+PAUSE = 600  # milliseconds at each style
+MOST_SIDE = 16383  # of WebP
+MOST_PIXELS = 250_000_000
+"""Pixels of all pictures of an animation, which are held with 8 bits while it is written: 750 MB."""
+
+Rows = Sequence[Sequence[Image.Image]]
+"""For each transition its pictures, from one style to the next; all of one size and number."""
 
 
 def between(codes: Tensor, count: int) -> Tensor:
@@ -33,32 +39,71 @@ def between(codes: Tensor, count: int) -> Tensor:
     return torch.stack([torch.lerp(a, b, towards) for a, b in itertools.pairwise(codes)])
 
 
-def strip(rows: Sequence[Tensor]) -> Image.Image:
-    """Pictures from one style to the next, each transition in a row, with the part of the way above.
+def strip(rows: Rows) -> Image.Image:
+    """Pictures from one style to the next, each transition in a row, with the part of the way above."""
+    last = len(rows[0]) - 1
+    size = cell_size(rows[0][0].size, len(rows) * len(rows[0]))
+    columns = zip(*rows, strict=True)
+    return sheet(
+        [(f"{100 * n / last:.0f} %", [_shrunk(x, size) for x in column]) for n, column in enumerate(columns)]
+    )
 
-    Args:
-        rows: for each transition its pictures, (count, 1 or 3, H, W) in [-1, 1]; all of one shape.
+
+def animation(rows: Rows) -> bytes:
+    """An animated WebP that goes through all pictures and back, endlessly, and pauses at each style.
+
+    Small pictures are enlarged, because WebP halves the resolution of colours.
     """
-    images = torch.stack(list(rows))  # (K - 1, count, C, H, W)
-    last = images.shape[1] - 1
-    return sheet([(f"{100 * n / last:.0f} %", images[:, n]) for n in range(last + 1)])
-
-
-def animation(images: Tensor) -> bytes:
-    """An animated WebP that goes through pictures and back, endlessly.
-
-    Args:
-        images: (N, 1 or 3, H, W) in [-1, 1]. Small ones are enlarged, because WebP halves the resolution of
-            colours.
-    """
-    height, width = images.shape[2:]
-    scale = max(1, SHOWN // max(height, width))
-    size = (width * scale, height * scale)
-    there = [to_picture(x).convert("RGB").resize(size, Image.Resampling.NEAREST) for x in images]
-    frames = [*there, *there[-2:0:-1]]
-    durations = [PAUSE if n in (0, len(there) - 1) else MILLISECONDS for n in range(len(frames))]
+    size = _shown_size(*rows[0][0].size)
+    there = [*rows[0], *itertools.chain.from_iterable(row[1:] for row in rows[1:])]
+    there = [_shown(x, size) for x in there]
+    styles = range(0, len(there), len(rows[0]) - 1)
+    order = [*range(len(there)), *range(len(there) - 2, 0, -1)]
     file = io.BytesIO()
-    frames[0].save(
-        file, "webp", save_all=True, append_images=frames[1:], duration=durations, loop=0, quality=90
+    there[0].save(
+        file,
+        "webp",
+        save_all=True,
+        append_images=[there[n] for n in order[1:]],
+        duration=[PAUSE if n in styles else MILLISECONDS for n in order],
+        loop=0,
+        quality=90,
     )
     return file.getvalue()
+
+
+def check_animated(width: int, height: int, count: int) -> None:
+    """Check that an animation can have so many pictures of this size.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if max(width, height) > MOST_SIDE:
+        raise DataError(
+            f"an animation (WebP) has at most {MOST_SIDE} px on a side, not {width}x{height}; choose a "
+            "smaller --size"
+        )
+    shown = _shown_size(width, height)
+    pixels = shown[0] * shown[1] * count
+    if pixels > MOST_PIXELS:
+        raise DataError(
+            f"an animation of {count} pictures with {shown[0]}x{shown[1]} px has {pixels // 10**6} "
+            f"megapixels, more than the limit of {MOST_PIXELS // 10**6}; choose a smaller --interpolate, a "
+            "smaller --size or fewer styles"
+        )
+
+
+def _shown_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of the pictures of an animation."""
+    scale = max(1, SHOWN // max(width, height))
+    return width * scale, height * scale
+
+
+def _shown(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture in colour, enlarged; not copied if it is so."""
+    colour = picture if picture.mode == "RGB" else picture.convert("RGB")
+    return colour if colour.size == size else colour.resize(size, Image.Resampling.NEAREST)
+
+
+def _shrunk(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR)

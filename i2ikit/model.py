@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,19 +11,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from i2ikit.data.images import Picture, as_floats, floats_from, loaded, made_like
-from i2ikit.errors import I2IKitError, RunError
+from i2ikit.data.images import Picture, Side, as_floats, floats_from, loaded, made_like
+from i2ikit.errors import DataError, I2IKitError, RunError
+from i2ikit.memory import OutOfMemory, available_memory, memory_taken, out_of_memory_named
 from i2ikit.registry import registries
 from i2ikit.sampling import pictures, random_styles
 from i2ikit.translator import Direction, ImageSpec, StyleEncoding, Translator, chosen_direction
 
-__all__ = ["InferencePrecision", "Model"]
+__all__ = ["InferencePrecision", "Model", "Size"]
 
 
 InferencePrecision = Literal["fp32", "bf16"]
 """Number format of the convolutions in translation."""
+
+Size = Literal["trained", "original"] | Side
+"""The size at which an image is translated: its shorter side becomes that of training, or so many pixels, or
+it keeps its own size."""
+
+PROBE = 512
+"""Side in pixels of the image by which the memory of larger ones is estimated."""
+SMALL = 2**20
+"""Pixels of images for which memory is not estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +62,9 @@ class Model:
     best: bool
     dataset: str
     precisions: Sequence[InferencePrecision] = ("fp32", "bf16")
+    _bytes_per_pixel: dict[tuple[Direction, InferencePrecision], float] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __repr__(self) -> str:
         return f"Model({self.path}: step {self.step}, {self.images.size} px)"
@@ -65,20 +79,23 @@ class Model:
         styles: int | Tensor | NDArray[Any] = 8,
         exemplars: Picture | Sequence[Picture] | None = None,
         seed: int = 0,
+        size: Size = "trained",
         precision: InferencePrecision = "fp32",
     ) -> Any:
         """Translate an image; the results have its form: PIL images (also for a path), an array, or a tensor.
 
         Args:
-            image: a path, a PIL image, or an array (H, W, C) with uint8 or floats in [0, 1], whose shorter
-                side is resized to the training size; or a tensor (C, H, W) with uint8 or floats in [-1, 1],
-                which keeps its size.
+            image: a path, a PIL image, or an array (H, W, C) with uint8 or floats in [0, 1], which is resized
+                as `size` says; or a tensor (C, H, W) with uint8 or floats in [-1, 1], which keeps its size.
             to: the domain to translate into.
             source: the domain of the image. If one or both are not given, the translator's first direction
                 that fits is used.
             styles: number of random styles; or style codes, (N, style_dim), as from `encode_style`.
             exemplars: one or several images of domain `to`, whose styles are used instead.
             seed: seed for the random styles.
+            size: "trained": the shorter side is resized to the training size, and the aspect ratio is kept; a
+                number of pixels, from 8 to 4096: to that; "original": the image keeps its size. Exemplars
+                always have the training size.
             precision: "bf16" computes with 8 significant bits, which is faster where the processor has
                 instructions for it; colours differ by a few of 255 levels.
 
@@ -89,21 +106,77 @@ class Model:
         Raises:
             RunError: it cannot translate into `to`, from `source`, with these styles or in this precision; or
                 the translation is not finite.
-            DataError: an image cannot be read, or an argument is not an image.
+            DataError: an image cannot be read, an argument is not an image, or the image is too large for the
+                memory.
         """
         if precision not in self.precisions:
             raise RunError(f"{self.path} computes in {' or '.join(self.precisions)}, not in {precision}")
-        source, to = self.direction(source, to)
-        x = loaded(image, self.images.channels[source], self.images.size).to(self.device)
-        codes = self.codes(styles, exemplars, to, seed)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            images = self.translator.translate_with_each(x, codes, source=source, to=to).to(x.dtype)
+        direction = self.direction(source, to)
+        side = self.side(size)
+        if isinstance(image, Tensor) and not isinstance(size, str):
+            raise RunError(f"size = {size}, but a tensor keeps its size; resize it first")
+        x = loaded(image, self.images.channels[direction.source], side).to(self.device)
+        codes = self.codes(styles, exemplars, direction.to, seed)
+        self._check_memory(x, direction, precision)
+        try:
+            with out_of_memory_named():
+                images = self._translated(x, codes, direction, precision)
+        except OutOfMemory as error:
+            raise DataError(_too_large(x, "there is not enough memory to translate it")) from error
         if not images.isfinite().all():
             raise RunError(
                 f"{self.path}: the translation is not finite (NaN or inf), because training went wrong: "
                 "train again with a lower learning rate"
             )
         return made_like(images, image)
+
+    def _translated(
+        self, x: Tensor, codes: Tensor, direction: Direction, precision: InferencePrecision
+    ) -> Tensor:
+        """x (1, C, H, W) with each of the codes (K, style_dim): (K, C, H, W)."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return self.translator.translate_with_each(x, codes, **direction._asdict()).to(x.dtype)
+
+    def side(self, size: Size) -> int | None:
+        """The shorter side of images in pixels at a size; None if images keep theirs.
+
+        Raises:
+            RunError: there is no such size.
+        """
+        try:
+            TypeAdapter(Size).validate_python(size, strict=True)
+        except ValidationError as error:
+            raise RunError(
+                f"size = {size!r}; should be 'trained', 'original' or a number of pixels from 8 to 4096"
+            ) from error
+        if isinstance(size, str):
+            return self.images.size if size == "trained" else None
+        return size
+
+    def _check_memory(self, x: Tensor, direction: Direction, precision: InferencePrecision) -> None:
+        """Refuse an image (1, C, H, W) that is too large for the memory, on CPUs.
+
+        Systems often grant more memory than there is, and end the process when it is used. What a smaller
+        image takes is measured once; what is taken is proportional to the number of pixels.
+
+        Raises:
+            DataError: there is not enough memory.
+        """
+        pixels = x[0, 0].numel()
+        if x.device.type != "cpu" or pixels <= SMALL:
+            return
+        if (direction, precision) not in self._bytes_per_pixel:
+            small = x.new_zeros(1, x.shape[1], PROBE, PROBE)
+            code = x.new_zeros(1, self.translator.style_length(direction.to))
+            taken = memory_taken(lambda: self._translated(small, code, direction, precision))
+            self._bytes_per_pixel[direction, precision] = taken / PROBE**2
+        needed = self._bytes_per_pixel[direction, precision] * pixels
+        free = available_memory()
+        if needed > free:
+            reason = (
+                f"to translate it takes about {needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free"
+            )
+            raise DataError(_too_large(x, reason))
 
     @torch.no_grad()
     def encode_style(self, image: Picture, domain: str | None = None) -> Tensor:
@@ -168,6 +241,11 @@ class Model:
         except I2IKitError:  # it is not installed here
             dataset = None
         return pictures(dataset, images, domain)
+
+
+def _too_large(x: Tensor, reason: str) -> str:
+    height, width = x.shape[2:]
+    return f"the image has {width}x{height} px, and {reason}; choose a smaller size"
 
 
 def _several(exemplars: Picture | Sequence[Picture] | None) -> list[Picture]:

@@ -32,7 +32,7 @@ from i2ikit.data.dataset import Dataset
 from i2ikit.data.held_out import HeldOutPart
 from i2ikit.data.images import Picture
 from i2ikit.errors import RunError, did_you_mean
-from i2ikit.model import InferencePrecision, Model
+from i2ikit.model import InferencePrecision, Model, Size
 from i2ikit.paths import pasted
 from i2ikit.recipe import Recipe, check_section, finished_recipe
 from i2ikit.registry import Spec
@@ -206,12 +206,14 @@ class Run:
         styles: int | Tensor | NDArray[Any] = 8,
         exemplars: Picture | Sequence[Picture] | None = None,
         seed: int = 0,
+        size: Size = "trained",
         precision: InferencePrecision = "fp32",
     ) -> Any:
         """Translate an image, see `Model.translate`."""
         return self.model.translate(
-            image, to=to, source=source, styles=styles, exemplars=exemplars, seed=seed, precision=precision
-        )
+            image, to=to, source=source, styles=styles, exemplars=exemplars, seed=seed, size=size,
+            precision=precision,
+        )  # fmt: skip
 
     def encode_style(self, image: Picture, domain: str | None = None) -> Tensor:
         """The style code of an image, (1, style_dim), see `Model.encode_style`."""

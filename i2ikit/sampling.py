@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from i2ikit.translator import Direction, Reconstructing, StyleEncoding, Translat
 from i2ikit.writing import replace_file, writing
 
 __all__ = [
+    "cell_size",
     "distinct_test_indices",
     "pictures",
     "png",
@@ -35,6 +37,8 @@ HEIGHT = 1024  # of a grid, in pixels; grids of large images have fewer rows
 GAP = 2
 HEADER = 16
 MARGIN = 36  # for row headings
+MOST_SHEET_PIXELS = 2**26
+"""Pixels of a sheet of large pictures; more would not be read as an image again."""
 
 
 def save_samples(translator: Translator, data: Dataset, seed: int, step: int, folder: Path) -> None:
@@ -133,17 +137,26 @@ def distinct_test_indices(data: Dataset, domain: str, most: int, seed: int) -> l
     return chosen
 
 
+def cell_size(size: tuple[int, int], count: int) -> tuple[int, int]:
+    """Width and height of each of `count` pictures in a sheet: their own, or less in a large sheet."""
+    width, height = size
+    scale = min(1.0, math.sqrt(MOST_SHEET_PIXELS / (width * height * count)))
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
 def sheet(
-    columns: Sequence[tuple[str, Tensor]], rows: tuple[str, Sequence[str]] | None = None
+    columns: Sequence[tuple[str, Tensor | Sequence[Image.Image]]],
+    rows: tuple[str, Sequence[str]] | None = None,
 ) -> Image.Image:
     """A picture of images in columns, with a heading over each column and optionally left of each row.
 
     Args:
-        columns: heading and pictures (N, 1 or 3, H, W) in [-1, 1]; adjacent columns with one heading
-            share it.
+        columns: heading and N pictures of one size, as a tensor (N, 1 or 3, H, W) in [-1, 1] or as PIL
+            images; adjacent columns with one heading share it.
         rows: a heading for the row labels, and N row labels.
     """
-    height, width = columns[0][1].shape[2:]
+    first = columns[0][1][0]
+    width, height = first.size if isinstance(first, Image.Image) else (first.shape[2], first.shape[1])
     scale = max(1, 64 // width)  # enlarge tiny images, so that headings fit
     cell = width * scale + GAP, height * scale + GAP
     margin = MARGIN if rows else GAP
@@ -165,10 +178,7 @@ def sheet(
     for column, (_, images) in enumerate(columns):
         left = margin + column * cell[0]
         for row, image in enumerate(images):
-            shown = (
-                to_picture(image)
-                .convert("RGB")
-                .resize((width * scale, height * scale), Image.Resampling.NEAREST)
-            )
+            shown = image if isinstance(image, Image.Image) else to_picture(image)
+            shown = shown.convert("RGB").resize((width * scale, height * scale), Image.Resampling.NEAREST)
             picture.paste(shown, (left, HEADER + row * cell[1] + GAP))
     return picture

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
 
-__all__ = ["lasting_output", "write_at_once"]
+__all__ = ["lasting_output", "progress_bar", "write_at_once"]
 
 
 @contextlib.contextmanager
@@ -70,3 +70,19 @@ class _Lasting:
                 os.dup2(nowhere, self._stream.fileno())
             finally:
                 os.close(nowhere)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, title: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr if stderr is a terminal; gives a function that adds to what is done.
+
+    It is removed at the end. What is printed on stdout or stderr in between appears above it.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = console.is_terminal and total > 1
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda count: progress.advance(task, count)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,13 @@ from PIL import Image
 
 from i2ikit.checkpoints import save_weights
 from i2ikit.errors import RunError
+from i2ikit.inputs import Refused, input_files
+from i2ikit.model import Model
 from i2ikit.output_folder import origins
 from i2ikit.run import RESOLVED, Run
+from i2ikit.styles import chosen_styles
 from i2ikit.training import new_translator
-from i2ikit.translation import Refused, Translated, input_files, translate_files
+from i2ikit.translation import ContactPage, Translated, translate_files
 from tests.tiny import tiny_recipe
 
 
@@ -34,11 +39,33 @@ def picture(path: Path) -> Path:
     return path
 
 
-def translated(
-    run: Run, files: list[Path], out: Path, *exemplars: Path, styles: int = 1, seed: int = 0
-) -> list[Translated]:
-    results = translate_files(run.model, files, styles, exemplars, None, None, seed, out)
-    return [found for found in results if isinstance(found, Translated)]
+def results(
+    model: Model,
+    files: list[Path],
+    out: Path,
+    *exemplars: Path,
+    styles: int | None = 1,
+    seed: int | None = None,
+    codes: Path | None = None,
+    source: str | None = None,
+    **options: Any,
+) -> Iterator[Translated | Refused | ContactPage]:
+    interpolated = "interpolate" in options
+    chosen = chosen_styles(
+        model,
+        count=styles,
+        seed=seed,
+        exemplars=exemplars,
+        codes=codes,
+        source=source,
+        interpolated=interpolated,
+    )
+    return translate_files(model, files, chosen, out, **options)
+
+
+def translated(run: Run, files: list[Path], out: Path, *exemplars: Path, **options: Any) -> list[Translated]:
+    found = results(run.model, files, out, *exemplars, **options)
+    return [each for each in found if isinstance(each, Translated)]
 
 
 def test_names_say_direction_seed_and_style_and_sort(untrained: Run, tmp_path: Path) -> None:
@@ -82,24 +109,24 @@ def test_only_the_same_command_replaces_results(untrained: Run, tmp_path: Path) 
             for file in (one, two):
                 for seed in (0, 1):
                     for styles in (1, 2):
-                        list(translate_files(run.model, [file], styles, [], None, None, seed, out))
+                        list(results(run.model, [file], out, styles=styles, seed=seed))
                 for exemplar in exemplars:
-                    list(translate_files(run.model, [file], 1, [exemplar], None, None, 0, out))
-                list(translate_files(run.model, [file], 1, [], "b", None, 0, out))
+                    list(results(run.model, [file], out, exemplar))
+                list(results(run.model, [file], out, source="b"))
     images = 2 * 2 * (2 * (1 + 2) + 2 + 1)
     sheets = 2 * 2 * (2 * 2 + 2 + 1)
     assert len(list(out.glob("*.png"))) == images + sheets
     (untrained.folder).rename(tmp_path / "other run")
-    list(translate_files(Run(tmp_path / "other run", "cpu").model, [one], 1, [], None, None, 0, out))
+    list(results(Run(tmp_path / "other run", "cpu").model, [one], out))
     assert len(list(out.glob("*.png"))) == images + sheets + 2
 
 
 def test_translations_in_bf16_replace_no_others(untrained: Run, tmp_path: Path) -> None:
     """The index names the precision, if it is not fp32; the same command replaces its own."""
     file, out = picture(tmp_path / "x.png"), tmp_path / "out"
-    (exact,) = translate_files(untrained.model, [file], 1, [], None, None, 0, out)
-    (fast,) = translate_files(untrained.model, [file], 1, [], None, None, 0, out, "bf16")
-    (again,) = translate_files(untrained.model, [file], 1, [], None, None, 0, out, "bf16")
+    (exact,) = results(untrained.model, [file], out)
+    (fast,) = results(untrained.model, [file], out, precision="bf16")
+    (again,) = results(untrained.model, [file], out, precision="bf16")
     assert again.files == fast.files
     assert not set(exact.files) & set(fast.files)
     precisions = {name: origin.get("precision") for name, origin in origins(out).items()}
@@ -198,10 +225,10 @@ def test_an_image_that_cannot_be_decoded_does_not_stop_the_others(untrained: Run
     files[1].write_bytes(files[1].read_bytes()[:1000])
     given = [*files, files[1]]
     assert input_files(untrained.model, given, None, None, tmp_path) == (given, [])
-    results = list(translate_files(untrained.model, given, 1, [], None, None, 0, tmp_path / "out"))
-    assert [result.image for result in results] == given
-    refused = [result for result in results if isinstance(result, Refused)]
-    assert refused == [results[1], results[3]]
+    found = list(results(untrained.model, given, tmp_path / "out"))
+    assert [each.image for each in found if not isinstance(each, ContactPage)] == given
+    refused = [each for each in found if isinstance(each, Refused)]
+    assert refused == [found[1], found[3]]
     assert all(f"{files[1]}: not a readable image" in each.reason for each in refused)
     assert len(list((tmp_path / "out").glob("*.png"))) == 4
 
@@ -212,7 +239,7 @@ def test_a_file_in_a_folder_that_is_no_image_does_not_stop_the_others(untrained:
     (folder / "bad.png").write_text("not an image")
     files, _ = input_files(untrained.model, [folder], None, None, tmp_path / "out")
     assert files == [folder / "bad.png", good]
-    bad, made = translate_files(untrained.model, files, 1, [], None, None, 0, tmp_path / "out")
+    bad, made = results(untrained.model, files, tmp_path / "out")
     assert isinstance(made, Translated)
     assert isinstance(bad, Refused)
     assert "bad.png: not a readable image" in bad.reason
@@ -221,7 +248,7 @@ def test_a_file_in_a_folder_that_is_no_image_does_not_stop_the_others(untrained:
 def test_images_are_translated_one_after_another(untrained: Run, tmp_path: Path) -> None:
     """The second is not even read before the first is written."""
     files = [picture(tmp_path / f"{name}.png") for name in "ab"]
-    steps = translate_files(untrained.model, files, 1, [], None, None, 0, tmp_path / "out")
+    steps = results(untrained.model, files, tmp_path / "out")
     next(steps)
     picture(files[1]).unlink()
     refused = next(steps)
@@ -234,4 +261,4 @@ def test_a_folder_that_cannot_be_written_in_is_named_before_anything_is_translat
 ) -> None:
     file = picture(tmp_path / "x.png")
     with pytest.raises(RunError, match=r"cannot write in the folder .*x\.png: .*; give another folder"):
-        translate_files(untrained.model, [file], 1, [], None, None, 0, file)
+        results(untrained.model, [file], file)

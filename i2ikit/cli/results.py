@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -25,12 +26,15 @@ from i2ikit.cli.options import (
     one_voice,
 )
 from i2ikit.errors import RunError
+from i2ikit.terminal import progress_bar
 
 if TYPE_CHECKING:
     from i2ikit.evaluation import Finding
+    from i2ikit.inputs import Refused
     from i2ikit.metrics.subject import Measured
     from i2ikit.model import Model
     from i2ikit.run import Run
+    from i2ikit.translation import ContactPage, Translated
 
 __all__ = ["compare", "eval_", "translate"]
 
@@ -43,11 +47,14 @@ def translate(
         typer.Argument(
             metavar="[RUN] IMAGE...",
             parser=given_path,
-            help="Run folder or exported .onnx file (default: newest run in ./runs); images or folders of "
-            "images.",
+            help="Run folder or exported .onnx file (default: newest run in ./runs); images, folders of "
+            "images, or quoted patterns such as 'photos/**/*.png'.",
         ),
     ],
-    styles: Annotated[int, typer.Option(min=1, max=1000, help="Number of random styles.")] = 8,
+    styles: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="Number of random styles (default: 8; 2 with --interpolate)."),
+    ] = None,
     style_from: Annotated[
         list[Path] | None,
         typer.Option(
@@ -56,11 +63,48 @@ def translate(
             help="Use this image's style instead of random styles; repeatable.",
         ),
     ] = None,
+    codes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given_path, help="Use the style codes in this .safetensors or .npy file."
+        ),
+    ] = None,
+    save_codes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=given_path,
+            help="Save the style codes as .safetensors or .npy for --codes.",
+        ),
+    ] = None,
+    interpolate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=2,
+            max=1000,
+            help="Go from each style to the next in N pictures: a strip and an animation of each image.",
+        ),
+    ] = None,
     from_: FromOption = None,
     to: ToOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed for the random styles.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed for the random styles (default: 0).")] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="trained|original|N",
+            help="Resize the shorter side to the training size or to N pixels, or keep the image's size.",
+        ),
+    ] = "trained",
     device: DeviceOption = None,
     precision: PrecisionOption = "fp32",
+    format_: Annotated[
+        Literal["png", "jpg", "webp"] | None,
+        typer.Option("--format", help="Format of the translations (default: png)."),
+    ] = None,
+    contact_sheet: Annotated[
+        bool, typer.Option("--contact-sheet", help="Also write pages with thumbnails of all images.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -76,13 +120,14 @@ def translate(
 
     An image that cannot be read is named, and the others are translated; the exit code is 1 then.
 
-    The same command replaces its own results; no other file is replaced. translations.jsonl lists what each
-    file shows.
+    The same command replaces its own results; no other file is replaced. translations.jsonl is an index.
     """
     from i2ikit.exchange.hub import address_of
-    from i2ikit.pretrained.cache import progress_over
-    from i2ikit.translation import Refused, input_files, translate_files
+    from i2ikit.inputs import input_files
+    from i2ikit.styles import check_saved, chosen_styles, save_styles
+    from i2ikit.translation import num_translations, translate_files
 
+    chosen_size = _size(size)
     given = _model_among(images)
     images = images if given is None else images[1:]
     if not images:
@@ -92,32 +137,46 @@ def translate(
     if given is not None and address_of(given):
         home = Path()  # the run is in a cache
     target = home / "translations" if out is None else out
-    sheets: list[Path] = []
-    count = 0
+    chosen = chosen_styles(
+        model, count=styles, seed=seed, exemplars=style_from or [], codes=codes, source=from_, to=to,
+        interpolated=interpolate is not None,
+    )  # fmt: skip
+    for note in chosen.notes:
+        _print_note(note)
+    if save_codes is not None:
+        check_saved(chosen, save_codes)
     files, refused = input_files(model, images, from_, to, target)
     for each in refused:
         complain(each.reason)
     if not files:
         raise typer.Exit(2)
+    done = _Done(model.path, target, interpolate is not None, len(refused))
     try:
-        made = translate_files(model, files, styles, style_from or [], from_, to, seed, target, precision)
-        for found in progress_over(made, len(files), "Translating") if len(files) > 1 else made:
-            if isinstance(found, Refused):
-                refused.append(found)
-                complain(found.reason)
-            else:
-                sheets.append(found.sheet)
-                count += len(found.files)
+        with progress_bar(len(files) * num_translations(chosen, interpolate), "Translating") as progress:
+            results = translate_files(
+                model, files, chosen, target, interpolate=interpolate, size=chosen_size, image_format=format_,
+                contact_sheet=contact_sheet, precision=precision, progress=progress,
+            )  # fmt: skip
+            if save_codes is not None:
+                save_styles(chosen, save_codes)
+            for found in results:
+                done.add(found)
     except KeyboardInterrupt:
-        console.print("Stopped.", end=" " if sheets else "\n")
+        console.print("Stopped.", end=" " if done.sheets else "\n")
         raise typer.Exit(130) from None
     finally:
-        if sheets:
-            _print_made(sheets, count, model.path, target)
-    if refused:
-        if sheets:
-            complain(f"{_number(len(refused), 'input')} could not be translated, see above")
-        raise typer.Exit(1 if sheets else 2)
+        done.print()
+    if save_codes is not None:
+        _say(f"Style codes: {save_codes}")
+    if done.refused:
+        if done.sheets:
+            complain(f"{_number(done.refused, 'input')} could not be translated, see above")
+        raise typer.Exit(1 if done.sheets else 2)
+
+
+def _size(text: str) -> Any:
+    """The option --size: a number, or a word that the model checks."""
+    return int(text) if text.isascii() and text.isdigit() else text
 
 
 def _opened(given: Path | None, device: str | None) -> Model:
@@ -141,23 +200,77 @@ def _model_among(images: list[Path]) -> Path | None:
     """
     from i2ikit.data.reading import ARRAY_ENDING, IMAGE_ENDINGS
     from i2ikit.exchange.hub import address_of
+    from i2ikit.inputs import is_pattern
     from i2ikit.run import find_run, is_run
 
     first = images[0]
     if is_run(first) or first.suffix.lower() in (".safetensors", ".onnx") or address_of(first):
         return first
+    if is_pattern(first):
+        return None
     if not os.path.lexists(first) and first.suffix.lower() not in (*IMAGE_ENDINGS, ARRAY_ENDING):
         find_run(first)  # raises, and says which runs have a similar name
     return None
 
 
-def _print_made(sheets: list[Path], count: int, model: Path, out: Path) -> None:
-    """Say what was translated, and list the sheets if they are few."""
-    made = f"{_number(count, 'translation')} and {_number(len(sheets), 'sheet')}"
-    text = f"Translated {_number(len(sheets), 'image')} with {model}: {made} in {out}"
-    listed = [f"  {sheet}" for sheet in sheets] if len(sheets) <= MOST_LISTED else []
-    for line in (text, *listed):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+@dataclass
+class _Done:
+    """What `translate` has made so far.
+
+    Args:
+        model, out: the run or the file, and the output folder.
+        interpolated: whether images become strips and animations.
+        refused: number of inputs that could not be translated.
+        sheets: a sheet, or a strip, of each image.
+        listed: the sheets; or the strips and the animations.
+        count: number of translations, or of animations.
+        pages: of the contact sheet.
+    """
+
+    model: Path
+    out: Path
+    interpolated: bool
+    refused: int
+    sheets: list[Path] = field(default_factory=list)
+    listed: list[Path] = field(default_factory=list)
+    count: int = 0
+    pages: list[Path] = field(default_factory=list)
+
+    def add(self, found: Translated | Refused | ContactPage) -> None:
+        """Count what was made of an image, or name what is wrong with it."""
+        from i2ikit.inputs import Refused
+        from i2ikit.translation import ContactPage
+
+        if isinstance(found, Refused):
+            self.refused += 1
+            complain(found.reason)
+        elif isinstance(found, ContactPage):
+            self.pages.append(found.file)
+        else:
+            self.sheets.append(found.sheet)
+            self.listed += [found.sheet, *(found.files if self.interpolated else ())]
+            self.count += len(found.files)
+
+    def print(self) -> None:
+        """Say what was made, and list the sheets if they are few."""
+        if not self.sheets:
+            return
+        names = ("animation", "strip") if self.interpolated else ("translation", "sheet")
+        made = f"{_number(self.count, names[0])} and {_number(len(self.sheets), names[1])}"
+        _say(f"Translated {_number(len(self.sheets), 'image')} with {self.model}: {made} in {self.out}")
+        for file in self.listed if len(self.sheets) <= MOST_LISTED else []:
+            _say(f"  {file}")
+        if self.pages:
+            more = f" and {_number(len(self.pages) - 1, 'more page')}" if len(self.pages) > 1 else ""
+            _say(f"Contact sheet: {self.pages[0]}{more}")
+
+
+def _say(text: str) -> None:
+    console.print(escape(text), highlight=False, soft_wrap=True)
+
+
+def _print_note(note: str) -> None:
+    console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
 
 
 def _number(count: int, what: str) -> str:
@@ -227,7 +340,7 @@ def _print_finding(finding: Finding, seed: int) -> None:
 
 def _print_notes(run: Run) -> None:
     for note in run.notes:
-        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
+        _print_note(note)
 
 
 def _print_found(found: Measured | str) -> None:

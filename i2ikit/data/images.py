@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from i2ikit.errors import DataError
 
 __all__ = [
     "COLOURS",
+    "ImageFormat",
     "LoadSide",
     "Picture",
     "Side",
@@ -41,6 +42,13 @@ Side = Annotated[int, Field(ge=8, le=4096)]
 LoadSide = Annotated[int, Field(ge=8, le=8192)]
 MOST_RESIZED = 32_000_000
 """Pixels of a resized image that is not cropped."""
+QUALITY = 95  # of JPEG and WebP
+LONGEST = {"jpg": 65500, "webp": 16383}
+"""Longest side in pixels that these formats have."""
+
+ImageFormat = Literal["png", "jpg", "webp"]
+"""Format of a picture that is written: its ending."""
+
 LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601
 
 
@@ -75,26 +83,26 @@ def too_large_a_crop(options: Mapping[str, Any]) -> Iterable[str]:
         yield f"load_size = {options['load_size']} is smaller than size = {options['size']}"
 
 
-def _resized(sides: Sequence[int], shorter: int) -> tuple[int, int]:
-    """Both sides after resizing the shorter one; the aspect ratio is kept."""
-    if min(sides) == shorter:
+def _resized(sides: Sequence[int], shorter: int | None) -> tuple[int, int]:
+    """Both sides after resizing the shorter one, unless it is None; the aspect ratio is kept."""
+    if shorter is None or min(sides) == shorter:
         return sides[0], sides[1]
     scale = shorter / min(sides)
     first, second = (max(shorter, round(side * scale)) for side in sides)
     return first, second
 
 
-def _limited(sides: Sequence[int], size: int, name: str) -> tuple[int, int]:
+def _limited(sides: Sequence[int], size: int | None, name: str) -> tuple[int, int]:
     """`_resized`, for an image that is not cropped.
 
     Raises:
         DataError: the resized image would have too many pixels.
     """
     first, second = _resized(sides, size)
-    if first * second > MOST_RESIZED:
+    if size is not None and first * second > MOST_RESIZED:
         raise DataError(
             f"{name}: with a shorter side of {size} px it has {first}x{second} px, more than the limit of "
-            f"{MOST_RESIZED // 1_000_000} megapixels; crop it"
+            f"{MOST_RESIZED // 1_000_000} megapixels; crop it, or choose a smaller size"
         )
     return first, second
 
@@ -127,13 +135,13 @@ Picture = Image.Image | NDArray[Any] | Tensor | str | Path
 """An image in any supported form: PIL image, array, tensor or path."""
 
 
-def loaded(image: Picture, channels: int, size: int) -> Tensor:
+def loaded(image: Picture, channels: int, size: int | None) -> Tensor:
     """(1, C, H, W) in [-1, 1] from an image in any form.
 
     Args:
         image: a path, a PIL image, or an array (H, W) or (H, W, C), uint8 or floats in [0, 1], whose
-            shorter side is resized to `size` (the aspect ratio is kept). Or a tensor (C, H, W), uint8 or
-            floats in [-1, 1], which is not resized.
+            shorter side is resized to `size` (the aspect ratio is kept), or not at all if that is None. Or a
+            tensor (C, H, W), uint8 or floats in [-1, 1], which is not resized.
         channels: images and arrays are converted to grey (1) or RGB (3); with other numbers, arrays and
             tensors must have them, and a path must be that of an array (.npy).
 
@@ -155,7 +163,7 @@ def loaded(image: Picture, channels: int, size: int) -> Tensor:
     )
 
 
-def _fitted(picture: Image.Image, size: int, name: str) -> Tensor:
+def _fitted(picture: Image.Image, size: int | None, name: str) -> Tensor:
     return to_tensor(_resize(picture, _limited(picture.size, size, name)))
 
 
@@ -178,7 +186,7 @@ def made_like(images: Tensor, given: Picture) -> Any:
     return [to_picture(image) for image in images]
 
 
-def _from_array(array: NDArray[Any], channels: int, size: int) -> Tensor:
+def _from_array(array: NDArray[Any], channels: int, size: int | None) -> Tensor:
     shape = f"{array.dtype} {array.shape}"
     accepted = (1, 3, 4) if channels in COLOURS else (channels,)
     found = array.shape[2] if array.ndim == 3 else int(array.ndim == 2)
@@ -201,6 +209,8 @@ def _from_array(array: NDArray[Any], channels: int, size: int) -> Tensor:
     if len(x) != channels:
         x = x.expand(3, -1, -1) if channels == 3 else (x * LUMA[:, None, None]).sum(0, keepdim=True)
     sides = _limited(x.shape[1:], size, "the array")
+    if sides == tuple(x.shape[1:]):
+        return x[None] * 2 - 1
     return F.interpolate(x[None], sides, mode="bilinear", antialias=True) * 2 - 1
 
 
@@ -250,8 +260,9 @@ def _to_bytes(images: Tensor) -> Tensor:
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def load_image(path: Path, channels: int, size: int) -> Tensor:
+def load_image(path: Path, channels: int, size: int | None) -> Tensor:
     """(C, H, W) in [-1, 1] from a file; the shorter side is resized to `size`, the aspect ratio kept.
+    It keeps its size if `size` is None.
 
     The file is an image, or an array (.npy) as `loaded` takes it.
     """
@@ -264,14 +275,23 @@ def load_image(path: Path, channels: int, size: int) -> Tensor:
         raise DataError(f"{path}: {error}") from error
 
 
-def file_content(image: Tensor) -> tuple[str, bytes]:
+def file_content(image: Tensor, image_format: ImageFormat = "png") -> tuple[str, bytes]:
     """The ending and the bytes of a file with an image (C, H, W) in [-1, 1].
 
-    A PNG; or an array (H, W, C) in [0, 1] if a PNG cannot hold it.
+    A picture; or an array (H, W, C) in [0, 1] if a picture cannot hold it.
+
+    Raises:
+        DataError: the format has no pictures of this size.
     """
     file = io.BytesIO()
     if len(image) in COLOURS:
-        to_picture(image).save(file, "png")
-        return ".png", file.getvalue()
+        longest = LONGEST.get(image_format)
+        if longest is not None and max(image.shape[1:]) > longest:
+            raise DataError(
+                f"a file of the format {image_format} has at most {longest} px on a side, not "
+                f"{image.shape[2]}x{image.shape[1]}; choose png or a smaller size"
+            )
+        to_picture(image).save(file, image_format.replace("jpg", "jpeg"), quality=QUALITY)
+        return f".{image_format}", file.getvalue()
     np.save(file, ((image.detach().float().cpu().permute(1, 2, 0) + 1) / 2).clamp(0, 1).numpy())
     return ARRAY_ENDING, file.getvalue()
