@@ -19,6 +19,8 @@ NAMES = 160  # pixels for the name of an image
 LINE = 14
 HEADER = 18
 FONT_SIZE = 11
+BREAKS = " -_./\\"
+"""A name is continued in a new line after one of these, if possible."""
 
 
 class ContactSheet:
@@ -83,7 +85,9 @@ def _wrapped(
     lines = [""]
     for letter in text:
         if font.getlength(lines[-1] + letter) > width and lines[-1]:
-            lines.append("")
+            place = max(map(lines[-1].rfind, BREAKS)) + 1
+            place = place if place > len(lines[-1]) // 2 else len(lines[-1])
+            lines[-1:] = lines[-1][:place], lines[-1][place:]
         lines[-1] += letter
     if len(lines) <= most:
         return lines

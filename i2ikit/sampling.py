@@ -38,7 +38,7 @@ GAP = 2
 HEADER = 16
 MARGIN = 36  # for row headings
 MOST_SHEET_PIXELS = 2**26
-"""Pixels of a sheet of large pictures; more would not be read as an image again."""
+"""Pixels of all pictures of a sheet, 200 MB; larger ones are shrunk."""
 
 
 def save_samples(translator: Translator, data: Dataset, seed: int, step: int, folder: Path) -> None:

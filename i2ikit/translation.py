@@ -233,6 +233,16 @@ def _named(path: Path, reason: str) -> str:
     return reason if str(path) in reason else f"{path}: {reason}"
 
 
+def _short_names(files: Sequence[Path]) -> dict[Path, str]:
+    """The names of files; with their folders as far as these differ."""
+    folders = {os.path.abspath(path.parent) for path in files}
+    try:
+        common = os.path.commonpath(folders)
+    except ValueError:  # no files, or several drives of Windows
+        return {path: path.name for path in files}
+    return {path: os.path.relpath(path, common) for path in files}
+
+
 class _Pages:
     """Writes the pages of the contact sheet, each when it is full."""
 
@@ -243,7 +253,7 @@ class _Pages:
         self._shown: list[str] = []  # paths of the images on this page
         self._number = 0
         self._width = len(str(-(-len(files) // MOST_ROWS)))
-        self._folder_of_all = os.path.commonpath([os.path.abspath(path.parent) for path in files] or ["."])
+        self._names = _short_names(files)
         paths = json.dumps([os.path.abspath(path) for path in files])
         self._origin = {
             **task.origin,
@@ -254,7 +264,7 @@ class _Pages:
 
     def add(self, path: Path, row: Sequence[Image.Image]) -> Iterator[ContactPage]:
         """Add an image; yields the page if it is full."""
-        self._sheet.add(os.path.relpath(path, self._folder_of_all), row)
+        self._sheet.add(self._names[path], row)
         self._shown.append(os.path.abspath(path))
         if len(self._sheet) == MOST_ROWS:
             yield self._written()

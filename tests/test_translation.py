@@ -20,6 +20,7 @@ from i2ikit.run import RESOLVED, Run
 from i2ikit.styles import chosen_styles
 from i2ikit.training import new_translator
 from i2ikit.translation import ContactPage, Translated, translate_files
+from tests.styled import styled_model
 from tests.tiny import tiny_recipe
 
 
@@ -37,6 +38,11 @@ def picture(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (64, 64), 90).save(path)
     return path
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as opened:
+        return opened.size
 
 
 def results(
@@ -168,17 +174,6 @@ def test_results_beside_the_inputs_replace_none_of_them(untrained: Run, tmp_path
     assert len(list(folder.glob("*.png"))) == 3 * 3
 
 
-def test_a_folder_gives_its_images_in_order(untrained: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
-    for name in ("b.png", "a.JPG", "c.tif", ".hidden.png", "inner/d.png"):
-        picture(folder / name)
-    (folder / "notes.txt").touch()
-    np.save(folder / "array.npy", np.zeros((64, 64, 3)))
-    single = picture(tmp_path / "z.png")
-    files, _ = input_files(untrained.model, [single, folder], None, None, tmp_path / "out")
-    assert files == [single, folder / "a.JPG", folder / "b.png", folder / "c.tif"]
-
-
 def test_sheets_are_not_translated_but_translations_are(untrained: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (made,) = translated(untrained, [picture(tmp_path / "x.png")], out, styles=2)
@@ -186,35 +181,6 @@ def test_sheets_are_not_translated_but_translations_are(untrained: Run, tmp_path
     files, (refused,) = input_files(untrained.model, [out], "b", None, out)
     assert files == []
     assert re.search(r"out/ contains only translations; .* another folder with --out", refused.reason)
-
-
-def test_inputs_that_cannot_be_translated_are_named_before_the_others_are_translated(
-    untrained: Run, tmp_path: Path
-) -> None:
-    good = picture(tmp_path / "good.png")
-    (tmp_path / "notes.png").write_text("not an image")
-    (tmp_path / "notes.npy").write_text("not an array")
-    (tmp_path / "empty").mkdir()
-    picture(tmp_path / "outer" / "inner" / "x.png")
-    (tmp_path / "link.png").symlink_to("nothing")
-    names = ("missing.png", "notes.png", "notes.npy", "empty", "outer", "link.png", "n" * 300, "run")
-    given = [good, *(tmp_path / name for name in names)]
-    files, refused = input_files(untrained.model, given, None, None, tmp_path / "out")
-    assert files == [good]
-    assert [each.image for each in refused] == given[1:]
-    problems = [each.reason for each in refused]
-    endings = ".png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff"
-    for expected in (
-        f"empty/ contains no image ({endings})",
-        f"outer/ contains no image ({endings}), but 1 in its sub-folder inner/; give that folder",
-        "missing.png: no such file or folder",
-        "run is a run folder; give it first, before the images",
-    ):
-        assert [line for line in problems if line.endswith(expected)], expected
-    assert [
-        line for line in problems if "notes.png: not a readable image (its content is none of PNG" in line
-    ]
-    assert [line for line in problems if "notes.npy: not a readable array (ValueError" in line]
 
 
 def test_an_image_that_cannot_be_decoded_does_not_stop_the_others(untrained: Run, tmp_path: Path) -> None:
@@ -262,3 +228,162 @@ def test_a_folder_that_cannot_be_written_in_is_named_before_anything_is_translat
     file = picture(tmp_path / "x.png")
     with pytest.raises(RunError, match=r"cannot write in the folder .*x\.png: .*; give another folder"):
         results(untrained.model, [file], file)
+
+
+def test_an_interpolation_is_a_strip_and_an_animation(tmp_path: Path) -> None:
+    """The translations of the codes in between, in place of the single ones; the same command replaces them."""
+    model, file, out = styled_model(tmp_path, {"a": 3, "b": 1}), picture(tmp_path / "x.png"), tmp_path / "out"
+    np.save(tmp_path / "ends.npy", np.array([[-0.5] * 4, [0.5] * 4, [0] * 4], np.float32))
+    for _ in range(2):
+        (made,) = results(model, [file], out, styles=None, codes=tmp_path / "ends.npy", interpolate=5)
+    assert isinstance(made, Translated)
+    names = [f"x-a2b-ends-3-codes-interpolated-5.{ending}" for ending in ("webp", "png")]
+    assert [path.name for path in (*made.files, made.sheet)] == names
+    assert sorted(path.name for path in out.glob("x*")) == sorted(names)
+    grey = 90 / 127.5 - 1
+    expected = [[grey - 0.5 + n / 4 for n in range(5)], [grey + 0.5 - n / 8 for n in range(5)]]
+    levels = np.rint((np.clip(expected, -1, 1) + 1) * 127.5)
+    with Image.open(made.sheet) as opened:
+        strip = np.asarray(opened.convert("L"), float)
+    assert strip.shape == (16 + 2 + 2 * 66, 2 + 5 * 66)
+    np.testing.assert_allclose(strip[[16 + 34, 16 + 100]][:, [34 + 66 * n for n in range(5)]], levels, atol=1)
+    with Image.open(made.files[0]) as animation:
+        assert animation.n_frames == 16  # 9 and 7 back
+        assert animation.size == (256, 256)
+    origin = origins(out)[names[0]]
+    assert (origin["sheet"], origin["interpolation"], origin["codes"]) == (3, 5, str(tmp_path / "ends.npy"))
+
+
+def test_an_interpolation_with_too_many_pixels_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.png"
+    Image.new("L", (700, 512)).save(file)
+    model = styled_model(tmp_path)
+    options: dict[str, Any] = {"styles": 2, "interpolate": 1000, "size": "original"}
+    (found,) = results(model, [file], tmp_path / "out", **options)
+    assert isinstance(found, Refused)
+    assert found.reason == (
+        f"{file}: an animation of 1000 pictures with 700x512 px has 358 megapixels, more than the limit of 250; "
+        "choose a smaller --interpolate, a smaller --size or fewer styles"
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("sides", [(1, 1), (37, 53), (64, 16)])
+def test_a_translation_of_the_original_size_has_the_size_of_the_image(
+    tmp_path: Path, channels: int, sides: tuple[int, int]
+) -> None:
+    width, height = sides
+    model = styled_model(tmp_path, {"a": channels, "b": channels, "c": 3})
+    file = tmp_path / ("x.npy" if channels == 5 else "x.jpg")
+    if channels == 5:
+        np.save(file, np.full((height, width, 5), 0.5))
+    else:
+        Image.new("RGB", sides).save(file)
+    (made,) = results(model, [file], tmp_path / "out", size="original")
+    assert isinstance(made, Translated)
+    (path,) = made.files
+    found = np.load(path).shape[:2] if channels == 5 else size_of(path)[::-1]
+    assert found == (height, width)
+    assert origins(tmp_path / "out")[path.name]["size"] == "original"
+
+
+def test_a_size_and_a_format_replace_no_others(tmp_path: Path) -> None:
+    model, file, out = styled_model(tmp_path), picture(tmp_path / "x.png"), tmp_path / "out"
+    for _ in range(2):
+        for options in (
+            {},
+            {"size": 32},
+            {"size": "original"},
+            {"image_format": "webp"},
+            {"image_format": "jpg"},
+        ):
+            list(results(model, [file], out, **options))
+    label = "a2b-seed0-style-1-of-1"
+    sizes = {path.name: size_of(path) for path in out.glob("x*style*")}
+    assert sizes == {
+        f"x-{label}.png": (16, 16),
+        f"x-2-{label}.png": (32, 32),
+        f"x-3-{label}.png": (64, 64),
+        f"x-4-{label}.webp": (16, 16),
+        f"x-5-{label}.jpg": (16, 16),
+    }
+    starts = {path.suffix: path.read_bytes()[:3] for path in out.glob("x-*style*")}
+    assert starts == {".png": b"\x89PN", ".webp": b"RIF", ".jpg": b"\xff\xd8\xff"}
+
+
+def test_a_format_that_cannot_be_chosen_is_an_error(tmp_path: Path) -> None:
+    file = picture(tmp_path / "x.png")
+    with pytest.raises(
+        RunError, match=r"into b have 5 channels and are written as \.npy; leave --format out"
+    ):
+        results(styled_model(tmp_path, {"a": 3, "b": 5}), [file], tmp_path, image_format="png")
+    with pytest.raises(RunError, match="a strip as PNG and an animation as WebP; leave --format out"):
+        results(styled_model(tmp_path), [file], tmp_path, styles=2, image_format="png", interpolate=2)
+
+
+def test_an_image_that_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.png"
+    Image.new("L", (16400, 200)).save(file)
+    (found,) = results(styled_model(tmp_path), [file], tmp_path, size="original", image_format="webp")
+    assert isinstance(found, Refused)
+    assert "x.png: a file of the format webp has at most 16383 px on a side, not 16400x200" in found.reason
+
+
+def test_a_contact_sheet_has_a_row_for_each_image_and_pages(tmp_path: Path) -> None:
+    model = styled_model(tmp_path)
+    files = [picture(tmp_path / "in" / f"{n}.png") for n in range(34)]
+    files[5].write_text("not an image")
+    for _ in range(2):
+        found = list(results(model, files, tmp_path / "out", styles=2, contact_sheet=True))
+    assert [type(each) for each in found[30:]] == [Translated] * 3 + [ContactPage, Translated, ContactPage]
+    pages = sorted((tmp_path / "out").glob("contact*"))
+    assert [each.file for each in found if isinstance(each, ContactPage)] == pages
+    assert [path.name for path in pages] == [f"contact-sheet-a2b-seed0-2-styles-page-{n}.png" for n in (1, 2)]
+    heights = [size_of(path)[1] for path in pages]
+    assert heights == [18 + 68 * 32 + 4, 18 + 68 + 4]
+    origin = origins(tmp_path / "out")[pages[1].name]
+    assert (origin["contact_sheet"], origin["sheet"]) == (2, 2)
+    list(results(model, files[:2], tmp_path / "out", styles=2, contact_sheet=True))
+    assert len(list((tmp_path / "out").glob("contact*"))) == 3
+
+
+def test_progress_counts_translations(tmp_path: Path) -> None:
+    made: list[int] = []
+    files = [picture(tmp_path / f"{n}.png") for n in range(2)]
+    list(
+        results(
+            styled_model(tmp_path), files, tmp_path / "out", styles=3, interpolate=4, progress=made.append
+        )
+    )
+    assert sum(made) == 2 * 2 * 4
+
+
+def test_a_translation_of_many_pixels_is_made_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parts give the same files."""
+    model, file = styled_model(tmp_path), picture(tmp_path / "x.png")
+    made: list[int] = []
+    list(results(model, [file], tmp_path / "one", styles=5))
+    monkeypatch.setattr("i2ikit.translation.PIXELS_AT_ONCE", 2 * 16 * 16)
+    list(results(model, [file], tmp_path / "two", styles=5, progress=made.append))
+    assert made == [2, 2, 1]
+    for path in (tmp_path / "one").glob("*.png"):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_an_image_for_which_there_is_no_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory")
+
+    model = styled_model(tmp_path)
+    files = [picture(tmp_path / f"{n}.png") for n in range(2)]
+    monkeypatch.setattr(model.translator, "translate", fail)
+    for found in results(model, files, tmp_path / "out"):
+        assert isinstance(found, Refused)
+        assert found.reason == (
+            f"{found.image}: the image has 16x16 px, and there is not enough memory to translate it; choose a "
+            "smaller size"
+        )
