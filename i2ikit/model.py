@@ -33,6 +33,8 @@ it keeps its own size."""
 
 PROBE = 512
 """Side in pixels of the image by which the memory of larger ones is estimated."""
+MARGIN = 1.2
+"""Factor for what is not in proportion to the number of pixels, and for what other processes take."""
 SMALL = 2**20
 """Pixels of images for which memory is not estimated."""
 
@@ -170,7 +172,7 @@ class Model:
             code = x.new_zeros(1, self.translator.style_length(direction.to))
             taken = memory_taken(lambda: self._translated(small, code, direction, precision))
             self._bytes_per_pixel[direction, precision] = taken / PROBE**2
-        needed = self._bytes_per_pixel[direction, precision] * pixels
+        needed = self._bytes_per_pixel[direction, precision] * pixels * MARGIN
         free = available_memory()
         if needed > free:
             reason = (

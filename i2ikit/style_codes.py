@@ -67,7 +67,7 @@ class CodesFile:
     about: AboutCodes | None
 
 
-def read_codes(path: Path) -> CodesFile:
+def read_codes(path: str | Path) -> CodesFile:
     """Read style codes, (K, style_dim) or (style_dim,), of floating-point numbers; nothing is unpickled.
 
     A .safetensors file has them as its tensor "styles", or as its only tensor.
@@ -75,6 +75,7 @@ def read_codes(path: Path) -> CodesFile:
     Raises:
         DataError: no such file, not a file of style codes, damaged, too large, or not finite; names the file.
     """
+    path = Path(path)
     _check_file(path)
     try:
         content = path.read_bytes()

@@ -68,3 +68,14 @@ def test_other_errors_stay(error: Exception) -> None:
 def test_a_real_allocation_that_fails_is_recognised() -> None:
     with pytest.raises(OutOfMemory), out_of_memory_named():
         torch.empty(2**50)
+
+
+def test_memory_that_was_freed_before_counts() -> None:
+    """glibc keeps it, so that the memory of the process does not grow when it is used again."""
+
+    def compute() -> None:
+        held = [np.ones(100_000) for _ in range(200)]
+        del held
+
+    compute()
+    assert memory_taken(compute) > 120e6

@@ -110,6 +110,36 @@ def test_translate_takes_a_run_exemplars_and_a_direction(trained: Path) -> None:
     }
 
 
+@pytest.mark.slow
+def test_translate_takes_patterns_and_saved_codes(trained: Path) -> None:
+    (trained / "patterns").mkdir()
+    (run,) = (path.resolve() for path in (trained / "runs").iterdir())
+    for n in (2, 10):
+        Image.new("RGB", (70, 66), "red").save(trained / "patterns" / f"{n}.png")
+    given = (str(run), "patterns/*.png", "--contact-sheet", "--interpolate", "3")
+    said = i2ikit("translate", *given, "--save-codes", "x.safetensors", "--out", "w", cwd=trained)
+    assert "Translated 2 images" in said
+    assert "2 animations and 2 strips in w" in said
+    assert "Contact sheet: w/contact-sheet-a2b-seed0-2-styles-interpolated-3-page-1.png" in said
+    assert "Style codes: x.safetensors" in said
+    again = ("translate", *given, "--codes", "x.safetensors", "--size", "original", "--out", "w")
+    assert "w/2-a2b-x-2-codes-interpolated-3.webp" in i2ikit(*again, cwd=trained)
+    for options, message in (
+        (("--codes", "x.safetensors", "--seed", "0"), "--codes gives the styles; leave --seed out"),
+        (("--codes", "missing.npy"), "missing.npy: not a readable file of style codes"),
+        (("--save-codes", str(run / "weights.safetensors")), "exists and is not a file of"),
+        (("--styles", "1"), "there is only one; give --styles 2 or more"),
+        (("--size", "huge"), "size = 'huge'; should be 'trained', 'original' or a number"),
+        (("--format", "jpg"), "leave --format out"),
+    ):
+        said = i2ikit("translate", *given, *options, "--out", "none", cwd=trained, code=2)
+        assert message in said
+    assert not (trained / "none").exists()
+    assert "nothing*.png: there is no such file" in i2ikit(
+        "translate", str(run), "nothing*.png", cwd=trained, code=2
+    )
+
+
 @pytest.mark.parametrize("command", [("translate", "data/testA/0.png"), ("eval",)])
 def test_a_device_that_is_not_there_is_named(trained: Path, command: tuple[str, ...]) -> None:
     said = i2ikit(*command, "--device", "cuda:9", cwd=trained, code=2)

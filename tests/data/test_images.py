@@ -276,3 +276,14 @@ def test_only_grey_and_rgb_are_converted_into_each_other(channels: int, found: i
     assert torch.equal(loaded(grey, 3, 10), loaded(grey, 1, 10).expand(-1, 3, -1, -1))
     luma = (colour * np.array([0.299, 0.587, 0.114], np.float32)).sum(-1)
     assert np.abs(loaded(colour, 1, 10)[0, 0].numpy() - (luma * 2 - 1)).max() < 1e-6
+
+
+@pytest.mark.parametrize(("image_format", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
+def test_a_picture_is_written_in_each_format(image_format: Any, kind: str) -> None:
+    for channels in (1, 3):
+        ending, content = file_content(torch.zeros(channels, 9, 17), image_format)
+        assert ending == f".{image_format}"
+        with Image.open(io.BytesIO(content)) as opened:
+            assert (opened.format, opened.size) == (kind, (17, 9))
+            assert max(abs(value - 128) for value in opened.convert("L").getextrema()) <= 1  # type: ignore[operator]
+    assert file_content(torch.zeros(5, 9, 17), image_format)[0] == ".npy"
