@@ -34,6 +34,7 @@ DROP = 150  # of a place to drop files
 SMALL = 128  # pictures up to this size are shown with sharp pixels
 REFRESH = 3.0  # seconds between two looks at the weights of a run that is training
 KEPT, CLEARED = 1800, 300  # seconds that pictures of the page are kept, and between two clearings
+NO_INPUT = Problem("Drop a picture to begin.")
 SURPRISES = 10**6  # seeds of "Surprise me" begin here; those below are of random styles
 
 Answers = list[Tensor | Problem]
@@ -83,7 +84,7 @@ class Page:
     # What is on the page
 
     def _lay_out(self) -> None:
-        self.session = gr.State(None, time_to_live=3600)
+        self.session = gr.State(None)  # kept while the tab is open
         self.heading = gr.Markdown(self._heading())
         labels = list(self.directions)
         self.direction = gr.Radio(
@@ -95,7 +96,7 @@ class Page:
         self.note = gr.Markdown(visible=False, elem_id="note")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                self.drop = gr.File(label=self._accepted(), height=DROP, elem_id="drop")
+                self.drop = gr.File(height=DROP, elem_id="drop")
                 self.held_out = self._gallery("Held-out pictures", "held-out")
                 self.others = gr.Button("Other held-out pictures", size="sm")
             with gr.Column(scale=3, min_width=300) as self.styling, gr.Tabs():
@@ -140,7 +141,7 @@ class Page:
 
     def _lay_out_exemplar(self) -> None:
         gr.Markdown("The style of an exemplar, a picture of the target domain, becomes the current style.")
-        self.exemplar_drop = gr.File(label=self._accepted(), height=DROP, elem_id="exemplar-drop")
+        self.exemplar_drop = gr.File(height=DROP, elem_id="exemplar-drop")
         self.exemplar = self._picture("Exemplar", "exemplar")
         self.exemplars = self._gallery("Held-out pictures of the target domain", "exemplars")
 
@@ -189,8 +190,8 @@ class Page:
         lines = [f"**{_as_text(name)}**: step {model.step}, {model.images.size} px" for name, model in models]
         return "## i2ikit demo\n" + "\n\n".join(lines)
 
-    def _accepted(self) -> str:
-        channels = {n for each in self.studio.models for n in each.model().images.channels.values()}
+    def _accepted(self, domain: str) -> str:
+        channels = {each.model().images.channels.get(domain, 3) for each in self.studio.models}
         if channels <= set(COLOURS):
             return "Drop a picture here: PNG, JPEG, WebP, BMP or TIFF"
         return "Drop an array here: .npy, (H, W, C), with values in [0, 1]"
@@ -217,8 +218,7 @@ class Page:
         for grid in self.grids:
             self._on(grid.select, self.style_chosen, [], self.outputs)
         for place, slider in enumerate(self.sliders):
-            moved = functools.partial(self.slider_moved, place)
-            self._on(slider.input, moved, [slider], [], trigger_mode="always_last")
+            self._on(slider.input, functools.partial(self.slider_moved, place), [slider], [])
         self._on(self.surprise.click, self.surprised, [self.locked], self.outputs)
         self._on(self.exemplars.select, self.exemplar_chosen, [], self.outputs)
         self._on(self.exemplar_drop.upload, self.exemplar_dropped, [self.exemplar_drop], self.outputs)
@@ -233,16 +233,25 @@ class Page:
         answer: Callable[..., Any],
         inputs: Sequence[Any],
         waiting: Sequence[Any],
-        **options: Any,
     ) -> None:
-        """Call `answer(session, *inputs)` at an event; `waiting` show that it is at work."""
+        """Call `answer(session, *inputs)` at an event; `waiting` show that it is at work.
+
+        A tab whose session is gone, because the server was started again, begins anew when it is touched.
+        While an answer is computed, only the last one of further events is kept.
+        """
+
+        @functools.wraps(answer)  # gradio looks at its signature
+        def answered(session: Session | None, *given: Any) -> Any:
+            touched = event is not self.timer.tick
+            return self.opened(None) if session is None and touched else answer(session, *given)
+
         everything = [
-            *(self.session, self.heading, self.input, *self.outputs, self.note, self.held_out, self.others),
+            *(self.session, self.direction, self.heading, self.input, *self.outputs, self.note, self.held_out, self.others),
             *(self.drop, self.exemplar_drop, self.styling, *self.grids, self.download, *self.sliders),
             *(self.exemplar_tab, self.exemplar, self.exemplars, *self.strips, *self.animations),
         ]
         event(
-            answer,
+            answered,
             [self.session, *inputs],
             everything,
             show_progress="minimal" if waiting else "hidden",
@@ -250,7 +259,7 @@ class Page:
             concurrency_id="models",  # one at a time: they share the processor
             concurrency_limit=1,
             api_visibility="private",
-            **options,
+            trigger_mode="always_last",
         )
 
     def opened(self, _: Session | None) -> Updates:
@@ -260,14 +269,18 @@ class Page:
     def turned(self, _: Session | None, label: str, count: int) -> Updates:
         """A direction was chosen: everything starts anew."""
         session = Session(self.directions[label], weights=self.studio.weights())
+        session.image = [NO_INPUT] * len(self.names)
         length = self.studio.style_length(session.direction)
-        session.styles = self.studio.random_styles(session.direction, count, session.seed)
+        session.styles = self.studio.random_styles(session.direction, int(count), session.seed)
         session.style, session.start, session.end = (_one(session.styles, n) for n in (0, 0, 1))
         updates = self._held_out(session)
         if session.held_out:
             session.image = self.studio.inputs(session.held_out[0], session.direction.source)
         return {
             **updates,
+            self.direction: label,
+            self.drop: gr.update(value=None, label=self._accepted(session.direction.source)),
+            self.exemplar_drop: gr.update(value=None, label=self._accepted(session.direction.to)),
             self.styling: gr.update(visible=length > 0),
             self.exemplar_tab: gr.update(visible=self.studio.follows_exemplars(session.direction)),
             self.exemplar: None,
@@ -282,6 +295,8 @@ class Page:
 
     def input_chosen(self, session: Session, event: gr.SelectData) -> Updates:
         """A held-out picture was chosen as the input."""
+        if event.index >= len(session.held_out):  # others were shown meanwhile
+            return {self.session: session}
         session.image = self.studio.inputs(session.held_out[event.index], session.direction.source)
         return self._input(session)
 
@@ -327,6 +342,8 @@ class Page:
 
     def exemplar_chosen(self, session: Session, event: gr.SelectData) -> Updates:
         """The style of a held-out picture becomes the current one."""
+        if event.index >= len(session.exemplars):
+            return {self.session: session}
         return self._followed(session, session.exemplars[event.index])
 
     def exemplar_dropped(self, session: Session, file: str | None) -> Updates:
@@ -392,8 +409,9 @@ class Page:
         found = self.studio.translations(session.image, session.styles, session.direction)
         lists = [[] if isinstance(made, Problem) else made for made in found]
         names = [f"{n}-{readable(Path(name).name)}" for n, name in enumerate(self.names, 1)]
-        content = archive(names, found, session.styles)
-        return {**dict(zip(self.grids, lists, strict=True)), self.download: _file(".zip", content)}
+        file = _file(".zip", archive(names, found, session.styles)) if _any(found) else None
+        download = gr.update(value=file, visible=file is not None)
+        return {**dict(zip(self.grids, lists, strict=True)), self.download: download}
 
     def _held_out(self, session: Session) -> Updates:
         """The held-out pictures of both domains."""

@@ -15,7 +15,7 @@ from i2ikit.errors import RunError, in_one_line
 __all__ = ["serve"]
 
 MOST_UPLOADED = 100_000_000  # bytes
-SESSIONS = 100  # browser tabs whose state is kept
+SESSIONS = 20  # browser tabs whose state is kept; its held-out images take some megabytes
 
 STYLE = """
 .picture img, .grid img { width: 100% !important; height: 100% !important; object-fit: contain !important; }

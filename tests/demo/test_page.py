@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import io
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,11 +23,15 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+from i2ikit.demo.live import LiveModel
 from i2ikit.demo.studio import Studio
 from i2ikit.errors import RunError
+from i2ikit.loading import load
 from tests.demo.test_studio import picture
 
 pytest.importorskip("gradio", reason="needs the extra i2ikit[demo]")
+
+import gradio as gr
 
 from i2ikit.demo.page import Page, Session
 from i2ikit.demo.serving import serve
@@ -193,7 +199,7 @@ def test_going_between_two_styles(studio: Studios) -> None:
 def test_the_download_has_the_pictures_of_the_grid(studio: Studios, server_folder: Path) -> None:
     page = Page(studio("munit"))
     updates = page.opened(None)
-    file = Path(updates[page.download])
+    file = Path(updates[page.download]["value"])
     assert file.parent == server_folder
     with zipfile.ZipFile(file) as archived:
         names = archived.namelist()
@@ -208,6 +214,62 @@ def test_a_deterministic_model_has_no_styles_on_its_page(studio: Studios) -> Non
     assert updates[page.styling]["visible"] is False
     assert page.sliders == []
     assert updates[page.outputs[0]].size == (64, 64)
+
+
+def test_without_held_out_pictures_the_page_waits_for_one(
+    runs: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The images of the run are gone; everything can be touched before a picture is dropped."""
+    run = shutil.copytree(runs("munit"), tmp_path / "run")
+    text = (run / "resolved.toml").read_text()
+    (run / "resolved.toml").write_text(text.replace("/data", "/none"))
+    page = Page(Studio([LiveModel(load(run, "cpu"), "cpu")]))
+    updates = page.opened(None)
+    session = session_of(updates, page)
+    answers = [
+        updates,
+        page.slider_moved(0, session, 1.0),
+        page.styles_renewed(session, 5, ["1"]),
+        page.style_chosen(session, chosen(4)),
+        page.surprised(session, []),
+        page.ended_here(session, 5),
+        page.turned(session, "b to a", 8),
+    ]
+    for answer in answers[:1] + answers[3:]:
+        assert answer[page.note]["value"] == r"Drop a picture to begin\."
+    assert updates[page.download]["visible"] is False
+    session = session_of(answers[-1], page)
+    after = page.input_dropped(session, str(picture(tmp_path / "x.png")))
+    assert len(after[page.grids[0]]) == 8
+    assert after[page.note]["visible"] is False
+
+
+def test_a_session_that_is_gone_begins_anew(studio: Studios) -> None:
+    """The server was started again while the tab was open."""
+    page = Page(studio("munit"))
+    answers = {target: function.fn for function in page.blocks.fns.values() for target, _ in function.targets}
+    for touched in (page.sliders[0], page.grids[0], page.drop):
+        answered = answers[touched._id]
+        assert answered is not None
+        updates = answered(None, *[None] * (len(inspect.signature(answered).parameters) - 1))
+        assert len(updates[page.grids[0]]) == 8
+        assert updates[page.direction] == "a to b"
+    tick = answers[page.timer._id]
+    assert tick is not None
+    assert tick(None) == gr.skip()
+
+
+def test_the_last_of_many_events_counts(studio: Studios) -> None:
+    """A slider is dragged, or pictures are chosen, faster than translations are made."""
+    page = Page(studio("munit"))
+    assert {function.trigger_mode for function in page.blocks.fns.values()} == {"always_last"}
+
+
+def test_a_picture_that_is_no_longer_offered_is_not_taken(studio: Studios) -> None:
+    page = Page(studio("munit"))
+    session = session_of(page.opened(None), page)
+    for answer in (page.input_chosen, page.exemplar_chosen):
+        assert answer(session, chosen(4)) == {page.session: session}
 
 
 def test_a_model_without_this_direction_says_so(studio: Studios) -> None:
