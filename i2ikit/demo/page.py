@@ -246,7 +246,16 @@ class Page:
             return self.opened(None) if session is None and touched else answer(session, *given)
 
         everything = [
-            *(self.session, self.direction, self.heading, self.input, *self.outputs, self.note, self.held_out, self.others),
+            *(
+                self.session,
+                self.direction,
+                self.heading,
+                self.input,
+                *self.outputs,
+                self.note,
+                self.held_out,
+                self.others,
+            ),
             *(self.drop, self.exemplar_drop, self.styling, *self.grids, self.download, *self.sliders),
             *(self.exemplar_tab, self.exemplar, self.exemplars, *self.strips, *self.animations),
         ]

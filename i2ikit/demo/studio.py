@@ -150,8 +150,8 @@ class Studio:
             codes = torch.cat([a, b])
             if not codes.shape[1]:
                 raise DataError("it has only one translation of each image")
-            images = _translated(model, x, between(codes, count)[0], direction)
-            return Shown(strip([images]), animation(images))
+            rows = [[to_picture(y) for y in _translated(model, x, between(codes, count)[0], direction)]]
+            return Shown(strip(rows), animation(rows))
 
         return self._each(shown, inputs, start, end)
 

@@ -216,9 +216,7 @@ def test_a_deterministic_model_has_no_styles_on_its_page(studio: Studios) -> Non
     assert updates[page.outputs[0]].size == (64, 64)
 
 
-def test_without_held_out_pictures_the_page_waits_for_one(
-    runs: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_without_held_out_pictures_the_page_waits_for_one(runs: Callable[..., Path], tmp_path: Path) -> None:
     """The images of the run are gone; everything can be touched before a picture is dropped."""
     run = shutil.copytree(runs("munit"), tmp_path / "run")
     text = (run / "resolved.toml").read_text()
