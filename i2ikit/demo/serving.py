@@ -22,7 +22,7 @@ STYLE = """
 .strip img { width: 100% !important; object-fit: contain !important; }
 .strip [data-testid="block-label"] { position: static !important; }
 .small img { image-rendering: pixelated; }
-.grid .grid-wrap { height: auto !important; max-height: none !important; min-height: 0 !important; overflow: hidden; }
+.grid .grid-wrap { height: auto !important; max-height: none !important; overflow: hidden; }
 .grid .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
 #note { border-left: 4px solid #d9822b; padding: 0.5em 1em; }
 footer { display: none !important; }
