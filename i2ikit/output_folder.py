@@ -70,6 +70,7 @@ class OutputFolder:
         self.folder = folder
         self._sources = {folded(source) for source in sources}
         self._used: set[str] = set()  # by this command
+        self._passed: dict[tuple[str, str, str], int] = {}  # numbers below this one are used by this command
         self._known: dict[tuple[str, str], list[str]] = {}  # checksums by file and origin
         with _reported(f"cannot write in the folder {folder}", "give another folder with --out"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -110,16 +111,19 @@ class OutputFolder:
 
     def _free_names(self, source: str, results: list[Result]) -> list[str]:
         """Names for all results, with one number for all of them if it is needed."""
-        number = 1
+        key = (source, results[0].label, results[0].ending)
+        number, longest = self._passed.get(key, 1), _longest_name(self.folder)
         while True:
             ending = "" if number == 1 else f"-{number}"
             tails = [f"{ending}-{result.label}{result.ending}" for result in results]
-            room = _longest_name(self.folder) - max(len(tail.encode()) for tail in tails)
+            room = longest - max(len(tail.encode()) for tail in tails)
             start = cut(source, room)
             names = [start + tail for tail in tails]
             own = number == 1 or folded(start + ending) not in self._sources
             if own and all(map(self._may_write, names, results)):
                 return names
+            if number == self._passed.get(key, 1) and folded(names[0]) in self._used:
+                self._passed[key] = number + 1
             number += 1
 
     def _may_write(self, name: str, result: Result) -> bool:

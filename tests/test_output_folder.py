@@ -248,3 +248,19 @@ def test_a_folder_that_cannot_be_written_in_is_named(tmp_path: Path) -> None:
 def test_names_are_cut_between_characters() -> None:
     texts: Sequence[str] = [cut("aé日b", n) for n in range(8)]
     assert texts == ["", "a", "a", "aé", "aé", "aé", "aé日", "aé日b"]
+
+
+def test_many_images_of_one_name_take_no_longer_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that this command has used are not tried again; the same command finds its own ones."""
+    tried: list[str] = []
+    may_write = OutputFolder._may_write
+    monkeypatch.setattr(
+        OutputFolder, "_may_write", lambda *given: tried.append(given[1]) or may_write(*given)
+    )
+    paths = []
+    for _ in range(2):
+        tried.clear()
+        folder = OutputFolder(tmp_path, ["x"] * 50)
+        paths.append([folder.write("x", [Result("a2b", ".png", b"", {"n": n})], {}) for n in range(50)])
+        assert len(tried) == 50 + 49  # each number once when it is found, once when it is passed
+    assert paths[0] == paths[1]
