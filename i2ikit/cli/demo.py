@@ -6,9 +6,9 @@ import contextlib
 import os
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -42,7 +42,7 @@ def demo(
     Drop a picture and see it in many styles; move sliders, follow exemplars, go from one style to another.
     A run may still be training: the page shows its newest weights.
     """
-    with _private_gradio():
+    with _ended_by_signals(), _private_gradio():
         from i2ikit.demo.live import LiveModel, opened
         from i2ikit.demo.serving import serve
         from i2ikit.demo.studio import Studio
@@ -56,14 +56,30 @@ def demo(
                     console.print(escape(found), highlight=False, soft_wrap=True)
         studio = Studio(models)
         console.print("Starting the page ...", highlight=False)
-        stop = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())  # its files are then removed, as after Ctrl-C
-        try:
-            serve(studio, host, port, _announce, stop)
-        except KeyboardInterrupt:
-            console.print("Stopped.")
-        if stop.is_set():
-            raise typer.Exit(128 + signal.SIGTERM)
+        serve(studio, host, port, _announce)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP end the command so that its files are removed."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    # Windows has no SIGHUP; nohup ignores it, and that stays.
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    previous = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if previous[number] is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        raise typer.Exit(128 + signal.SIGINT) from None
+    finally:
+        for number in numbers:
+            signal.signal(number, previous[number])
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The page: what is on it, and what happens when something on it is touched.
+"""The page: what happens when something on it is touched; `layout.py` says what is on it.
 
 Each event changes the session, the state of one browser tab, and returns what is shown anew, by component.
 """
@@ -6,6 +6,7 @@ Each event changes the session, the state of one browser tab, and returns what i
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -20,19 +21,15 @@ from torch import Tensor
 
 from i2ikit.data.images import to_picture
 from i2ikit.data.reading import COLOURS
+from i2ikit.demo.layout import NUM_STYLES, Widgets
 from i2ikit.demo.studio import MOST_SLIDERS, Problem, Shown, Studio, archive, mixed
 from i2ikit.output_folder import readable
 from i2ikit.translator import Direction
 
 __all__ = ["Page", "Session"]
 
-NUM_STYLES, MOST_STYLES = 8, 24
 NUM_HELD_OUT = 8
-NUM_BETWEEN, MOST_BETWEEN = 9, 33
-HEIGHT = 280  # of the large pictures, in pixels
-DROP = 150  # of a place to drop files
 SMALL = 128  # pictures up to this size are shown with sharp pixels
-REFRESH = 3.0  # seconds between two looks at the weights of a run that is training
 KEPT, CLEARED = 1800, 300  # seconds that pictures of the page are kept, and between two clearings
 NO_INPUT = Problem("Drop a picture to begin.")
 SURPRISES = 10**6  # seeds of "Surprise me" begin here; those below are of random styles
@@ -73,117 +70,217 @@ class Page:
         self.names = [str(each.path) for each in studio.models]
         self.directions = {f"{d.source} to {d.to}": d for d in studio.directions}
         self.num_sliders = min(MOST_SLIDERS, max(map(studio.style_length, studio.directions)))
+        self.limit = studio.range()
         largest = max(each.model().images.size for each in studio.models)
-        self.pixels = ["small"] if largest <= SMALL else []
         with gr.Blocks(
             title="i2ikit demo", analytics_enabled=False, delete_cache=(CLEARED, KEPT)
         ) as self.blocks:
-            self._lay_out()
+            self.widgets = Widgets(
+                self.names,
+                list(self.directions),
+                self.num_sliders,
+                self.limit,
+                self._about_sliders(),
+                largest <= SMALL,
+            )
             self._connect()
 
-    # What is on the page
+    # What happens when something is touched
 
-    def _lay_out(self) -> None:
-        self.session = gr.State(None)  # kept while the tab is open
-        self.heading = gr.Markdown(self._heading())
-        labels = list(self.directions)
-        self.direction = gr.Radio(
-            labels, value=labels[0], show_label=False, container=False, visible=len(labels) > 1
+    def _connect(self) -> None:
+        self._on(self.blocks.load, self.opened, [], self.widgets.outputs)
+        self._on(
+            self.widgets.direction.input,
+            self.turned,
+            [self.widgets.direction, self.widgets.count],
+            self.widgets.outputs,
         )
-        with gr.Row():
-            self.input = self._picture("Input, as the networks see it", "input")
-            self.outputs = [self._picture(name, f"output-{n}") for n, name in enumerate(self.names)]
-        self.note = gr.Markdown(visible=False, elem_id="note")
-        with gr.Row():
-            with gr.Column(scale=2, min_width=300):
-                self.drop = gr.File(height=DROP, elem_id="drop")
-                self.held_out = self._gallery("Held-out pictures", "held-out")
-                self.others = gr.Button("Other held-out pictures", size="sm")
-            with gr.Column(scale=3, min_width=300) as self.styling, gr.Tabs():
-                with gr.Tab("Random styles"):
-                    self._lay_out_random()
-                with gr.Tab("Sliders"):
-                    self._lay_out_sliders()
-                with gr.Tab("Exemplar") as self.exemplar_tab:
-                    self._lay_out_exemplar()
-                with gr.Tab("Between two styles"):
-                    self._lay_out_between()
-        self.timer = gr.Timer(REFRESH)
+        self._on(self.widgets.held_out.select, self.input_chosen, [], self.widgets.outputs)
+        self._on(self.widgets.others.click, self.others_shown, [], [self.widgets.held_out])
+        self._on(self.widgets.drop.upload, self.input_dropped, [self.widgets.drop], self.widgets.outputs)
+        self._on(
+            self.widgets.new_styles.click,
+            self.styles_renewed,
+            [self.widgets.count, self.widgets.locked],
+            self.widgets.grids,
+        )
+        self._on(
+            self.widgets.count.release,
+            self.styles_counted,
+            [self.widgets.count, self.widgets.locked],
+            self.widgets.grids,
+        )
+        for grid in self.widgets.grids:
+            self._on(grid.select, self.style_chosen, [], self.widgets.outputs)
+        for place, slider in enumerate(self.widgets.sliders):
+            self._on(slider.input, functools.partial(self.slider_moved, place), [slider], [])
+        self._on(self.widgets.surprise.click, self.surprised, [self.widgets.locked], self.widgets.outputs)
+        self._on(self.widgets.exemplars.select, self.exemplar_chosen, [], self.widgets.outputs)
+        self._on(
+            self.widgets.exemplar_drop.upload,
+            self.exemplar_dropped,
+            [self.widgets.exemplar_drop],
+            self.widgets.outputs,
+        )
+        self._on(self.widgets.start.click, self.started_here, [self.widgets.between], self.widgets.strips)
+        self._on(self.widgets.end.click, self.ended_here, [self.widgets.between], self.widgets.strips)
+        self._on(self.widgets.go.click, self.gone_between, [self.widgets.between], self.widgets.strips)
+        self._on(self.widgets.timer.tick, self.refreshed, [], [])
 
-    def _lay_out_random(self) -> None:
-        gr.Markdown("Choose a picture to continue with its style.")
-        self.grids = [self._gallery(name, f"grid-{n}") for n, name in enumerate(self.names)]
-        self.count = gr.Slider(1, MOST_STYLES, NUM_STYLES, step=1, label="Number of styles")
-        with gr.Row():
-            self.new_styles = gr.Button("New styles", variant="primary")
-            self.download = gr.DownloadButton("Download all (ZIP)")
+    def _on(
+        self,
+        event: Callable[..., Any],
+        answer: Callable[..., Any],
+        inputs: Sequence[Any],
+        waiting: Sequence[Any],
+    ) -> None:
+        """Call `answer(session, *inputs)` at an event; `waiting` show that it is at work.
 
-    def _lay_out_sliders(self) -> None:
-        limit = self.studio.range()
-        gr.Markdown(self._about_sliders())
-        numbers = range(1, self.num_sliders + 1)
-        with gr.Row():
-            self.sliders = [
-                gr.Slider(
-                    -limit,
-                    limit,
-                    0,
-                    step=0.05,
-                    label=f"Style {n}",
-                    min_width=200,
-                    buttons=[],
-                    elem_id=f"style-{n}",
-                )
-                for n in numbers
-            ]
-        self.locked = gr.CheckboxGroup([f"{n}" for n in numbers], label="Locked numbers stay in new styles")
-        self.surprise = gr.Button("Surprise me", variant="primary")
+        A tab whose session is gone, because the server was started again, begins anew when it is touched.
+        While an answer is computed, only the last one of further events is kept; but all choices among
+        pictures, because gradio would repeat the first choice instead of keeping the last.
+        """
 
-    def _lay_out_exemplar(self) -> None:
-        gr.Markdown("The style of an exemplar, a picture of the target domain, becomes the current style.")
-        self.exemplar_drop = gr.File(height=DROP, elem_id="exemplar-drop")
-        self.exemplar = self._picture("Exemplar", "exemplar")
-        self.exemplars = self._gallery("Held-out pictures of the target domain", "exemplars")
+        @functools.wraps(answer)  # gradio looks at its signature
+        def answered(session: Session | None, *given: Any) -> Any:
+            lost = session is None and answer != self.refreshed  # the timer leaves the page as it is
+            return self.opened(None) if lost else answer(session, *given)
 
-    def _lay_out_between(self) -> None:
-        gr.Markdown("Go from one style to another. The current style is that of the large picture above.")
-        with gr.Row():
-            self.start = gr.Button("Start at the current style")
-            self.end = gr.Button("End at the current style")
-        self.between = gr.Slider(3, MOST_BETWEEN, NUM_BETWEEN, step=1, label="Number of pictures")
-        self.go = gr.Button("Show", variant="primary")
-        self.strips = [
-            self._picture(f"{name}: strip", f"strip-{n}", "strip") for n, name in enumerate(self.names)
-        ]
-        with gr.Row():
-            self.animations = [
-                self._picture(f"{name}: animation", f"animation-{n}") for n, name in enumerate(self.names)
-            ]
-
-    def _picture(self, label: str, place: str, kind: str = "picture") -> Any:
-        return gr.Image(
-            label=label,
-            format="png",
-            height=HEIGHT if kind == "picture" else None,
-            interactive=False,
-            buttons=["download", "fullscreen"],
-            elem_id=place,
-            elem_classes=[kind, *self.pixels],
+        event(
+            answered,
+            [self.widgets.session, *inputs],
+            self.widgets.changing(),
+            show_progress="minimal" if waiting else "hidden",
+            show_progress_on=list(waiting) or None,
+            concurrency_id="models",  # one at a time: they share the processor
+            concurrency_limit=1,
+            api_visibility="private",
+            trigger_mode="multiple" if "event" in inspect.signature(answer).parameters else "always_last",
         )
 
-    def _gallery(self, label: str, place: str) -> Any:
-        return gr.Gallery(
-            label=label,
-            format="png",
-            columns=4,
-            height="auto",
-            object_fit="contain",
-            allow_preview=False,
-            interactive=False,
-            elem_id=place,
-            elem_classes=["grid", *self.pixels],
-            buttons=[],
+    def opened(self, _: Session | None) -> Updates:
+        """A browser tab was opened."""
+        return self.turned(None, next(iter(self.directions)), NUM_STYLES)
+
+    def turned(self, _: Session | None, label: str, count: int) -> Updates:
+        """A direction was chosen: everything starts anew."""
+        session = Session(self.directions[label], weights=self.studio.weights())
+        session.image = [NO_INPUT] * len(self.names)
+        length = self.studio.style_length(session.direction)
+        session.styles = self.studio.random_styles(session.direction, int(count), session.seed)
+        first = self.studio.or_zeros(_one(session.styles, 0), session.direction)
+        session.style, session.start, session.end = first, first, _one(session.styles, 1)
+        updates = self._held_out(session)
+        if session.held_out:
+            session.image = self.studio.inputs(session.held_out[0], session.direction.source)
+        return {
+            **updates,
+            self.widgets.heading: self._heading(),
+            self.widgets.direction: label,
+            self.widgets.drop: gr.update(value=None, label=self._accepted(session.direction.source)),
+            self.widgets.exemplar_drop: gr.update(value=None, label=self._accepted(session.direction.to)),
+            self.widgets.styling: gr.update(visible=length > 0),
+            self.widgets.exemplar_tab: gr.update(visible=self.studio.follows_exemplars(session.direction)),
+            self.widgets.exemplar: None,
+            **dict.fromkeys((*self.widgets.strips, *self.widgets.animations)),
+            **self._input(session),
+        }
+
+    def others_shown(self, session: Session) -> Updates:
+        """Other held-out pictures are wanted."""
+        session.shown_from += 1
+        return {**self._held_out(session), self.widgets.session: session}
+
+    def input_chosen(self, session: Session, event: gr.SelectData) -> Updates:
+        """A held-out picture was chosen as the input."""
+        if event.index >= len(session.held_out):  # others were shown meanwhile
+            return {self.widgets.session: session}
+        session.image = self.studio.inputs(session.held_out[event.index], session.direction.source)
+        return self._input(session)
+
+    def input_dropped(self, session: Session, file: str | None) -> Updates:
+        """A file was dropped as the input; if no model can use it, the input stays."""
+        if file is None:
+            return {self.widgets.session: session}
+        found = self.studio.inputs(Path(file), session.direction.source)
+        free = {self.widgets.drop: None}  # the place takes the next file
+        if not _any(found):
+            return {**free, **self._told(session, found)}
+        session.image = found
+        return {**free, **self._input(session)}
+
+    def styles_renewed(self, session: Session, count: int, locked: Sequence[str]) -> Updates:
+        """Other random styles are wanted."""
+        session.seed += 1
+        return self.styles_counted(session, count, locked)
+
+    def styles_counted(self, session: Session, count: int, locked: Sequence[str]) -> Updates:
+        """Another number of random styles is wanted."""
+        drawn = self.studio.random_styles(session.direction, int(count), session.seed)
+        session.styles = mixed(drawn, session.style, _places(locked))
+        return {**self._grids(session), self.widgets.session: session}
+
+    def style_chosen(self, session: Session, event: gr.SelectData) -> Updates:
+        """One of the random styles becomes the current one."""
+        session.style = _or(_one(session.styles, event.index), session.style)
+        return self._current(session)
+
+    def slider_moved(self, place: int, session: Session, value: float) -> Updates:
+        """A slider was moved; the other sliders stay as they are."""
+        session.style = [_with_number(code, place, value) for code in session.style]
+        updates = self._current(session)
+        return {key: value for key, value in updates.items() if key not in self.widgets.sliders}
+
+    def surprised(self, session: Session, locked: Sequence[str]) -> Updates:
+        """The current style becomes a random one, but for locked numbers."""
+        session.surprises += 1
+        drawn = self.studio.random_styles(session.direction, 1, SURPRISES + session.surprises)
+        if not _any(drawn):
+            return self._told(session, drawn)
+        session.style = _or(mixed(drawn, session.style, _places(locked)), session.style)
+        return self._current(session)
+
+    def exemplar_chosen(self, session: Session, event: gr.SelectData) -> Updates:
+        """The style of a held-out picture becomes the current one."""
+        if event.index >= len(session.exemplars):
+            return {self.widgets.session: session}
+        return self._followed(session, session.exemplars[event.index])
+
+    def exemplar_dropped(self, session: Session, file: str | None) -> Updates:
+        """The style of a dropped file becomes the current one."""
+        if file is None:
+            return {self.widgets.session: session}
+        return {self.widgets.exemplar_drop: None, **self._followed(session, Path(file))}
+
+    def started_here(self, session: Session, count: int) -> Updates:
+        """The current style becomes the start."""
+        session.start = list(session.style)
+        return self.gone_between(session, count)
+
+    def ended_here(self, session: Session, count: int) -> Updates:
+        """The current style becomes the end."""
+        session.end = list(session.style)
+        return self.gone_between(session, count)
+
+    def gone_between(self, session: Session, count: int) -> Updates:
+        """The way from the start to the end is wanted."""
+        found = self.studio.transitions(
+            session.image, session.start, session.end, int(count), session.direction
         )
+        updates: Updates = {}
+        for shown, own_strip, own_animation in zip(
+            found, self.widgets.strips, self.widgets.animations, strict=True
+        ):
+            updates[own_strip] = shown.strip if isinstance(shown, Shown) else None
+            updates[own_animation] = _file(".webp", shown.animation) if isinstance(shown, Shown) else None
+        return {**updates, **self._told(session, found)}
+
+    def refreshed(self, session: Session | None) -> Any:
+        """Show what new weights give, if training has saved some."""
+        if session is None or (weights := self.studio.weights()) == session.weights:
+            return gr.skip()
+        session.weights = weights
+        return {self.widgets.heading: self._heading(), **self._input(session)}
 
     def _heading(self) -> str:
         models = zip(self.names, [each.model() for each in self.studio.models], strict=True)
@@ -205,197 +302,14 @@ class Page:
             text += " They move the codes of all models."
         return text
 
-    # What happens when something is touched
-
-    def _connect(self) -> None:
-        self._on(self.blocks.load, self.opened, [], self.outputs)
-        self._on(self.direction.input, self.turned, [self.direction, self.count], self.outputs)
-        self._on(self.held_out.select, self.input_chosen, [], self.outputs)
-        self._on(self.others.click, self.others_shown, [], [self.held_out])
-        self._on(self.drop.upload, self.input_dropped, [self.drop], self.outputs)
-        self._on(self.new_styles.click, self.styles_renewed, [self.count, self.locked], self.grids)
-        self._on(self.count.release, self.styles_counted, [self.count, self.locked], self.grids)
-        for grid in self.grids:
-            self._on(grid.select, self.style_chosen, [], self.outputs)
-        for place, slider in enumerate(self.sliders):
-            self._on(slider.input, functools.partial(self.slider_moved, place), [slider], [])
-        self._on(self.surprise.click, self.surprised, [self.locked], self.outputs)
-        self._on(self.exemplars.select, self.exemplar_chosen, [], self.outputs)
-        self._on(self.exemplar_drop.upload, self.exemplar_dropped, [self.exemplar_drop], self.outputs)
-        self._on(self.start.click, self.started_here, [self.between], self.strips)
-        self._on(self.end.click, self.ended_here, [self.between], self.strips)
-        self._on(self.go.click, self.gone_between, [self.between], self.strips)
-        self._on(self.timer.tick, self.refreshed, [], [])
-
-    def _on(
-        self,
-        event: Callable[..., Any],
-        answer: Callable[..., Any],
-        inputs: Sequence[Any],
-        waiting: Sequence[Any],
-    ) -> None:
-        """Call `answer(session, *inputs)` at an event; `waiting` show that it is at work.
-
-        A tab whose session is gone, because the server was started again, begins anew when it is touched.
-        While an answer is computed, only the last one of further events is kept.
-        """
-
-        @functools.wraps(answer)  # gradio looks at its signature
-        def answered(session: Session | None, *given: Any) -> Any:
-            touched = event is not self.timer.tick
-            return self.opened(None) if session is None and touched else answer(session, *given)
-
-        everything = [
-            *(
-                self.session,
-                self.direction,
-                self.heading,
-                self.input,
-                *self.outputs,
-                self.note,
-                self.held_out,
-                self.others,
-            ),
-            *(self.drop, self.exemplar_drop, self.styling, *self.grids, self.download, *self.sliders),
-            *(self.exemplar_tab, self.exemplar, self.exemplars, *self.strips, *self.animations),
-        ]
-        event(
-            answered,
-            [self.session, *inputs],
-            everything,
-            show_progress="minimal" if waiting else "hidden",
-            show_progress_on=list(waiting) or None,
-            concurrency_id="models",  # one at a time: they share the processor
-            concurrency_limit=1,
-            api_visibility="private",
-            trigger_mode="always_last",
-        )
-
-    def opened(self, _: Session | None) -> Updates:
-        """A browser tab was opened."""
-        return self.turned(None, next(iter(self.directions)), NUM_STYLES)
-
-    def turned(self, _: Session | None, label: str, count: int) -> Updates:
-        """A direction was chosen: everything starts anew."""
-        session = Session(self.directions[label], weights=self.studio.weights())
-        session.image = [NO_INPUT] * len(self.names)
-        length = self.studio.style_length(session.direction)
-        session.styles = self.studio.random_styles(session.direction, int(count), session.seed)
-        session.style, session.start, session.end = (_one(session.styles, n) for n in (0, 0, 1))
-        updates = self._held_out(session)
-        if session.held_out:
-            session.image = self.studio.inputs(session.held_out[0], session.direction.source)
-        return {
-            **updates,
-            self.direction: label,
-            self.drop: gr.update(value=None, label=self._accepted(session.direction.source)),
-            self.exemplar_drop: gr.update(value=None, label=self._accepted(session.direction.to)),
-            self.styling: gr.update(visible=length > 0),
-            self.exemplar_tab: gr.update(visible=self.studio.follows_exemplars(session.direction)),
-            self.exemplar: None,
-            **dict.fromkeys((*self.strips, *self.animations)),
-            **self._input(session),
-        }
-
-    def others_shown(self, session: Session) -> Updates:
-        """Other held-out pictures are wanted."""
-        session.shown_from += 1
-        return {**self._held_out(session), self.session: session}
-
-    def input_chosen(self, session: Session, event: gr.SelectData) -> Updates:
-        """A held-out picture was chosen as the input."""
-        if event.index >= len(session.held_out):  # others were shown meanwhile
-            return {self.session: session}
-        session.image = self.studio.inputs(session.held_out[event.index], session.direction.source)
-        return self._input(session)
-
-    def input_dropped(self, session: Session, file: str | None) -> Updates:
-        """A file was dropped as the input; if no model can use it, the input stays."""
-        if file is None:
-            return {self.session: session}
-        found = self.studio.inputs(Path(file), session.direction.source)
-        free = {self.drop: None}  # the place takes the next file
-        if not _any(found):
-            return {**free, **self._told(session, found)}
-        session.image = found
-        return {**free, **self._input(session)}
-
-    def styles_renewed(self, session: Session, count: int, locked: Sequence[str]) -> Updates:
-        """Other random styles are wanted."""
-        session.seed += 1
-        return self.styles_counted(session, count, locked)
-
-    def styles_counted(self, session: Session, count: int, locked: Sequence[str]) -> Updates:
-        """Another number of random styles is wanted."""
-        drawn = self.studio.random_styles(session.direction, int(count), session.seed)
-        session.styles = mixed(drawn, session.style, _places(locked))
-        return {**self._grids(session), self.session: session}
-
-    def style_chosen(self, session: Session, event: gr.SelectData) -> Updates:
-        """One of the random styles becomes the current one."""
-        session.style = _one(session.styles, event.index)
-        return self._current(session)
-
-    def slider_moved(self, place: int, session: Session, value: float) -> Updates:
-        """A slider was moved; the other sliders stay as they are."""
-        session.style = [_with_number(code, place, value) for code in session.style]
-        updates = self._current(session)
-        return {key: value for key, value in updates.items() if key not in self.sliders}
-
-    def surprised(self, session: Session, locked: Sequence[str]) -> Updates:
-        """The current style becomes a random one, but for locked numbers."""
-        session.surprises += 1
-        drawn = self.studio.random_styles(session.direction, 1, SURPRISES + session.surprises)
-        session.style = mixed(drawn, session.style, _places(locked))
-        return self._current(session)
-
-    def exemplar_chosen(self, session: Session, event: gr.SelectData) -> Updates:
-        """The style of a held-out picture becomes the current one."""
-        if event.index >= len(session.exemplars):
-            return {self.session: session}
-        return self._followed(session, session.exemplars[event.index])
-
-    def exemplar_dropped(self, session: Session, file: str | None) -> Updates:
-        """The style of a dropped file becomes the current one."""
-        if file is None:
-            return {self.session: session}
-        return {self.exemplar_drop: None, **self._followed(session, Path(file))}
-
-    def started_here(self, session: Session, count: int) -> Updates:
-        """The current style becomes the start."""
-        session.start = list(session.style)
-        return self.gone_between(session, count)
-
-    def ended_here(self, session: Session, count: int) -> Updates:
-        """The current style becomes the end."""
-        session.end = list(session.style)
-        return self.gone_between(session, count)
-
-    def gone_between(self, session: Session, count: int) -> Updates:
-        """The way from the start to the end is wanted."""
-        found = self.studio.transitions(
-            session.image, session.start, session.end, int(count), session.direction
-        )
-        updates: Updates = {}
-        for shown, own_strip, own_animation in zip(found, self.strips, self.animations, strict=True):
-            updates[own_strip] = shown.strip if isinstance(shown, Shown) else None
-            updates[own_animation] = _file(".webp", shown.animation) if isinstance(shown, Shown) else None
-        return {**updates, **self._told(session, found)}
-
-    def refreshed(self, session: Session | None) -> Any:
-        """Show what new weights give, if training has saved some."""
-        if session is None or (weights := self.studio.weights()) == session.weights:
-            return gr.skip()
-        session.weights = weights
-        return {self.heading: self._heading(), **self._input(session)}
-
     # What is shown anew
 
     def _input(self, session: Session) -> Updates:
         """The input and all its translations."""
-        return {self.input: self._first(session.image, session.direction.source), **self._grids(session)} | (
-            self._current(session)
-        )
+        return {
+            self.widgets.input: self._first(session.image, session.direction.source),
+            **self._grids(session),
+        } | (self._current(session))
 
     def _current(self, session: Session) -> Updates:
         """The input in the current style, and the sliders at it."""
@@ -403,15 +317,19 @@ class Page:
         pictures = [None if isinstance(made, Problem) else made[0] for made in found]
         codes = [code[0].tolist() for code in session.style if isinstance(code, Tensor)]
         code = max(codes, key=len, default=[])
-        limit = self.studio.range()
+        limit = self.limit
         moved = {
             slider: gr.update(
                 value=round(max(-limit, min(limit, code[place])), 2) if place < len(code) else 0,
                 visible=place < self.studio.style_length(session.direction),
             )
-            for place, slider in enumerate(self.sliders)
+            for place, slider in enumerate(self.widgets.sliders)
         }
-        return {**dict(zip(self.outputs, pictures, strict=True)), **moved, **self._told(session, found)}
+        return {
+            **dict(zip(self.widgets.outputs, pictures, strict=True)),
+            **moved,
+            **self._told(session, found),
+        }
 
     def _grids(self, session: Session) -> Updates:
         """The input in the random styles, and the file with all of them."""
@@ -420,7 +338,7 @@ class Page:
         names = [f"{n}-{readable(Path(name).name)}" for n, name in enumerate(self.names, 1)]
         file = _file(".zip", archive(names, found, session.styles)) if _any(found) else None
         download = gr.update(value=file, visible=file is not None)
-        return {**dict(zip(self.grids, lists, strict=True)), self.download: download}
+        return {**dict(zip(self.widgets.grids, lists, strict=True)), self.widgets.download: download}
 
     def _held_out(self, session: Session) -> Updates:
         """The held-out pictures of both domains."""
@@ -429,9 +347,11 @@ class Page:
         exemplars = self.studio.held_out(direction.to, NUM_HELD_OUT, seed + 1)
         session.held_out, session.exemplars = ([array for _, array in found] for found in (inputs, exemplars))
         return {
-            self.held_out: gr.update(value=[shown for shown, _ in inputs], visible=bool(inputs)),
-            self.others: gr.update(visible=bool(inputs)),
-            self.exemplars: gr.update(value=[shown for shown, _ in exemplars], visible=bool(exemplars)),
+            self.widgets.held_out: gr.update(value=[shown for shown, _ in inputs], visible=bool(inputs)),
+            self.widgets.others: gr.update(visible=bool(inputs)),
+            self.widgets.exemplars: gr.update(
+                value=[shown for shown, _ in exemplars], visible=bool(exemplars)
+            ),
         }
 
     def _followed(self, session: Session, exemplar: Path | NDArray[np.float32]) -> Updates:
@@ -441,7 +361,7 @@ class Page:
             return self._told(session, found)
         session.style = found
         seen = self.studio.inputs(exemplar, session.direction.to)
-        return {self.exemplar: self._first(seen, session.direction.to), **self._current(session)}
+        return {self.widgets.exemplar: self._first(seen, session.direction.to), **self._current(session)}
 
     def _first(self, images: Answers, domain: str) -> Any:
         """A picture of an image as the first model that can use it sees it."""
@@ -457,7 +377,7 @@ class Page:
         alike = len(set(problems.values())) == 1 and len(problems) == len(self.names)
         lines = [next(iter(problems.values()))] if alike else [f"{n}: {text}" for n, text in problems.items()]
         text = "\n\n".join(_as_text(line) for line in lines)
-        return {self.note: gr.update(value=text, visible=bool(lines)), self.session: session}
+        return {self.widgets.note: gr.update(value=text, visible=bool(lines)), self.widgets.session: session}
 
 
 def _any(found: Iterable[object]) -> bool:
@@ -467,6 +387,11 @@ def _any(found: Iterable[object]) -> bool:
 def _one(styles: Answers, place: int) -> Answers:
     """One of several styles; the last one of a model that has fewer."""
     return [s if isinstance(s, Problem) else s[[min(place, len(s) - 1)]] for s in styles]
+
+
+def _or(new: Answers, old: Answers) -> Answers:
+    """New style codes; the old one of a model that has no new one."""
+    return [theirs if isinstance(ours, Problem) else ours for ours, theirs in zip(new, old, strict=True)]
 
 
 def _with_number(code: Tensor | Problem, place: int, value: float) -> Tensor | Problem:

@@ -32,6 +32,7 @@ MOST_PIXELS = 2**20
 """Of an input after resizing: a translation needs several kilobytes for each pixel."""
 MOST_SLIDERS = 32
 SAMPLES = 1000  # styles, whose largest number is the range of the sliders
+NORMAL = 4.0  # about the largest of a thousand normal codes
 
 
 class Problem(str):
@@ -68,13 +69,19 @@ class Studio:
         return max((_style_length(each.model(), direction) for each in self.models), default=0)
 
     def range(self) -> float:
-        """The largest number in many random styles, rounded up: 4 for normal distributions."""
-        drawn = [
-            random_styles(each.model().translator, SAMPLES, direction.to, 0).abs().max().item()
-            for each in self.models
-            for direction in self.directions
-            if _style_length(each.model(), direction)
-        ]
+        """The largest number in many random styles, rounded up: 4 for normal distributions.
+
+        An exported file may not say how its styles are distributed; then 4.
+        """
+        drawn = []
+        for each in self.models:
+            for direction in self.directions:
+                if _style_length(each.model(), direction):
+                    try:
+                        codes = random_styles(each.model().translator, SAMPLES, direction.to, 0)
+                        drawn.append(codes.abs().max().item())
+                    except I2IKitError:
+                        drawn.append(NORMAL)
         return float(math.ceil(max(drawn, default=1.0)))
 
     def follows_exemplars(self, direction: Direction) -> bool:
@@ -115,6 +122,14 @@ class Studio:
     def random_styles(self, direction: Direction, count: int, seed: int) -> list[Tensor | Problem]:
         """Random style codes, (count, style_dim); (1, 0) if there is only one translation."""
         return self._each(lambda model: model.codes(count, None, model.direction(*direction).to, seed).cpu())
+
+    def or_zeros(self, codes: Sequence[Tensor | Problem], direction: Direction) -> list[Tensor | Problem]:
+        """Style codes, with zeros (1, style_dim) for models that cannot draw random ones."""
+        lengths = [_style_length(each.model(), direction) for each in self.models]
+        return [
+            torch.zeros(1, length) if isinstance(code, Problem) and length else code
+            for code, length in zip(codes, lengths, strict=True)
+        ]
 
     def styles_of(self, exemplar: Path | NDArray[np.float32], direction: Direction) -> list[Tensor | Problem]:
         """The style code of an image of the target domain, (1, style_dim); (1, 0) if deterministic."""

@@ -267,6 +267,10 @@ def test_a_session(served: Callable[..., str], tab: Tab, tmp_path: Path) -> None
 def test_two_runs_side_by_side(served: Callable[..., str], tab: Tab) -> None:
     tab.open(served("munit", "bicyclegan"))
     tab.until(lambda: len(tab.find("#grid-1 img")) == 8, "both runs have eight styles")
+    for place in range(8):
+        tab.click("#grid-0 .thumbnail-item", place)
+    last = lambda: (tab.pixels("#output-1") == tab.pixels("#grid-1", 7)).all()  # noqa: E731
+    tab.until(last, "the last of quick choices is shown")
     tab.turn_to("Sliders")
     first = tab.source("#output-0")
     tab.changes("#output-1", lambda: tab.slide("#style-1", 2))

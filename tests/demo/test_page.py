@@ -7,10 +7,10 @@ import inspect
 import io
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from i2ikit.demo.live import LiveModel
-from i2ikit.demo.studio import Studio
+from i2ikit.demo.studio import Problem, Studio
 from i2ikit.errors import RunError
 from i2ikit.loading import load
 from tests.demo.test_studio import picture
@@ -71,7 +71,7 @@ def shown(value: Any) -> list[Any]:
 
 
 def session_of(updates: dict[Any, Any], page: Page) -> Session:
-    found = updates[page.session]
+    found = updates[page.widgets.session]
     assert isinstance(found, Session)
     return found
 
@@ -79,14 +79,14 @@ def session_of(updates: dict[Any, Any], page: Page) -> Session:
 def test_a_new_tab_shows_a_held_out_picture_in_eight_styles(studio: Studios) -> None:
     page = Page(studio("munit"))
     updates = page.opened(None)
-    (grid,) = (updates[grid] for grid in page.grids)
+    (grid,) = (updates[grid] for grid in page.widgets.grids)
     assert len(grid) == 8
-    assert shown(updates[page.outputs[0]]) == shown(grid[0])
+    assert shown(updates[page.widgets.outputs[0]]) == shown(grid[0])
     assert len({image.tobytes() for image in grid}) == 8
-    assert updates[page.note]["visible"] is False
-    assert len(updates[page.held_out]["value"]) == 4
+    assert updates[page.widgets.note]["visible"] is False
+    assert len(updates[page.widgets.held_out]["value"]) == 4
     code = session_of(updates, page).style[0][0].tolist()
-    assert [updates[slider]["value"] for slider in page.sliders] == pytest.approx(code, abs=0.006)
+    assert [updates[slider]["value"] for slider in page.widgets.sliders] == pytest.approx(code, abs=0.006)
 
 
 def test_a_slider_changes_one_number_and_the_picture(studio: Studios) -> None:
@@ -100,9 +100,9 @@ def test_a_slider_changes_one_number_and_the_picture(studio: Studios) -> None:
         assert isinstance(code, Tensor)
         assert code[0, 1] == 2.5
         assert (code != old).sum() == 1
-    for output in page.outputs:
+    for output in page.widgets.outputs:
         assert shown(updates[output]) != shown(before[output])
-    assert not any(slider in updates for slider in page.sliders)
+    assert not any(slider in updates for slider in page.widgets.sliders)
     page.slider_moved(7, session, 1.0)  # BicycleGAN's codes have 8 numbers, MUNIT's 4
     assert isinstance(session.style[0], Tensor)
     assert session.style[0].shape == codes[0].shape
@@ -112,7 +112,7 @@ def test_a_chosen_style_becomes_the_current_one(studio: Studios) -> None:
     page = Page(studio("munit", "bicyclegan"))
     updates = page.opened(None)
     after = page.style_chosen(session_of(updates, page), chosen(5))
-    for output, grid in zip(page.outputs, page.grids, strict=True):
+    for output, grid in zip(page.widgets.outputs, page.widgets.grids, strict=True):
         assert shown(after[output]) == shown(updates[grid][5])
 
 
@@ -122,7 +122,7 @@ def test_new_styles_keep_locked_numbers(studio: Studios) -> None:
     (before,) = session.styles
     updates = page.styles_renewed(session, 5, ["2"])
     (after,) = session.styles
-    assert len(updates[page.grids[0]]) == 5
+    assert len(updates[page.widgets.grids[0]]) == 5
     assert (after[:, 1] == session.style[0][0, 1]).all()
     assert not (after[:, 0] == before[:5, 0]).any()
     page.surprised(session, ["1", "3"])
@@ -133,7 +133,7 @@ def test_the_same_number_of_styles_gives_the_same_pictures(studio: Studios) -> N
     page = Page(studio("munit"))
     updates = page.opened(None)
     again = page.styles_counted(session_of(updates, page), 8, [])
-    assert list(map(shown, again[page.grids[0]])) == list(map(shown, updates[page.grids[0]]))
+    assert list(map(shown, again[page.widgets.grids[0]])) == list(map(shown, updates[page.widgets.grids[0]]))
 
 
 def test_the_other_direction_has_other_pictures(studio: Studios) -> None:
@@ -142,18 +142,18 @@ def test_the_other_direction_has_other_pictures(studio: Studios) -> None:
     turned = page.turned(session_of(updates, page), "b to a", 8)
     session = session_of(turned, page)
     assert session.direction == ("b", "a")
-    held_out, exemplars = updates[page.held_out]["value"], updates[page.exemplars]["value"]
-    assert sorted(map(shown, turned[page.exemplars]["value"])) == sorted(map(shown, held_out))
-    assert sorted(map(shown, turned[page.held_out]["value"])) == sorted(map(shown, exemplars))
+    held_out, exemplars = updates[page.widgets.held_out]["value"], updates[page.widgets.exemplars]["value"]
+    assert sorted(map(shown, turned[page.widgets.exemplars]["value"])) == sorted(map(shown, held_out))
+    assert sorted(map(shown, turned[page.widgets.held_out]["value"])) == sorted(map(shown, exemplars))
 
 
 def test_a_dropped_picture_is_the_input(studio: Studios, tmp_path: Path) -> None:
     page = Page(studio("munit"))
     updates = page.opened(None)
     after = page.input_dropped(session_of(updates, page), str(picture(tmp_path / "x.webp")))
-    assert shown(after[page.input]) != shown(updates[page.input])
-    assert np.asarray(after[page.input]).shape == (64, 81, 3)
-    assert all(np.asarray(made).shape == (64, 81, 3) for made in after[page.grids[0]])
+    assert shown(after[page.widgets.input]) != shown(updates[page.widgets.input])
+    assert np.asarray(after[page.widgets.input]).shape == (64, 81, 3)
+    assert all(np.asarray(made).shape == (64, 81, 3) for made in after[page.widgets.grids[0]])
 
 
 def test_a_damaged_file_changes_nothing_and_is_explained(studio: Studios, tmp_path: Path) -> None:
@@ -164,13 +164,13 @@ def test_a_damaged_file_changes_nothing_and_is_explained(studio: Studios, tmp_pa
     file = tmp_path / "<b>[x](y)<.png"
     file.write_bytes(b"no picture")
     for updates in (page.input_dropped(session, str(file)), page.exemplar_dropped(session, str(file))):
-        note = updates[page.note]
+        note = updates[page.widgets.note]
         assert note["visible"] is True
         assert note["value"].startswith(r"\<b\>\[x\]\(y\)\<\.png: not a readable image")
         assert note["value"].count("not a readable image") == 1
-        assert page.input not in updates
+        assert page.widgets.input not in updates
     assert session.image[0] is image
-    assert page.input_dropped(session, None) == {page.session: session}
+    assert page.input_dropped(session, None) == {page.widgets.session: session}
 
 
 def test_an_exemplar_sets_the_sliders(studio: Studios) -> None:
@@ -179,8 +179,8 @@ def test_an_exemplar_sets_the_sliders(studio: Studios) -> None:
     session = session_of(updates, page)
     after = page.exemplar_chosen(session, chosen(2))
     code = session.style[0][0].tolist()
-    assert [after[slider]["value"] for slider in page.sliders] == pytest.approx(code, abs=0.006)
-    assert shown(after[page.exemplar]) == shown(updates[page.exemplars]["value"][2])
+    assert [after[slider]["value"] for slider in page.widgets.sliders] == pytest.approx(code, abs=0.006)
+    assert shown(after[page.widgets.exemplar]) == shown(updates[page.widgets.exemplars]["value"][2])
 
 
 def test_going_between_two_styles(studio: Studios) -> None:
@@ -190,8 +190,8 @@ def test_going_between_two_styles(studio: Studios) -> None:
     page.started_here(session, 5)
     page.surprised(session, [])
     updates = page.ended_here(session, 7)
-    assert np.asarray(updates[page.strips[0]]).shape == (16 + 66 + 2, 7 * 66 + 2, 3)
-    with Image.open(updates[page.animations[0]]) as animated:
+    assert np.asarray(updates[page.widgets.strips[0]]).shape == (16 + 66 + 2, 7 * 66 + 2, 3)
+    with Image.open(updates[page.widgets.animations[0]]) as animated:
         assert animated.n_frames == 12
     assert session.start[0].tolist() == session.styles[0][3:4].tolist()
 
@@ -199,21 +199,21 @@ def test_going_between_two_styles(studio: Studios) -> None:
 def test_the_download_has_the_pictures_of_the_grid(studio: Studios, server_folder: Path) -> None:
     page = Page(studio("munit"))
     updates = page.opened(None)
-    file = Path(updates[page.download]["value"])
+    file = Path(updates[page.widgets.download]["value"])
     assert file.parent == server_folder
     with zipfile.ZipFile(file) as archived:
         names = archived.namelist()
         assert len(names) == 9
         with Image.open(io.BytesIO(archived.read(names[4]))) as image:
-            assert shown(image) == shown(updates[page.grids[0]][4])
+            assert shown(image) == shown(updates[page.widgets.grids[0]][4])
 
 
 def test_a_deterministic_model_has_no_styles_on_its_page(studio: Studios) -> None:
     page = Page(studio("cyclegan"))
     updates = page.opened(None)
-    assert updates[page.styling]["visible"] is False
-    assert page.sliders == []
-    assert updates[page.outputs[0]].size == (64, 64)
+    assert updates[page.widgets.styling]["visible"] is False
+    assert page.widgets.sliders == []
+    assert updates[page.widgets.outputs[0]].size == (64, 64)
 
 
 def test_without_held_out_pictures_the_page_waits_for_one(runs: Callable[..., Path], tmp_path: Path) -> None:
@@ -234,25 +234,41 @@ def test_without_held_out_pictures_the_page_waits_for_one(runs: Callable[..., Pa
         page.turned(session, "b to a", 8),
     ]
     for answer in answers[:1] + answers[3:]:
-        assert answer[page.note]["value"] == r"Drop a picture to begin\."
-    assert updates[page.download]["visible"] is False
+        assert answer[page.widgets.note]["value"] == r"Drop a picture to begin\."
+    assert updates[page.widgets.download]["visible"] is False
     session = session_of(answers[-1], page)
     after = page.input_dropped(session, str(picture(tmp_path / "x.png")))
-    assert len(after[page.grids[0]]) == 8
-    assert after[page.note]["visible"] is False
+    assert len(after[page.widgets.grids[0]]) == 8
+    assert after[page.widgets.note]["visible"] is False
+
+
+def test_a_model_that_cannot_draw_styles_keeps_its_own(
+    studio: Studios, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    its = studio("munit")
+    page = Page(its)
+    session = session_of(page.opened(None), page)
+    before = session.style
+    monkeypatch.setattr(its, "random_styles", lambda *_: [Problem("unknown")])
+    updates = page.surprised(session, [])
+    assert updates[page.widgets.note]["value"] == "unknown"
+    page.styles_renewed(session, 5, [])
+    updates = page.style_chosen(session, chosen(2))
+    assert session.style == before
+    assert updates[page.widgets.outputs[0]] is not None
 
 
 def test_a_session_that_is_gone_begins_anew(studio: Studios) -> None:
     """The server was started again while the tab was open."""
     page = Page(studio("munit"))
     answers = {target: function.fn for function in page.blocks.fns.values() for target, _ in function.targets}
-    for touched in (page.sliders[0], page.grids[0], page.drop):
+    for touched in (page.widgets.sliders[0], page.widgets.grids[0], page.widgets.drop):
         answered = answers[touched._id]
         assert answered is not None
         updates = answered(None, *[None] * (len(inspect.signature(answered).parameters) - 1))
-        assert len(updates[page.grids[0]]) == 8
-        assert updates[page.direction] == "a to b"
-    tick = answers[page.timer._id]
+        assert len(updates[page.widgets.grids[0]]) == 8
+        assert updates[page.widgets.direction] == "a to b"
+    tick = answers[page.widgets.timer._id]
     assert tick is not None
     assert tick(None) == gr.skip()
 
@@ -260,22 +276,35 @@ def test_a_session_that_is_gone_begins_anew(studio: Studios) -> None:
 def test_the_last_of_many_events_counts(studio: Studios) -> None:
     """A slider is dragged, or pictures are chosen, faster than translations are made."""
     page = Page(studio("munit"))
-    assert {function.trigger_mode for function in page.blocks.fns.values()} == {"always_last"}
+    modes = {
+        target: function.trigger_mode
+        for function in page.blocks.fns.values()
+        for target, _ in function.targets
+    }
+    places = (
+        page.widgets.held_out,
+        page.widgets.grids[0],
+        page.widgets.exemplars,
+        page.widgets.sliders[0],
+        page.widgets.direction,
+        page.widgets.count,
+    )
+    assert [modes[place._id] for place in places] == ["multiple"] * 3 + ["always_last"] * 3
 
 
 def test_a_picture_that_is_no_longer_offered_is_not_taken(studio: Studios) -> None:
     page = Page(studio("munit"))
     session = session_of(page.opened(None), page)
     for answer in (page.input_chosen, page.exemplar_chosen):
-        assert answer(session, chosen(4)) == {page.session: session}
+        assert answer(session, chosen(4)) == {page.widgets.session: session}
 
 
 def test_a_model_without_this_direction_says_so(studio: Studios) -> None:
     page = Page(studio("bicyclegan", "munit"))
     updates = page.turned(None, "b to a", 4)
-    assert updates[page.outputs[0]] is None
-    assert updates[page.outputs[1]] is not None
-    assert "bicyclegan: this translator does not translate from b to a" in updates[page.note][
+    assert updates[page.widgets.outputs[0]] is None
+    assert updates[page.widgets.outputs[1]] is not None
+    assert "bicyclegan: this translator does not translate from b to a" in updates[page.widgets.note][
         "value"
     ].replace("\\", "")
 
@@ -289,15 +318,19 @@ def test_weights_that_training_saves_are_shown(
     assert page.refreshed(session) == page.refreshed(None)  # nothing
     monkeypatch.setattr(its, "weights", lambda: ["newer"])
     updates = page.refreshed(session)
-    assert {page.heading, page.input, *page.outputs, *page.grids} <= updates.keys()
+    assert {
+        page.widgets.heading,
+        page.widgets.input,
+        *page.widgets.outputs,
+        *page.widgets.grids,
+    } <= updates.keys()
     assert session.weights == ["newer"]
 
 
 def test_the_page_is_served_on_this_machine_until_it_is_stopped(studio: Studios) -> None:
-    """A file that is too large is refused while it arrives."""
+    """A file that is too large is refused while it arrives, and another host's name is not answered."""
     import httpx
 
-    stop = threading.Event()
     answers: list[tuple[int, str]] = []
 
     def visit(address: str) -> None:
@@ -305,47 +338,69 @@ def test_the_page_is_served_on_this_machine_until_it_is_stopped(studio: Studios)
         page = httpx.get(address, trust_env=False)
         large = {"files": ("x.png", b"0" * 100_000_001)}
         upload = httpx.post(f"{address}gradio_api/upload", files=large, trust_env=False)
-        answers.extend([(page.status_code, page.text), (upload.status_code, upload.text)])
-        stop.set()
+        other = httpx.get(address, headers={"Host": "other.example"}, trust_env=False)
+        answers.extend((each.status_code, each.text) for each in (page, upload, other))
+        raise KeyboardInterrupt
 
-    serve(studio("munit"), "127.0.0.1", None, visit, stop)
-    (status, html), (refused, _) = answers
+    with pytest.raises(KeyboardInterrupt):
+        serve(studio("munit"), "127.0.0.1", None, visit)
+    (status, html), (refused, _), (foreign, _) = answers
     assert status == 200
     assert "fonts.googleapis.com" not in html
     assert refused == 413
+    assert foreign == 400
 
 
 def test_an_address_that_cannot_be_used_is_an_error(studio: Studios) -> None:
-    its, stop = studio("munit"), threading.Event()
+    its = studio("munit")
     with pytest.raises(RunError, match=r"at 192\.0\.2\.1, port 7999: .*; give another --port or --host"):
-        serve(its, "192.0.2.1", 7999, lambda _: None, stop)
+        serve(its, "192.0.2.1", 7999, lambda _: None)
     with pytest.raises(RunError, match=r"cannot serve the page at no\.such\.host: "):
-        serve(its, "no.such.host", None, lambda _: None, stop)
+        serve(its, "no.such.host", None, lambda _: None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(RunError, match=rf"cannot serve the page at 127\.0\.0\.1, port {port}: "):
-            serve(its, "127.0.0.1", port, lambda _: None, stop)
+            serve(its, "127.0.0.1", port, lambda _: None)
 
 
 @pytest.mark.slow
-def test_the_command_leaves_nothing_behind(runs: Callable[[str], Path], tmp_path: Path) -> None:
-    """Ended by SIGTERM; nothing is written into the current folder, nor stays in the temporary one."""
+@pytest.mark.parametrize(
+    ("waits", "number", "code", "said"),
+    [
+        (False, signal.SIGTERM, 143, ""),
+        pytest.param(False, signal.SIGINT, 130, "Stopped.\n", marks=pytest.mark.long),
+        pytest.param(True, signal.SIGHUP, 129, "", marks=pytest.mark.long),
+        (True, signal.SIGINT, 130, "Stopped.\n"),
+    ],
+)
+def test_the_command_leaves_nothing_behind(
+    waits: bool, number: signal.Signals, code: int, said: str, runs: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Ended by a signal while it serves, or while it waits for a run's first weights.
+
+    Nothing is written into the current folder, nor stays in the temporary one.
+    """
     here, temporary = tmp_path / "here", tmp_path / "temporary"
     here.mkdir()
     temporary.mkdir()
-    command = [sys.executable, "-m", "i2ikit", "demo", str(runs("munit")), "--device", "cpu"]
+    run = shutil.copytree(runs("munit"), tmp_path / "run")
+    if waits:
+        (run / "weights.safetensors").unlink()
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "i2ikit", "demo", str(run), "--device", "cpu"],
         cwd=here,
         env={**os.environ, "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
-    lines = [process.stdout.readline(), process.stdout.readline()]
-    assert lines[0] == "Starting the page ...\n"
-    assert lines[1].startswith("Open http://127.0.0.1:")
-    process.terminate()
-    assert process.wait(60) == 143
+    if waits:
+        assert process.stdout.readline().endswith("Waiting for them; Ctrl-C stops.\n")
+    else:
+        assert process.stdout.readline() == "Starting the page ...\n"
+        assert process.stdout.readline().startswith("Open http://127.0.0.1:")
+    process.send_signal(number)
+    assert process.wait(60) == code
+    assert process.stdout.read().endswith(said)
     assert list(here.iterdir()) == []
     assert list(temporary.iterdir()) == []

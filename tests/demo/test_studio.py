@@ -16,7 +16,7 @@ from PIL import Image
 import i2ikit
 from i2ikit.demo.live import LiveModel, opened
 from i2ikit.demo.studio import Problem, Studio, archive, mixed
-from i2ikit.errors import RunError
+from i2ikit.errors import ExportError, RunError
 from i2ikit.loading import load
 from i2ikit.run import Run
 from i2ikit.translator import Direction
@@ -223,3 +223,21 @@ def test_an_archive_holds_what_translate_can_use_again(studio: Studios) -> None:
         assert np.load(io.BytesIO(archived.read("one/styles.npy"))).tolist() == codes[0].tolist()
         with Image.open(io.BytesIO(archived.read("one/style-2.png"))) as shown:
             assert np.asarray(shown).tolist() == np.asarray(made[0][1]).tolist()
+
+
+def test_a_model_that_cannot_draw_styles_begins_with_zeros(
+    studio: Studios, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exported file with a mapping network is such a model; sliders and exemplars still work."""
+
+    def unknown(*_: object) -> None:
+        raise ExportError("it does not say how random styles are distributed")
+
+    its = studio("munit")
+    translator = its.models[0].model().translator
+    monkeypatch.setattr(translator, "style_length", lambda to: 4)
+    monkeypatch.setattr(translator, "sample_style", unknown)
+    assert its.range() == 4
+    drawn = its.random_styles(A2B, 8, 0)
+    assert drawn == ["it does not say how random styles are distributed"]
+    assert one(its.or_zeros(drawn, A2B)).tolist() == [[0.0] * 4]
