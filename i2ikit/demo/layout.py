@@ -56,7 +56,7 @@ class Widgets:
                 self.drop = gr.File(height=DROP, elem_id="drop", elem_classes=["drop"])
                 self.held_out = self._gallery("Held-out pictures", "held-out")
                 self.others = gr.Button("Other held-out pictures", size="sm")
-            with gr.Column(scale=3, min_width=300) as self.styling, gr.Tabs():
+            with gr.Column(scale=3, min_width=300) as self.styling, gr.Tabs(overflow_behavior="wrap"):
                 with gr.Tab("Random styles"):
                     self._lay_out_random()
                 with gr.Tab("Sliders"):

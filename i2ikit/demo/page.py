@@ -88,44 +88,25 @@ class Page:
     # What happens when something is touched
 
     def _connect(self) -> None:
-        self._on(self.blocks.load, self.opened, [], self.widgets.outputs)
-        self._on(
-            self.widgets.direction.input,
-            self.turned,
-            [self.widgets.direction, self.widgets.count],
-            self.widgets.outputs,
-        )
-        self._on(self.widgets.held_out.select, self.input_chosen, [], self.widgets.outputs)
-        self._on(self.widgets.others.click, self.others_shown, [], [self.widgets.held_out])
-        self._on(self.widgets.drop.upload, self.input_dropped, [self.widgets.drop], self.widgets.outputs)
-        self._on(
-            self.widgets.new_styles.click,
-            self.styles_renewed,
-            [self.widgets.count, self.widgets.locked],
-            self.widgets.grids,
-        )
-        self._on(
-            self.widgets.count.release,
-            self.styles_counted,
-            [self.widgets.count, self.widgets.locked],
-            self.widgets.grids,
-        )
-        for grid in self.widgets.grids:
-            self._on(grid.select, self.style_chosen, [], self.widgets.outputs)
-        for place, slider in enumerate(self.widgets.sliders):
-            self._on(slider.input, functools.partial(self.slider_moved, place), [slider], [])
-        self._on(self.widgets.surprise.click, self.surprised, [self.widgets.locked], self.widgets.outputs)
-        self._on(self.widgets.exemplars.select, self.exemplar_chosen, [], self.widgets.outputs)
-        self._on(
-            self.widgets.exemplar_drop.upload,
-            self.exemplar_dropped,
-            [self.widgets.exemplar_drop],
-            self.widgets.outputs,
-        )
-        self._on(self.widgets.start.click, self.started_here, [self.widgets.between], self.widgets.strips)
-        self._on(self.widgets.end.click, self.ended_here, [self.widgets.between], self.widgets.strips)
-        self._on(self.widgets.go.click, self.gone_between, [self.widgets.between], self.widgets.strips)
-        self._on(self.widgets.timer.tick, self.refreshed, [], [])
+        on, w = self._on, self.widgets
+        on(self.blocks.load, self.opened, [], w.outputs)
+        on(w.direction.input, self.turned, [w.direction, w.count], w.outputs)
+        on(w.held_out.select, self.input_chosen, [], w.outputs)
+        on(w.others.click, self.others_shown, [], [w.held_out])
+        on(w.drop.upload, self.input_dropped, [w.drop], w.outputs)
+        on(w.new_styles.click, self.styles_renewed, [w.count, w.locked], w.grids)
+        on(w.count.release, self.styles_counted, [w.count, w.locked], w.grids)
+        for grid in w.grids:
+            on(grid.select, self.style_chosen, [], w.outputs)
+        for place, slider in enumerate(w.sliders):
+            on(slider.input, functools.partial(self.slider_moved, place), [slider], [])
+        on(w.surprise.click, self.surprised, [w.locked], w.outputs)
+        on(w.exemplars.select, self.exemplar_chosen, [], w.outputs)
+        on(w.exemplar_drop.upload, self.exemplar_dropped, [w.exemplar_drop], w.outputs)
+        on(w.start.click, self.started_here, [w.between], w.strips)
+        on(w.end.click, self.ended_here, [w.between], w.strips)
+        on(w.go.click, self.gone_between, [w.between], w.strips)
+        on(w.timer.tick, self.refreshed, [], [])
 
     def _on(
         self,

@@ -285,7 +285,9 @@ def test_on_a_telephone(served: Callable[..., str], tab: Tab) -> None:
     tab.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", view)
     tab.open(served("munit"))
     tab.until(lambda: len(tab.find("#grid-0 img")) == 8, "eight styles are shown")
-    assert tab.driver.execute_script("return document.documentElement.scrollWidth") <= 360
+    for name in ("Sliders", "Exemplar", "Between two styles", "Random styles"):
+        tab.turn_to(name)
+        assert tab.driver.execute_script("return document.documentElement.scrollWidth") <= 360
     if tab.shots is not None:
         view["height"] = tab.driver.execute_script("return document.documentElement.scrollHeight")
         tab.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", view)
