@@ -150,6 +150,7 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> 
         if file is not None and file.is_file():
             _say(f"{label}{file}")
     _say("Translate: ", f"i2ikit translate {where} YOUR_IMAGE.png")
+    _say("Play:      ", f"i2ikit demo {where}")
     _say("Evaluate:  ", f"i2ikit eval {where}")
 
 
