@@ -106,8 +106,8 @@ def chosen_styles(
             model, direction, (ENDS if interpolated else STYLES) if count is None else count, seed or 0
         )
     if interpolated and len(found.codes) < ENDS:
-        more = {"codes": "a file with two codes or more", "as": "--style-from twice or more"}
-        option = more["codes" if codes else "as"] if codes or exemplars else "--styles 2 or more"
+        wanted = "--style-from twice or more" if exemplars else "--styles 2 or more"
+        option = "a file with two codes or more" if codes else wanted
         raise RunError(f"--interpolate goes from one style to another, and there is only one; give {option}")
     return found
 
