@@ -369,8 +369,9 @@ def test_an_address_that_cannot_be_used_is_an_error(studio: Studios) -> None:
     [
         (False, signal.SIGTERM, 143, ""),
         pytest.param(False, signal.SIGINT, 130, "Stopped.\n", marks=pytest.mark.long),
+        (True, signal.SIGTERM, 143, ""),  # what runs in the background ignores the others
         pytest.param(True, signal.SIGHUP, 129, "", marks=pytest.mark.long),
-        (True, signal.SIGINT, 130, "Stopped.\n"),
+        pytest.param(True, signal.SIGINT, 130, "Stopped.\n", marks=pytest.mark.long),
     ],
 )
 def test_the_command_leaves_nothing_behind(

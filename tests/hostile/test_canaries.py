@@ -19,18 +19,19 @@ from i2ikit.data.images import load_image
 from i2ikit.data.openmoji import _names_in
 from i2ikit.data.shards import Shards
 from i2ikit.evaluation import evaluate
+from i2ikit.inputs import input_files
 from i2ikit.metrics.classifier import ConditionalInception
 from i2ikit.packages import survey as surveys
 from i2ikit.pretrained import weights as pretrained
 from i2ikit.pretrained.weights import ALEXNET, load_weights
 from i2ikit.recipe import load_recipe
 from i2ikit.run import Run
-from i2ikit.translation import input_files, translate_files
 from tests.hostile.canaries import PAYLOADS, is_alive
 from tests.hostile.files import signed_checkpoint
 from tests.hostile.tally import Kind, kinds, tried
 from tests.image_files import make_folders, write_tars
 from tests.tiny import QUIET, tiny_recipe
+from tests.translating import translated
 
 LAST = "checkpoints/step-000000002"
 
@@ -45,7 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(root / "run" / "weights.safetensors", root / "run" / "best.safetensors")
     picture = root / "data" / "testA" / "0.png"
     list(
-        translate_files(
+        translated(
             Run(root / "run", "cpu").model, [picture], 1, [], None, None, 0, root / "run" / "translations"
         )
     )
@@ -76,7 +77,7 @@ def translate(root: Path) -> None:
     run = Run(root / "run", "cpu")
     files, _ = input_files(run.model, [root / "data" / "testA"], None, None, root / "out")
     list(
-        translate_files(
+        translated(
             run.model,
             files,
             1,
@@ -91,7 +92,7 @@ def translate(root: Path) -> None:
 
 def translate_best(root: Path) -> None:
     list(
-        translate_files(
+        translated(
             Run(root / "run", "cpu", best=True).model,
             [root / "data" / "testA" / "0.png"],
             1,

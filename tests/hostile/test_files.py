@@ -22,7 +22,6 @@ from i2ikit.evaluation import evaluate
 from i2ikit.packages import survey as surveys
 from i2ikit.pretrained.weights import ALEXNET, load_weights
 from i2ikit.run import Run
-from i2ikit.translation import translate_files
 from tests.fake_packages import NORM, norm, put
 from tests.hostile.files import (
     damaged_bytes,
@@ -35,6 +34,7 @@ from tests.hostile.files import (
 from tests.hostile.tally import tried
 from tests.image_files import make_folders
 from tests.tiny import QUIET, tiny_recipe
+from tests.translating import translated
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 some = settings(max_examples=max(settings.default.max_examples // 10, 12))
@@ -76,7 +76,7 @@ def changed(run: Path, name: str, content: bytes) -> Iterator[None]:
 
 def translate(run: Path) -> None:
     picture = next((run.parent / "data" / "testA").glob("*.png"))
-    list(translate_files(Run(run, "cpu").model, [picture], 1, [], None, None, 0, run / "translations"))
+    list(translated(Run(run, "cpu").model, [picture], 1, [], None, None, 0, run / "translations"))
 
 
 def measure(run: Path) -> None:

@@ -17,11 +17,11 @@ from i2ikit.registry import Setting
 from i2ikit.run import RESOLVED, Run
 from i2ikit.testing import phase_input
 from i2ikit.training import new_translator
-from i2ikit.translation import translate_files
 from i2ikit.translator import ImageSpec, StyleEncoding, Translator
 from i2ikit_cyclegan import CycleGAN
 from i2ikit_unit import UNIT
 from tests.tiny import NARROW
+from tests.translating import translated
 
 OTHER = {"a": "b", "b": "a"}
 IMAGES = ImageSpec({"a": 1, "b": 3}, 64)
@@ -115,9 +115,9 @@ def test_no_exemplar_without_a_style_encoder(untrained: dict[str, Path], tmp_pat
     Image.new("RGB", (64, 64), "red").save(picture)
     out = tmp_path / "out"
     with pytest.raises(RunError, match="no style encoder and cannot follow exemplars"):
-        translate_files(Run(untrained["cyclegan-noise"]).model, [picture], 2, [picture], None, None, 0, out)
+        translated(Run(untrained["cyclegan-noise"]).model, [picture], 2, [picture], None, None, 0, out)
     assert not out.exists()
-    (made,) = translate_files(Run(untrained["cyclegan-noise"]).model, [picture], 2, [], None, None, 0, out)
+    (made,) = translated(Run(untrained["cyclegan-noise"]).model, [picture], 2, [], None, None, 0, out)
     assert made.files == tuple(out / f"x-a2b-seed0-style-{n}-of-2.png" for n in (1, 2))
     assert made.sheet == out / "x-a2b-seed0-sheet-of-2.png"
     (found,) = evaluate(Run(untrained["cyclegan-noise"]), ["style-health"], to=None, seed=0, strict=False)
@@ -129,7 +129,7 @@ def test_a_direction_that_the_method_cannot_do_is_named(untrained: dict[str, Pat
     Image.new("RGB", (64, 64), "red").save(picture)
     message = "this translator does not translate to a; it translates a to b"
     with pytest.raises(RunError, match=message):
-        translate_files(Run(untrained["bicyclegan"]).model, [picture], 2, [], None, "a", 0, tmp_path / "out")
+        translated(Run(untrained["bicyclegan"]).model, [picture], 2, [], None, "a", 0, tmp_path / "out")
     with pytest.raises(RunError, match=message):
         list(evaluate(Run(untrained["bicyclegan"]), ["l1-diversity"], to="a", seed=0))
     (found,) = evaluate(Run(untrained["bicyclegan"]), ["style-health"], to=None, seed=0)
