@@ -124,7 +124,7 @@ class _Search:
         """What is wrong with a pattern that matches no image."""
         found = _globbed(pattern)
         if not found:
-            return f"{pattern}: there is no such file, and as a pattern it matches none"
+            return f"{pattern}: no file has this name, and as a pattern it matches no file"
         folders = [path for path in found if path.is_dir()]
         if folders:
             number = f"{len(folders)} folder{'s' * (len(folders) > 1)}"

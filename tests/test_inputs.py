@@ -78,9 +78,9 @@ def test_a_name_with_the_characters_of_a_pattern_is_a_file_if_it_exists(tmp_path
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("*.gif", "*.gif: there is no such file, and as a pattern it matches none"),
-        ("x[2].png", "x[2].png: there is no such file, and as a pattern it matches none"),
-        ("no/such/**/*.png", "*.png: there is no such file, and as a pattern it matches none"),
+        ("*.gif", "*.gif: no file has this name, and as a pattern it matches no file"),
+        ("x[2].png", "x[2].png: no file has this name, and as a pattern it matches no file"),
+        ("no/such/**/*.png", "*.png: no file has this name, and as a pattern it matches no file"),
         ("i*", "i* matches no image, but 1 folder; give i*/* for the images inside"),
         ("*.txt", "*.txt matches no image (.png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff)"),
     ],

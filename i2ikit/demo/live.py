@@ -50,7 +50,7 @@ class LiveModel:
         return self._model
 
     def held_out(self, domain: str, most: int, seed: int) -> list[Tensor]:
-        """Different held-out images (C, H, W) of a domain; none if there are no images here any more."""
+        """Different held-out images (C, H, W) of a domain; [] if its images are gone."""
         if self._data is None or domain not in self._data.images.channels:
             return []
         try:

@@ -355,8 +355,8 @@ class Page:
         """What could not be done, in words; and the session."""
         answers = zip(self.names, found, strict=False)
         problems = {name: str(answer) for name, answer in answers if isinstance(answer, Problem)}
-        alike = len(set(problems.values())) == 1 and len(problems) == len(self.names)
-        lines = [next(iter(problems.values()))] if alike else [f"{n}: {text}" for n, text in problems.items()]
+        same = len(set(problems.values())) == 1 and len(problems) == len(self.names)
+        lines = [next(iter(problems.values()))] if same else [f"{n}: {text}" for n, text in problems.items()]
         text = "\n\n".join(_as_text(line) for line in lines)
         return {self.widgets.note: gr.update(value=text, visible=bool(lines)), self.widgets.session: session}
 

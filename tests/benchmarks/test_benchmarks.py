@@ -64,10 +64,14 @@ def test_a_step_is_compared_with_the_reference() -> None:
 
 
 def test_a_pattern_shows_at_its_own_period_only() -> None:
+    """Beside noise, whose energy is 64 * 64**2 in a line, a pattern adds (amplitude * 64**2)**2 along one of two axes."""
     noise = torch.randn(50, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     columns = torch.arange(64) % 4
-    for period, pattern in ((2, (columns % 2).float()), (4, (columns < 2).float())):
+    # Fourier coefficients of 0101 and of 1100 at their periods
+    cases = ((2, (columns % 2).float(), 1 / 2), (4, (columns < 2).float(), 2**0.5 / 4))
+    for period, pattern, coefficient in cases:
+        expected = 1 + (0.3 * coefficient * 64**2) ** 2 / (64 * 64**2) / 2
         (other,) = {2, 4} - {period}
         assert abs(excess(noise, period) - 1) < 0.05
-        assert excess(noise + 0.3 * pattern, period) > 1.2
+        assert abs(excess(noise + 0.3 * pattern, period) - expected) < 0.05
         assert abs(excess(noise + 0.3 * pattern, other) - 1) < 0.05
