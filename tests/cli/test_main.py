@@ -135,7 +135,7 @@ def test_translate_takes_patterns_and_saved_codes(trained: Path) -> None:
         said = i2ikit("translate", *given, *options, "--out", "none", cwd=trained, code=2)
         assert message in said
     assert not (trained / "none").exists()
-    assert "nothing*.png: there is no such file" in i2ikit(
+    assert "nothing*.png: no file has this name, and as a pattern it matches no file" in i2ikit(
         "translate", str(run), "nothing*.png", cwd=trained, code=2
     )
 
