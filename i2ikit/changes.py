@@ -19,7 +19,7 @@ from i2ikit.recipe import RECORDS, Recipe, checked_recipe, finished_recipe
 from i2ikit.recipe_text import RecipeText, overriding
 from i2ikit.resolved import RESOLVED, replace_resolved
 
-__all__ = ["Change", "changed_recipe", "record"]
+__all__ = ["Change", "changed_recipe", "differing", "flat", "record"]
 
 FREE = ("steps", "accumulation", "log_every", "sample_every", "checkpoint_every", "keep", "workers")
 """Options of [training] that change no result, except the number of steps."""
@@ -72,22 +72,22 @@ def changed_recipe(
     text = RecipeText(source, table).under(_for_every_network(table, given))
     if not given:
         return checked_recipe(text, processes), []
-    before = dict(_flat(tomllib.loads(finished_recipe(table, source).to_toml())))
+    before = dict(flat(tomllib.loads(finished_recipe(table, source).to_toml())))
     try:
         recipe = checked_recipe(text, processes)
     except RecipeError:
         # A refusal says more than a problem with the new value; an unknown key is reported as such.
-        _refuse(run, given, before, {key: x for key, x in _flat(text.table) if key in before})
+        _refuse(run, given, before, {key: x for key, x in flat(text.table) if key in before})
         raise
-    after = dict(_flat(tomllib.loads(recipe.to_toml())))
+    after = dict(flat(tomllib.loads(recipe.to_toml())))
     _refuse(run, given, before, after)
-    return recipe, [Change(key, before.get(key), after.get(key)) for key in _differing(before, after)]
+    return recipe, [Change(key, before.get(key), after.get(key)) for key in differing(before, after)]
 
 
 def _refuse(run: Path, given: Table, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Raise a RecipeError that lists the given keys, else the values, that may not change."""
-    fixed = [key for key in _differing(before, after) if not _is_free(key)]
-    keys = [key for key, _ in _flat(given) if any(_covers(key, other) for other in fixed)] or fixed
+    fixed = [key for key in differing(before, after) if not _is_free(key)]
+    keys = [key for key, _ in flat(given) if any(_covers(key, other) for other in fixed)] or fixed
     if keys:
         problems = [Problem(key, f"may not change when a run is resumed: {_reason(key)}") for key in keys]
         new = pasted("i2ikit", "run", run / RESOLVED, "--weights-from", run)
@@ -102,7 +102,8 @@ def _covers(given: str, key: str) -> bool:
     return every or f"{key}.".startswith(f"{given}.")
 
 
-def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The keys whose values differ, or that only one of both has."""
     return [key for key in {**before, **after} if before.get(key) != after.get(key)]
 
 
@@ -121,13 +122,13 @@ def _for_every_network(table: Table, given: Table) -> Table:
     return {**given, "optimizer": {**{k: v for k, v in own.items() if k not in shared}, **spread}}
 
 
-def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """Every value of the options, by its dotted key."""
     for key, value in table.items():
         if not above and key in RECORDS:
             continue
         if isinstance(value, dict):
-            yield from _flat(value, f"{above}{key}.")
+            yield from flat(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
 

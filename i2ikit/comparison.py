@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
 from i2ikit.metrics.subject import Subject
+from i2ikit.report.page import page
 from i2ikit.run import Run, open_run
 from i2ikit.runlog import logged
 from i2ikit.sampling import distinct_test_indices, pictures, png, sheet
@@ -264,20 +264,9 @@ def _markdown(comparison: Comparison, picture: str) -> str:
 
 
 def _html(comparison: Comparison) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    rows = "\n".join([line("th", comparison.headings), *(line("td", row) for row in comparison.rows)])
-    notes = "\n".join(f"<li>{html.escape(note)}</li>" for note in comparison.notes)
-    shown = ""
-    if comparison.picture is not None:
-        data = base64.b64encode(png(comparison.picture)).decode()
-        shown = f'<img alt="Held-out inputs and their translations" src="data:image/png;base64,{data}">'
-    style = (
-        "body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}img{max-width:100%}"
-        "th,td{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left}"
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>i2ikit compare</title>'
-        f"<style>{style}</style>\n<table>\n{rows}\n</table>\n<ul>\n{notes}\n</ul>\n{shown}\n</html>\n"
+    picture = None if comparison.picture is None else base64.b64encode(png(comparison.picture)).decode()
+    return page(
+        "comparison.html",
+        names=[row[0] for row in comparison.rows],
+        **{**vars(comparison), "picture": picture},
     )

@@ -17,6 +17,7 @@ from i2ikit.interruptions import FAILED, Interruptions
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog, logged
+from i2ikit.sessions import add_session
 from i2ikit.state import TrainingState, load_some
 from i2ikit.tensorboard_log import TensorBoardLog
 from i2ikit.terminal import write_at_once
@@ -67,6 +68,7 @@ def train(
     console: Console,
     begun: Callable[[int], None] = lambda step: None,
     initial: Tensors | None = None,
+    report: Callable[[], object] = lambda: None,
 ) -> Stopped:
     """Train in a run folder, from the start, or from its newest checkpoint if it has one.
 
@@ -81,9 +83,10 @@ def train(
         begun: called once when the first step of this command is done, or if none is left, with the number of
             steps before it.
         initial: tensors of the networks to start from, by `role.name`; the others keep their initial values.
+        report: called in the main process after each sample but the last, which the verdict follows.
     """
     with processes() as group:
-        return _train(recipe, data, folder, resume, probe, validator, console, begun, initial, group)
+        return _train(recipe, data, folder, resume, probe, validator, console, begun, initial, report, group)
 
 
 def _train(
@@ -96,6 +99,7 @@ def _train(
     console: Console,
     begun: Callable[[int], None],
     initial: Tensors | None,
+    report: Callable[[], object],
     group: Processes,
 ) -> Stopped:
     """`train` in its group; a separate function, so that its locals are freed before the group ends."""
@@ -115,6 +119,8 @@ def _train(
             f"{folder} has done {first} steps; training.steps = {options.steps} is less; give more"
         )
     group.on_main(lambda: _tidy(folder, newest, options.keep, state))
+    if group.is_main and first < options.steps:
+        add_session(folder, first, options.precision, data, group)
     curves = TensorBoardLog(state, folder, first)
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         for note in newest.notes:
@@ -132,6 +138,7 @@ def _train(
             validator,
             log,
             curves,
+            report,
             done=first,
             saved=first,
             stops=Interruptions(write_at_once) if group.is_main and not console.quiet else Interruptions(),
@@ -152,6 +159,8 @@ def _train(
     wrong: Sequence[str] = ()
     if group.is_main:
         wrong = verdict(recipe, state.ema, data, logged(folder), run.done, state.skips)
+        for line in wrong:
+            log.write({"step": run.done, "remark": line})
     return Stopped(run.done, wrong=wrong)
 
 
@@ -186,7 +195,8 @@ def _loop(run: TrainingRun, places: Sequence[Sequence[int]], begun: Callable[[in
     if number:
         _stop(run, number)
     if run.ends_early and run.validator is not None:
-        run.log.say(run.validator.summary(run.state.validation))
+        with run.stops.noted():
+            run.log.remark(run.done, run.validator.summary(run.state.validation))
     return None if run.is_over else number
 
 
@@ -204,7 +214,8 @@ def _step(run: TrainingRun, batch: Tensors, places: Sequence[Sequence[int]]) -> 
     micro_batches = cut_batch(batch, places, options.batch_size, run.group.count)
     losses = train_step(state, step, micro_batches, counted_draw(recipe.seed, step, state.accelerator.device))
     if state.skips > skips:
-        run.log.say(f"step {step}: gradients or running statistics were not finite; the update was skipped")
+        with run.stops.noted():
+            run.log.remark(step, "gradients or running statistics were not finite; the update was skipped")
     update_ema(state.ema, state.translator, options.ema, step)
     state.losses.add(losses)
 

@@ -17,9 +17,10 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from i2ikit.health import clock
 from i2ikit.writing import replace_file, writing
 
-__all__ = ["METRICS", "RunLog", "logged"]
+__all__ = ["METRICS", "RunLog", "logged", "remarks"]
 
 METRICS = "metrics.jsonl"
 
@@ -78,8 +79,15 @@ class RunLog:
         """Update the progress bar: `step` steps are done."""
         self._progress.update(self._task, completed=step)
 
-    def losses(self, step: int, losses: Mapping[str, float]) -> dict[str, float]:
-        """Write and show one line of metrics (means since the last line); returns the line."""
+    def losses(self, step: int, losses: Mapping[str, float], rates: Mapping[str, float]) -> dict[str, float]:
+        """Write and show one line of metrics: means since the last line, and learning rates now.
+
+        Args:
+            rates: by the role of the network.
+
+        Returns:
+            The line.
+        """
         now = time.perf_counter()
         speed = (step - self._last_step) / max(now - self._last_log, 1e-9)
         self._last_log, self._last_step = now, step
@@ -89,6 +97,7 @@ class RunLog:
             "steps_per_s": round(speed, 4),
         }
         line |= {name: float(value) for name, value in losses.items()}
+        line |= {f"learning_rate/{role}": float(rate) for role, rate in rates.items()}
         self.write(line)
         text = _loss_means(losses)
         self._losses.plain = text
@@ -98,7 +107,7 @@ class RunLog:
             self._last_plain = now
             left = (self.steps - step) * (now - self.started) / max(step - self._first_step, 1)
             self.console.print(
-                f"step {step}/{self.steps}  {text}  {speed:.2f} steps/s  {_clock(left)} left",
+                f"step {step}/{self.steps}  {text}  {speed:.2f} steps/s  {clock(left)} left",
                 soft_wrap=True,
             )
         return line
@@ -121,6 +130,11 @@ class RunLog:
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
         return True
+
+    def remark(self, step: int, text: str) -> None:
+        """Print what happened at a step, and keep it in metrics.jsonl."""
+        self.write({"step": step, "remark": text})
+        self.say(f"step {step}: {text}")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -182,6 +196,11 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     return [line for line in map(_parsed, texts) if line is not None]
 
 
+def remarks(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """What training has said of single steps, with the step, from the lines of metrics.jsonl."""
+    return [(line["step"], remark) for line in lines if isinstance(remark := line.get("remark"), str)]
+
+
 def _parsed(text: str) -> dict[str, Any] | None:
     """A line of metrics.jsonl; None if it is damaged."""
     try:
@@ -202,10 +221,3 @@ def _loss_means(losses: Mapping[str, float]) -> str:
         means = (f"{name.removesuffix('_recon')} {sum(v) / len(v):.2f}" for name, v in names.items())
         phases.append(f"{phase}: {', '.join(means)}")
     return "; ".join(phases)
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return (
-        f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
-    )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
@@ -26,13 +24,15 @@ from i2ikit.metrics.style import DiversityProbe
 from i2ikit.paths import pasted
 from i2ikit.processes import Processes, processes
 from i2ikit.recipe import Recipe, image_problems, load_recipe
+from i2ikit.report import write_report
 from i2ikit.resolved import RESOLVED, WITHOUT_CHECKSUM, read_resolved
 from i2ikit.run import Run, create_run, find_run, open_run
+from i2ikit.run_lock import reserved
 from i2ikit.terminal import lasting_output
 from i2ikit.training import new_translator
 from i2ikit.translator import Tensors
 from i2ikit.validation import Validator, metric_size_problems
-from i2ikit.writing import check_name, writing
+from i2ikit.writing import check_name
 
 __all__ = ["resume", "resume_in", "train", "train_in"]
 
@@ -228,7 +228,7 @@ def _train(
     if group.is_main:
         _announce(recipe, data, folder, group, console)
     probe = DiversityProbe(data, recipe.seed)
-    with _reserved(folder, group):
+    with reserved(folder, group):
         if images is not None:
             group.on_main(lambda: keep_record(folder, images))
         stopped = run_training(
@@ -241,34 +241,14 @@ def _train(
             console=console,
             begun=begun,
             initial=initial,
+            report=lambda: write_report(folder),
         )
+        if group.is_main:
+            write_report(folder)
     if stopped.wrong:
         lines = "".join(f"\n  {escape(line)}" for line in stopped.wrong)
         console.print(f"[yellow]warning:[/] this run went wrong:{lines}", highlight=False, soft_wrap=True)
     return stopped
-
-
-@contextlib.contextmanager
-def _reserved(folder: Path, group: Processes) -> Iterator[None]:
-    """Let no other command train in a run folder; the system frees it when a process is killed.
-
-    Raises:
-        RunError: another command trains in it.
-    """
-    lock = FileLock(folder / ".lock")
-    group.on_main(lambda: _acquire(lock, folder))
-    try:
-        yield
-    finally:
-        lock.release()  # does nothing in processes that have not acquired it
-
-
-def _acquire(lock: FileLock, folder: Path) -> None:
-    with writing(folder):
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise RunError(f"another command is training {folder}; wait for it, or stop it") from error
 
 
 def _announce(recipe: Recipe, data: Dataset, folder: Path, group: Processes, console: Console) -> None:

@@ -38,6 +38,7 @@ __all__ = [
     "compile_networks",
     "counted_draw",
     "cut_batch",
+    "learning_rates",
     "new_accelerator",
     "new_translator",
     "own_random_numbers",
@@ -464,6 +465,14 @@ def set_learning_rate(optimizer: Optimizer, schedule: ScheduleOptions, step: int
     """Set the learning rate of update `step` (from 0); it depends only on the step, so resuming keeps it."""
     for group in optimizer.param_groups:
         group["lr"] = optimizer.defaults["lr"] * schedule.factor(step, steps)
+
+
+def learning_rates(state: TrainingState, step: int) -> dict[str, float]:
+    """The learning rate of update `step` (from 0), by the role of the network."""
+    return {
+        role: float(optimizer.defaults["lr"]) * state.schedules[role].factor(step, state.steps)
+        for role, optimizer in state.optimizers.items()
+    }
 
 
 def _skip(

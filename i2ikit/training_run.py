@@ -14,13 +14,15 @@ from pathlib import Path
 from i2ikit.checkpoints import BEST_FILE, WEIGHTS_FILE, check_finite, save_checkpoint, save_weights
 from i2ikit.data.dataset import Dataset
 from i2ikit.errors import RunError
+from i2ikit.health import health
 from i2ikit.interruptions import FAILED, Interruptions, how_to_go_on
 from i2ikit.processes import ALONE, Processes
 from i2ikit.recipe import Recipe
-from i2ikit.runlog import RunLog
+from i2ikit.runlog import RunLog, logged
 from i2ikit.sampling import sample_files, save_samples
 from i2ikit.state import TrainingState
 from i2ikit.tensorboard_log import TensorBoardLog
+from i2ikit.training import learning_rates
 from i2ikit.translator import Translator
 from i2ikit.validation import Validator
 from i2ikit.weights_file import read_weights
@@ -28,8 +30,8 @@ from i2ikit.writing import writing
 
 __all__ = ["Probe", "TrainingRun", "due"]
 
-Probe = Callable[[Translator], tuple[Mapping[str, float], Sequence[str]]]
-"""Called with the EMA weights whenever samples are written; returns values for the log, and remarks."""
+Probe = Callable[[Translator], Mapping[str, float]]
+"""Called with the EMA weights whenever samples are written; returns values for the log."""
 
 
 @dataclass
@@ -51,6 +53,7 @@ class TrainingRun:
     validator: Validator | None
     log: RunLog
     curves: TensorBoardLog
+    report: Callable[[], object]
     done: int
     saved: int
     is_between_steps: bool = True
@@ -76,18 +79,30 @@ class TrainingRun:
         """Log the means of the losses since the last line. Collective."""
         means = self.state.losses.means(self.group)
         with self.stops.noted():
-            line = self.log.losses(self.done, means)
+            line = self.log.losses(self.done, means, learning_rates(self.state, self.done - 1))
             self.curves.write({k: v for k, v in line.items() if "/" in k}, self.done)
             self.state.losses.is_logged = True
 
     def look(self) -> None:
-        """Run the probe and write samples; in the main process, while the others wait."""
+        """Run the probe, say how it goes, and write samples; in the main process, while the others wait."""
         if not self.group.is_main or self.stops.error is not None:
             return  # resuming does it, so that the lines of the log keep their order
         with self.stops.noted():
             if self.probe is not None:
-                self._report(*self.probe(self.state.ema))
-            self.write_samples()  # last: samples that are there show that nothing of this step is missing
+                self._report(self.probe(self.state.ema))
+            if self.done:
+                self.say_how_it_goes()
+            self.write_samples()  # samples that are there show that nothing of this step is missing
+            if not self.is_over:  # after that, there is still a verdict to come
+                self.report()
+
+    def say_how_it_goes(self) -> None:
+        """Print what the log shows, and what to try if something looks wrong."""
+        found = health(logged(self.folder), self.recipe.training.steps)
+        self.log.say(f"step {self.done}/{found.steps}: {found}")
+        for fault in found.faults:
+            if not (fault.is_certain and self.is_over):  # the verdict says it
+                self.log.say(f"  warning: {fault}")
 
     def has_samples(self) -> bool:
         """Whether all samples of the last finished step are there."""
@@ -122,12 +137,12 @@ class TrainingRun:
                 raise
         return self.group.most(self.stops.code) != FAILED
 
-    def _report(self, values: Mapping[str, float], remarks: Sequence[str]) -> None:
+    def _report(self, values: Mapping[str, float], remarks: Sequence[str] = ()) -> None:
         """Log values of this step, and say what they mean."""
         if self.log.write({"step": self.done, **values}):
             self.curves.write(values, self.done)
         for remark in remarks:
-            self.log.say(f"step {self.done}: {remark}")
+            self.log.remark(self.done, remark)
 
     def restore_weights(self) -> None:
         """Write the file of weights again if it is missing or damaged; in the main process."""

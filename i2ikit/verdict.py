@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from i2ikit.data.dataset import Dataset
+from i2ikit.health import GREY_LEVEL, LONG, SAME, health
 from i2ikit.metrics.pixels import pairwise_difference
-from i2ikit.metrics.style import DiversityProbe
 from i2ikit.recipe import Recipe
 from i2ikit.sampling import distinct_test_indices, random_styles
 from i2ikit.translator import Direction, Translator, one_per_target
@@ -19,17 +19,12 @@ from i2ikit.translator import Direction, Translator, one_per_target
 __all__ = ["verdict"]
 
 IMAGES = 4
-LONG = 1000
-"""Steps after which a style, or an input, has an effect that can be seen, in a run that learns."""
 SKIPS = 3
 """Skipped updates in a row at the end; one or two may be bad images."""
-GROWTH = 1000.0
 ENDS = 0.98
 """Values of at least this size, of 1, count as saturated."""
 MOST = 0.9
 """Share of saturated values; real images may have many, too, and count against it."""
-SAME = 1e-6
-"""Differences (0..1 scale) below this are rounding; the faintest initial weights give about 5e-5."""
 
 
 def verdict(
@@ -40,7 +35,7 @@ def verdict(
     step: int,
     skips: int,
 ) -> list[str]:
-    """What shows that a run went wrong, and last what to try; empty if nothing does.
+    """What shows that a run went wrong, and what to try; empty if nothing does.
 
     Args:
         translator: the averaged weights, in eval mode.
@@ -49,21 +44,11 @@ def verdict(
         step: number of steps done.
         skips: number of skipped updates in a row at the end.
     """
-    broken = [*_of_updates(lines, skips), *_of_images(translator, data, recipe.seed, step)]
-    styles = list(_of_styles(translator, lines, step))
-    return [*broken, *styles, _advice(recipe, bool(broken))] if broken or styles else []
-
-
-def _of_updates(lines: Sequence[Mapping[str, object]], skips: int) -> Iterator[str]:
+    shown = [str(fault) for fault in health(lines, step).faults if fault.is_certain]
+    broken = list(_of_images(translator, data, recipe.seed, step))
     if skips >= SKIPS:
-        yield f"the last {skips} updates were skipped, because they were not finite"
-    losses = [line for line in lines if "steps_per_s" in line]
-    first, last = (losses[0], losses[-1]) if losses else ({}, {})
-    starts = {name: x for name, x in first.items() if "/" in name and isinstance(x, float)}
-    for name, start in starts.items():
-        end = last.get(name)
-        if isinstance(end, float) and end > GROWTH * max(start, 1.0):
-            yield f"{name} grew from {start:.3g} to {end:.3g}"
+        broken.insert(0, f"the last {skips} updates were skipped, because they were not finite")
+    return [*shown, *broken, _advice(recipe)] if broken else shown
 
 
 @torch.no_grad()
@@ -95,32 +80,12 @@ def _of_translations(
             f"its translations {direction} are saturated: {saturated:.0%} of their pixels have an extreme "
             f"value, and {usual:.0%} of those of real images"
         )
-    least = DiversityProbe.LEAST if step >= LONG else SAME
+    least = GREY_LEVEL if step >= LONG else SAME
     if min(len(made), len(real)) > 1 and pairwise_difference(made) < least <= pairwise_difference(real):
         yield f"its translations {direction} are the same for all inputs"
 
 
-def _of_styles(translator: Translator, lines: Sequence[Mapping[str, object]], step: int) -> Iterator[str]:
-    for direction in one_per_target(translator):
-        values = [line[f"diversity/{direction}"] for line in lines if f"diversity/{direction}" in line]
-        first, last = (values[0], values[-1]) if values else (None, None)
-        if not isinstance(last, float) or last >= DiversityProbe.LEAST:
-            continue
-        had = isinstance(first, float) and first >= DiversityProbe.LEAST
-        if had or step >= LONG:
-            before = f", and at the start by {first:.4f}" if had else ""
-            yield (
-                f"the style has no effect on its translations {direction}: in random styles they differ by "
-                f"{last:.4f} (0..1 scale){before}"
-            )
-
-
-def _advice(recipe: Recipe, diverged: bool) -> str:
-    if not diverged:
-        return (
-            "Try a lower learning rate (optimizer.lr), or a higher weight of the losses that reconstruct "
-            "the style, and continue longer if the samples still improve"
-        )
+def _advice(recipe: Recipe) -> str:
     rates = [options.optimizer.options.get("lr") for options in recipe.optimizers.values()]
     known = [rate for rate in rates if isinstance(rate, int | float)]
     now = f", here {max(known):g}" if known else ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -23,7 +24,7 @@ from i2ikit.finite import names, not_finite
 from i2ikit.translator import ImageSpec
 from i2ikit.writing import replace_file
 
-__all__ = ["WeightsFile", "read_weights", "write_weights"]
+__all__ = ["WeightsFile", "read_weights", "step_of", "write_weights"]
 
 KEY = "i2ikit"
 FORMAT = 2
@@ -101,6 +102,18 @@ def read_weights(file: Path) -> WeightsFile:
             "went wrong before it was saved. Train again with a lower learning rate"
         )
     return WeightsFile(tensors, images, step, hashlib.sha256(content).hexdigest(), KEY in metadata)
+
+
+def step_of(file: Path) -> int | None:
+    """The number of training steps of a file of weights; None without one, or if it is damaged.
+
+    Reads its metadata only, without the checksum.
+    """
+    try:
+        with safetensors.safe_open(file, "pt") as opened:
+            return int(json.loads(opened.metadata()[KEY])["step"])
+    except (SafetensorError, OSError, *MALFORMED):
+        return None
 
 
 def _metadata(content: bytes) -> Mapping[str, str]:

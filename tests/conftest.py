@@ -16,6 +16,7 @@ from torchvision.models import AlexNet, vgg
 from i2ikit.errors import WeightsError
 from i2ikit.pretrained.weights import Network, Weights, load_weights
 from i2ikit.registry import registries
+from tests.chromium import Tab, open_tab
 from tests.image_files import make_folders
 
 
@@ -29,7 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hostile", type=int, default=50, help="How many files of each kind tests/hostile damages."
     )
     parser.addoption("--demo-run", type=Path, action="append", help="A run for the demo page, by its name.")
-    parser.addoption("--screenshots", type=Path, help="Folder for pictures of the demo page.")
+    parser.addoption("--report-run", type=Path, help="A run for the browser tests of its report.")
+    parser.addoption("--screenshots", type=Path, help="Folder for pictures of the browser tests.")
     parser.addoption("--hostile-page", type=Path, help="Page for the table of what tests/hostile found.")
 
 
@@ -42,6 +44,14 @@ def _same_random_numbers() -> None:
 def folders(tmp_path: Path) -> Path:
     """A small unpaired data set: 6 training and 3 test images of each domain, 70 x 66 px."""
     return make_folders(tmp_path / "data")
+
+
+@pytest.fixture
+def tab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tab]:
+    """A tab of Chromium; skips the test without it."""
+    opened = open_tab(tmp_path, request.config.getoption("--screenshots"))
+    yield opened
+    opened.driver.quit()
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_a_failure_to_rewrite_leaves_the_file_as_it_was(
 def test_the_time_goes_on_when_a_run_is_resumed(tmp_path: Path) -> None:
     written(tmp_path, line(1, elapsed_s=100.5), line(2, elapsed_s=200.5), line(3, elapsed_s=300.5))
     log = RunLog(tmp_path, 2, 9, QUIET)
-    assert 200.5 <= log.losses(3, {})["elapsed_s"] < 260
+    assert 200.5 <= log.losses(3, {}, {})["elapsed_s"] < 260
 
 
 def test_tensorboard_shows_each_step_once(folders: Path, tmp_path: Path) -> None:

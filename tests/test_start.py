@@ -23,8 +23,8 @@ HOLD = """
 import sys
 from pathlib import Path
 from i2ikit.processes import processes
-from i2ikit.start import _reserved
-with processes() as group, _reserved(Path(sys.argv[1]), group):
+from i2ikit.run_lock import reserved
+with processes() as group, reserved(Path(sys.argv[1]), group):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -115,20 +115,19 @@ def test_what_the_images_show(run: i2ikit.Run) -> None:
     assert "a2b are not finite" in found(run, lambda x: x / 0)
 
 
-def test_what_the_log_shows(run: i2ikit.Run) -> None:
-    grown = [
+def test_what_the_log_shows_counts_where_it_is_certain(run: i2ikit.Run) -> None:
+    """A loss that has grown a thousandfold, and a style that has lost its effect, but no faint one."""
+    lines = [
         {"step": 1, "steps_per_s": 1.0, "generator/gan/a": 0.5, "generator/kl": 9.0, "generator/x": None},
         {"step": 2, "steps_per_s": 1.0, "generator/gan/a": 1001.0, "generator/kl": 900.0, "generator/x": 1e9},
     ]
-    (line, advice) = found(run, lambda x: x, lines=grown).splitlines()
-    assert line == "generator/gan/a grew from 0.5 to 1e+03"
-    assert "lower learning rate" in advice
+    (line,) = found(run, lambda x: x, lines=lines).splitlines()
+    assert line.startswith("generator/gan/a grew from 0.5 to 1e+03. Start again with a lower learning rate")
     faint = {"step": 2, "diversity/a2b": 0.002}
     assert found(run, lambda x: x, lines=[faint]) == ""
-    assert "has no effect on its translations a2b" in found(run, lambda x: x, step=1000, lines=[faint])
-    lost = found(run, lambda x: x, lines=[{"step": 0, "diversity/a2b": 0.02}, faint])
-    assert "differ by 0.0020 (0..1 scale), and at the start by 0.0200" in lost
-    assert "losses that reconstruct the style" in lost
+    assert "has no effect on its translations a2b" in found(
+        run, lambda x: x, lines=[{"step": 0, "diversity/a2b": 0.02}, faint]
+    )
 
 
 def test_a_damaged_line_of_the_log_is_left_out(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from i2ikit.cli.exchange import export, import_, push
 from i2ikit.cli.options import RunOption, complain, console, given_path, interruptible, one_voice
 from i2ikit.cli.packages import doctor, list_, new_plugin, show
 from i2ikit.cli.results import compare, eval_, translate
+from i2ikit.cli.watching import report, status
 from i2ikit.errors import I2IKitError, ProcessError, of_the_system
 from i2ikit.paths import pasted
 from i2ikit.terminal import lasting_output
@@ -162,6 +163,8 @@ def _say(text: str, command: str = "") -> None:
 _commands: dict[str, Callable[..., None]] = {
     "run": run,
     "resume": resume,
+    "status": status,
+    "report": report,
     "translate": translate,
     "eval": eval_,
     "compare": compare,

@@ -345,22 +345,16 @@ def _print_notes(run: Run) -> None:
 
 def _print_found(found: Measured | str) -> None:
     """Print a metric's values (keys `row/column` become a table) and its notes."""
+    from i2ikit.metrics.tables import value_table
+
     if isinstance(found, str):
         console.print(f"  {escape(found)}", highlight=False, soft_wrap=True)
         return
-    rows: dict[str, dict[str, str]] = {}
-    for key, value in found.values.items():
-        row, _, column = key.rpartition("/")
-        error = found.values.get(f"{key}_se")
-        if not key.endswith("_se"):
-            text = f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
-            rows.setdefault(row or column, {})[column if row else ""] = text
-    columns = dict.fromkeys(column for row in rows.values() for column in row)
-    headings = [column.replace("_", " ") for column in columns]
-    wrapped = (Column(heading, overflow="fold") for heading in ("", *headings))
-    table = Table(*wrapped, box=None, padding=(0, 2), header_style="", show_header=any(columns))
-    for name, cells in rows.items():
-        table.add_row(name, *(cells.get(column, "") for column in columns))
+    shown = value_table(found.values)
+    wrapped = (Column(heading, overflow="fold") for heading in ("", *shown.headings))
+    table = Table(*wrapped, box=None, padding=(0, 2), header_style="", show_header=any(shown.headings))
+    for name, cells in shown.rows.items():
+        table.add_row(name, *cells)
     console.print(table)
     for note in found.notes:
         console.print(f"  {escape(note)}", highlight=False, soft_wrap=True)

@@ -20,6 +20,7 @@ from i2ikit.writing import replace_file
 
 __all__ = [
     "DATA_FILE",
+    "SPLIT_WORDS",
     "Listed",
     "Record",
     "changed_files",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 DATA_FILE = "data.json"
-WORDS = {"train": "training", "test": "held-out"}
+SPLIT_WORDS = {"train": "training", "test": "held-out"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def differences(then: Record, now: Record) -> list[str]:
 def changed_files(split: Split, then: Mapping[str, Listed], now: Mapping[str, Listed]) -> list[str]:
     """One sentence for each domain whose files differ."""
     return [
-        f"The {WORDS[split]} images of domain {domain} differ from those in {DATA_FILE}: "
+        f"The {SPLIT_WORDS[split]} images of domain {domain} differ from those in {DATA_FILE}: "
         f"{_counted(then.get(domain), now.get(domain))}."
         for domain in {**then, **now}
         if then.get(domain) != now.get(domain)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from i2ikit.data.dataset import SPLITS, Dataset, Filed, Split
 from i2ikit.data.reading import IMAGE_ENDINGS
-from i2ikit.data.record import WORDS
+from i2ikit.data.record import SPLIT_WORDS
 from i2ikit.data.scan import damage, in_threads
 from i2ikit.draws import counted_generator
 from i2ikit.errors import CacheError, DataError
@@ -156,7 +156,7 @@ def _lines(flaws: Mapping[_Place, str]) -> list[str]:
     for place, text in flaws.items():
         if text not in texts:  # two domains may be in one file
             texts.add(text)
-            groups.setdefault(f"{WORDS[place.split]} images of domain {place.domain}", []).append(text)
+            groups.setdefault(f"{SPLIT_WORDS[place.split]} images of domain {place.domain}", []).append(text)
     lines = []
     for title, found in groups.items():
         lines += [f"  {title}:", *(f"    {text}" for text in found)]

@@ -91,7 +91,7 @@ def _reconstruction_error(translator: Reconstructing, batches: Sequence[Tensor],
 
 
 class DiversityProbe:
-    """A cheap measurement of diversity during training, with a warning if the style has no effect.
+    """A cheap measurement of diversity during training.
 
     Measures the mean absolute difference (0..1 scale) of translations of a few held-out inputs in a
     few random styles, the same each time, for each target domain.
@@ -103,37 +103,25 @@ class DiversityProbe:
 
     NUM_INPUTS = 4
     NUM_STYLES = 4
-    LEAST = 1 / 255
-    """One grey level of an 8-bit image; smaller effects of the style are invisible."""
 
     def __init__(self, data: Dataset, seed: int) -> None:
         self.data = data
         self.seed = seed
-        self.has_effect = dict.fromkeys(data.images.channels, True)
 
     @torch.no_grad()
-    def __call__(self, translator: Translator) -> tuple[Mapping[str, float], Sequence[str]]:
-        """Values by name, and remarks for the user.
+    def __call__(self, translator: Translator) -> Mapping[str, float]:
+        """Values by name, `diversity/DIRECTION`; empty for a deterministic translator.
 
         Args:
             translator: in eval mode.
         """
-        values, remarks = {}, []
+        values = {}
         for direction in one_per_target(translator):
-            source, to = direction
-            if translator.is_deterministic(to):
+            if translator.is_deterministic(direction.to):
                 continue
             subject = Subject(translator, self.data, direction, self.seed)
             inputs = subject.inputs(self.NUM_INPUTS)
             cases = [subject.case(index, self.NUM_STYLES) for index in inputs]
             mean = torch.stack([pairwise_difference(case.outputs) for case in cases]).mean().item()
             values[f"diversity/{direction}"] = mean
-            had_effect, self.has_effect[to] = self.has_effect[to], mean >= self.LEAST
-            if had_effect and not self.has_effect[to]:
-                remarks.append(
-                    f"the style has no effect on translations {source} to {to}: they differ by "
-                    f"{mean:.5f} in {self.NUM_STYLES} random styles (0..1 scale), less than one grey level"
-                )
-            elif self.has_effect[to] and not had_effect:
-                remarks.append(f"the style has an effect on translations {source} to {to} again: {mean:.4f}")
-        return values, remarks
+        return values

@@ -1,0 +1,189 @@
+"""What is on the page of a report, read from a run folder; what cannot be read is left out, or said."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from i2ikit.checkpoints import BEST_FILE
+from i2ikit.data.record import SPLIT_WORDS, Record, kept_record
+from i2ikit.errors import RunError
+from i2ikit.metrics.tables import ValueTable, value_table
+from i2ikit.report.curves import Chart, charts
+from i2ikit.report.grids import Grid, grids
+from i2ikit.report.recipe_differences import RecipeDifferences, recipe_differences
+from i2ikit.resolved import RESOLVED, read_resolved
+from i2ikit.runlog import logged
+from i2ikit.sessions import sessions
+from i2ikit.status import Status, status
+from i2ikit.weights_file import step_of
+
+__all__ = ["Contents", "Evaluation", "Images", "contents"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report of `i2ikit eval`.
+
+    Args:
+        title: metric and direction.
+        about: the weights, the seed and other facts, in one line.
+        table: of the values.
+        notes: what qualifies them, such as bounds and protocols.
+        file: its name in eval/.
+    """
+
+    title: str
+    about: str
+    table: ValueTable
+    notes: Sequence[str]
+    file: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one domain: their number and the start of a checksum of names and sizes, by split."""
+
+    domain: str
+    counts: Mapping[str, int]
+    checksums: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything on the page.
+
+    Args:
+        name: of the run folder.
+        translator, data: their names in the recipe.
+        status: how the run is going.
+        grids: sample grids of each direction.
+        charts: curves of the log.
+        evaluations: reports of `i2ikit eval`, the newest first.
+        differences: of the recipe.
+        texts: recipe.toml and resolved.toml, by name.
+        changes: what was changed on the way, one line for each.
+        images: by domain.
+        about_images: size, pairs and channels; damaged and changed images.
+        sessions: lines of sessions.jsonl, the newest first.
+        versions: of the packages, when the run began.
+        written: when.
+    """
+
+    name: str
+    translator: str
+    data: str
+    status: Status
+    grids: Sequence[Grid]
+    charts: Sequence[Chart]
+    evaluations: Sequence[Evaluation]
+    differences: RecipeDifferences
+    texts: Mapping[str, str]
+    changes: Sequence[str]
+    images: Sequence[Images]
+    about_images: Sequence[str]
+    sessions: Sequence[Mapping[str, Any]]
+    versions: Mapping[str, str]
+    written: datetime.datetime
+
+
+def contents(folder: Path) -> Contents:
+    """Read a run folder.
+
+    Raises:
+        RunError: its resolved.toml is damaged.
+    """
+    table, _ = read_resolved(folder)
+    lines = logged(folder)
+    began = sessions(folder)
+    record = _record(folder)
+    seen = began[-1].get("images", {}) if began else {}
+    return Contents(
+        name=folder.resolve().name,
+        translator=_name(table["translator"]),
+        data=_name(table["data"]),
+        status=status(folder),
+        grids=grids(folder),
+        charts=charts(lines, step_of(folder / BEST_FILE)),
+        evaluations=list(_evaluations(folder)),
+        differences=recipe_differences(folder, table),
+        texts={name: _text(folder / name) for name in ("recipe.toml", RESOLVED)},
+        changes=[_change(change) for change in table.get("changes", [])],
+        images=_images(seen, record),
+        about_images=list(_about_images(seen, record)),
+        sessions=began[::-1],
+        versions=table.get("versions", {}),
+        written=datetime.datetime.now().astimezone(),
+    )
+
+
+def _name(section: object) -> str:
+    return str(section.get("name", "?")) if isinstance(section, Mapping) else str(section)
+
+
+def _text(file: Path) -> str:
+    return file.read_text("utf-8", errors="replace") if file.is_file() else ""
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    key, before, after = (change.get(name, "none") for name in ("key", "before", "after"))
+    return f"after step {change.get('step')}: {key}: {before} → {after}"
+
+
+def _record(folder: Path) -> Record | None:
+    try:
+        return kept_record(folder)
+    except RunError:  # damaged; the other parts of the page are worth having
+        return None
+
+
+def _images(seen: Mapping[str, Any], record: Record | None) -> list[Images]:
+    counted = {
+        domain: dict(zip(SPLIT_WORDS, counts, strict=True))
+        for domain, counts in seen.get("counts", {}).items()
+    }
+    listed = {split: getattr(record, split) for split in SPLIT_WORDS} if record else {}
+    for split, domains in listed.items():
+        for domain, files in domains.items():
+            counted.setdefault(domain, {})[split] = files.files
+    checksums = {
+        domain: {split: files[domain].sha256[:12] for split, files in listed.items() if domain in files}
+        for domain in counted
+    }
+    return [Images(domain, counts, checksums[domain]) for domain, counts in counted.items()]
+
+
+def _about_images(seen: Mapping[str, Any], record: Record | None) -> Iterator[str]:
+    if seen:
+        channels = ", ".join(f"{domain}: {count}" for domain, count in seen["channels"].items())
+        pairs = "pairs" if seen["paired"] else "unpaired"
+        yield f"{seen['size']} px, {pairs}; channels {channels}"
+    for domain, names in record.damaged.items() if record else ():
+        if names:
+            some = ", ".join([*names][:5])
+            yield f"{len(names)} damaged training images of {domain} are replaced: {some}"
+    if record and record.changes:
+        yield f"the images were changed {len(record.changes)} times when the run was resumed"
+
+
+def _evaluations(folder: Path) -> Iterator[Evaluation]:
+    files = sorted(folder.glob("eval/*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
+        try:
+            found = json.loads(file.read_text("utf-8"))
+            values = {str(k): math.nan if x is None else float(x) for k, x in found["values"].items()}
+            title = f"{found['metric']}, {found['direction']}"
+            trained = found["trained"]
+            about = (
+                f"step {trained['step']}, weights {trained['sha256'][:12]}, seed {found['seed']}, "
+                f"{found['image_size']} px, measured {found['measured']}"
+            )
+            notes = [str(note) for note in found["notes"]]
+        except (OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            continue  # damaged, or of an earlier version
+        yield Evaluation(title, about, value_table(values), notes, file.name)

@@ -1,0 +1,85 @@
+"""How a run is going, from the files of its folder, while another command may train it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from i2ikit.health import Health, clock, health
+from i2ikit.resolved import read_resolved
+from i2ikit.run_lock import is_trained_now
+from i2ikit.runlog import logged, remarks
+
+__all__ = ["Status", "status"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run is going.
+
+    Args:
+        folder: the run folder.
+        is_trained_now: whether a command trains it; None if that cannot be seen.
+        health: what its log shows.
+        checkpoint: the step of its newest checkpoint; None without one.
+        logged_at: when its log was last written; None without one.
+        remarks: by step, what training has said of single steps; the newest last.
+    """
+
+    folder: Path
+    is_trained_now: bool | None
+    health: Health
+    checkpoint: int | None
+    logged_at: datetime.datetime | None
+    remarks: Sequence[tuple[int, str]]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done."""
+        return self.health.step >= self.health.steps
+
+    def __str__(self) -> str:
+        return self.state + (f"; {self.health}" if str(self.health) else "")
+
+    @property
+    def state(self) -> str:
+        """Such as "training: step 460 of 920 (50 %), last logged 5 s ago"."""
+        if self.is_done:
+            return f"done: {self.health.steps} steps"
+        words = {True: "training", False: "not training", None: "unknown whether it is training"}
+        known = f"{words[self.is_trained_now]}: {self.progress}"
+        if self.logged_at is None:
+            return f"{known}, nothing logged yet"
+        ago = (datetime.datetime.now() - self.logged_at).total_seconds()
+        return f"{known}, last logged {clock(max(ago, 0.0))} ago"
+
+    @property
+    def progress(self) -> str:
+        """Such as "step 460 of 920 (50%)"."""
+        step, steps = self.health.step, self.health.steps
+        return f"step {step} of {steps} ({step / steps:.0%})"
+
+
+def status(folder: Path) -> Status:
+    """How a run is going.
+
+    Args:
+        folder: a run folder.
+
+    Raises:
+        RunError: its resolved.toml is damaged.
+    """
+    table, _ = read_resolved(folder)
+    lines = logged(folder)
+    file = folder / "metrics.jsonl"
+    steps = [int(path.name.removeprefix("step-")) for path in folder.glob("checkpoints/step-*[0-9]")]
+    return Status(
+        folder,
+        is_trained_now(folder),
+        health(lines, table["training"]["steps"]),
+        max(steps, default=None),
+        datetime.datetime.fromtimestamp(file.stat().st_mtime) if lines else None,
+        remarks(lines),
+    )
