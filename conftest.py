@@ -7,6 +7,7 @@ import os
 # Before torch is imported: two workers with two threads each on two cores would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import atexit
 import shlex
 import shutil
 import subprocess
@@ -22,6 +23,10 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from i2ikit.recipe import load_recipe
 from tests.image_files import make_folders
 from tests.tiny import NARROW
+
+if "TRACKIO_DIR" not in os.environ:  # trackio reads it when it is imported; commands of the tests inherit it
+    os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
+    atexit.register(shutil.rmtree, os.environ["TRACKIO_DIR"], ignore_errors=True)
 
 NOT_RUN = (
     *("pip install", "git clone", "cd ", "tensorboard", "make ", "python -m pytest", "bash "),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from i2ikit.checking import Table
 from i2ikit.errors import Problem, RecipeError
 from i2ikit.optimizer_options import ScheduleOptions
 from i2ikit.paths import pasted
-from i2ikit.recipe import RECORDS, Recipe, checked_recipe, finished_recipe
+from i2ikit.recipe import RECORDS, Recipe, checked_recipe, finished_recipe, flat_options
 from i2ikit.recipe_text import RecipeText, overriding
 from i2ikit.resolved import RESOLVED, replace_resolved
 
-__all__ = ["Change", "changed_recipe", "differing", "flat", "record"]
+__all__ = ["Change", "changed_recipe", "differing", "record"]
 
-FREE = ("steps", "accumulation", "log_every", "sample_every", "checkpoint_every", "keep", "workers")
+FREE = (
+    *("steps", "accumulation", "log_every", "sample_every", "checkpoint_every", "keep"),
+    *("workers", "trackers"),
+)
 """Options of [training] that change no result, except the number of steps."""
 
 RATES = ("lr", *ScheduleOptions.model_fields)
@@ -72,14 +75,14 @@ def changed_recipe(
     text = RecipeText(source, table).under(_for_every_network(table, given))
     if not given:
         return checked_recipe(text, processes), []
-    before = dict(flat(tomllib.loads(finished_recipe(table, source).to_toml())))
+    before = finished_recipe(table, source).flat()
     try:
         recipe = checked_recipe(text, processes)
     except RecipeError:
         # A refusal says more than a problem with the new value; an unknown key is reported as such.
-        _refuse(run, given, before, {key: x for key, x in flat(text.table) if key in before})
+        _refuse(run, given, before, {key: x for key, x in flat_options(text.table) if key in before})
         raise
-    after = dict(flat(tomllib.loads(recipe.to_toml())))
+    after = recipe.flat()
     _refuse(run, given, before, after)
     return recipe, [Change(key, before.get(key), after.get(key)) for key in differing(before, after)]
 
@@ -87,7 +90,7 @@ def changed_recipe(
 def _refuse(run: Path, given: Table, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Raise a RecipeError that lists the given keys, else the values, that may not change."""
     fixed = [key for key in differing(before, after) if not _is_free(key)]
-    keys = [key for key, _ in flat(given) if any(_covers(key, other) for other in fixed)] or fixed
+    keys = [key for key, _ in flat_options(given) if any(_covers(key, other) for other in fixed)] or fixed
     if keys:
         problems = [Problem(key, f"may not change when a run is resumed: {_reason(key)}") for key in keys]
         new = pasted("i2ikit", "run", run / RESOLVED, "--weights-from", run)
@@ -120,17 +123,6 @@ def _for_every_network(table: Table, given: Table) -> Table:
         mine = own.get(role, {})
         spread[role] = {**shared, **mine} if isinstance(mine, dict) else mine
     return {**given, "optimizer": {**{k: v for k, v in own.items() if k not in shared}, **spread}}
-
-
-def flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of the options, by its dotted key."""
-    for key, value in table.items():
-        if not above and key in RECORDS:
-            continue
-        if isinstance(value, dict):
-            yield from flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def _is_free(key: str) -> bool:

@@ -19,8 +19,8 @@ from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog, logged
 from i2ikit.sessions import add_session
 from i2ikit.state import TrainingState, load_some
-from i2ikit.tensorboard_log import TensorBoardLog
 from i2ikit.terminal import write_at_once
+from i2ikit.trackers import Trackers
 from i2ikit.training import (
     build,
     compile_networks,
@@ -104,7 +104,7 @@ def _train(
 ) -> Stopped:
     """`train` in its group; a separate function, so that its locals are freed before the group ends."""
     options = recipe.training
-    accelerator = new_accelerator(options.precision, folder)
+    accelerator = new_accelerator(options.precision)
     translator = new_translator(recipe, data.images)
     if initial is not None:
         load_some(translator, initial)
@@ -121,7 +121,8 @@ def _train(
     group.on_main(lambda: _tidy(folder, newest, options.keep, state))
     if group.is_main and first < options.steps:
         add_session(folder, first, options.precision, data, group)
-    curves = TensorBoardLog(state, folder, first)
+    # Before the progress bar: some ask for a login, or print where they are.
+    trackers = Trackers(options.trackers if group.is_main else (), folder, first, recipe.flat())
     with RunLog(folder if group.is_main else None, first, options.steps, console) as log:
         for note in newest.notes:
             log.say(note)
@@ -137,7 +138,7 @@ def _train(
             probe,
             validator,
             log,
-            curves,
+            trackers,
             report,
             done=first,
             saved=first,
@@ -147,7 +148,7 @@ def _train(
             run.stops.listening(),
             own_random_numbers(accelerator.device),
             run.saving_after_errors(),
-            curves.closing(),
+            trackers.closing(log.say),
         ):
             if initial is not None:
                 run.save()  # so that resuming needs no other run

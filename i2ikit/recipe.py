@@ -15,7 +15,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import platform
+import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,7 +26,7 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from i2ikit.checking import check, size_problems, validated, without_default
 from i2ikit.data.dataset import DATASET_SLOT, Foretelling
@@ -46,6 +48,7 @@ __all__ = [
     "check_section",
     "checked_recipe",
     "finished_recipe",
+    "flat_options",
     "image_problems",
     "load_recipe",
 ]
@@ -56,6 +59,15 @@ RECORDS = ("versions", "weights_from", "changes", "imported")
 MOST_STEPS = 10**9  # names of checkpoints have nine digits
 Steps = Annotated[int, Field(gt=0, le=MOST_STEPS)]
 Interval = Annotated[int, Field(ge=0, le=MOST_STEPS)]
+Tracker = Literal[
+    "tensorboard", "wandb", "trackio", "comet_ml", "aim", "mlflow", "clearml", "dvclive", "swanlab"
+]
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"names {' and '.join(map(repr, twice))} twice")
+    return names
 
 
 class TrainingOptions(BaseModel):
@@ -79,6 +91,8 @@ class TrainingOptions(BaseModel):
         compile: compile each network with torch.compile, which takes minutes at the first step. For GPUs: on
             CPUs, steps become slower. It needs a C++ compiler, and cannot compute second derivatives,
             such as those of a penalty on gradients.
+        trackers: programs that show losses, samples and validations, by the names that Accelerate gives them;
+            each but tensorboard is a package to install.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -95,6 +109,7 @@ class TrainingOptions(BaseModel):
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     damaged_images: Literal["error", "skip"] = "error"
     compile: bool = False
+    trackers: Annotated[tuple[Tracker, ...], AfterValidator(_distinct)] = ("tensorboard",)
 
 
 class TopLevel(BaseModel):
@@ -157,6 +172,21 @@ class Recipe:
             **records,
         }
         return tomli_w.dumps(_without_none(table), multiline_strings=False)
+
+    def flat(self) -> dict[str, Any]:
+        """Every option by its dotted key, such as training.steps."""
+        return dict(flat_options(tomllib.loads(self.to_toml())))
+
+
+def flat_options(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every option of a recipe's table, by its dotted key."""
+    for key, value in table.items():
+        if not above and key in RECORDS:
+            continue
+        if isinstance(value, dict):
+            yield from flat_options(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def load_recipe(source: str | Path, overrides: str | Sequence[str] = (), processes: int = 1) -> Recipe:
@@ -336,6 +366,10 @@ def _check_machine(
     if training.precision == "fp16" and not torch.accelerator.is_available():
         message = "'fp16' needs a GPU, and none was found; use 'bf16' or 'fp32'"
         yield Problem("training.precision", message)
+    for tracker in training.trackers:
+        found = importlib.util.find_spec(tracker)
+        if found is None or found.origin is None:  # a mere folder, such as the one that wandb writes
+            yield Problem("training.trackers", f"'{tracker}' is not installed: pip install {tracker}")
     if translator_class is None or processes == training.accumulation == 1:
         return
     parts = translator_class.batch_parts

@@ -8,7 +8,8 @@ checkpoints/step-N/    the state that `i2ikit resume` needs
 samples/*.png          translations of fixed inputs during training
 metrics.jsonl          one line per log interval
 data.json              what the images were: their number, and a checksum of names and sizes
-tensorboard/           the same for TensorBoard
+tensorboard/           the same for TensorBoard, with the samples
+tracking-id            what identifies the run in other trackers, if training.trackers names any
 eval/                  reports and pictures of `i2ikit eval`
 .lock                  empty; a command that trains the run holds it
 """

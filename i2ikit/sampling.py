@@ -41,13 +41,22 @@ MOST_SHEET_PIXELS = 2**26
 """Pixels of all pictures of a sheet, 200 MB; larger ones are shrunk."""
 
 
-def save_samples(translator: Translator, data: Dataset, seed: int, step: int, folder: Path) -> None:
-    """Write samples/step-N.png, and samples/step-N-b2a.png and the like for the other target domains."""
+def save_samples(
+    translator: Translator, data: Dataset, seed: int, step: int, folder: Path
+) -> dict[Direction, Image.Image]:
+    """Write samples/step-N.png, and samples/step-N-b2a.png and the like for the other target domains.
+
+    Returns:
+        What the files show.
+    """
     samples = folder / "samples"
     with writing(samples):
         samples.mkdir(exist_ok=True)
+    grids = {}
     for direction, path in sample_files(translator, step, folder).items():
-        replace_file(path, png(sample_grid(translator, data, seed, direction)))
+        grids[direction] = sample_grid(translator, data, seed, direction)
+        replace_file(path, png(grids[direction]))
+    return grids
 
 
 def png(picture: Image.Image) -> bytes:

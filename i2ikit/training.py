@@ -12,12 +12,11 @@ import copy
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, convert_to_fp32
+from accelerate.utils import GradientAccumulationPlugin, convert_to_fp32
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -107,15 +106,12 @@ def counted_draw(
     return draw
 
 
-def new_accelerator(precision: Precision, folder: Path) -> Accelerator:
+def new_accelerator(precision: Precision) -> Accelerator:
     """An Accelerator for one run, independent of earlier runs in this process (as in a notebook)."""
     AcceleratorState._reset_state()
-    project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
     return Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         cpu=not torch.accelerator.is_available(),
-        log_with="tensorboard",
-        project_config=project,
         # Explicit, because an environment variable could otherwise divide the losses.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
     )

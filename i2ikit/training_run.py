@@ -21,7 +21,7 @@ from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog, logged
 from i2ikit.sampling import sample_files, save_samples
 from i2ikit.state import TrainingState
-from i2ikit.tensorboard_log import TensorBoardLog
+from i2ikit.trackers import Trackers
 from i2ikit.training import learning_rates
 from i2ikit.translator import Translator
 from i2ikit.validation import Validator
@@ -52,7 +52,7 @@ class TrainingRun:
     probe: Probe | None
     validator: Validator | None
     log: RunLog
-    curves: TensorBoardLog
+    trackers: Trackers
     report: Callable[[], object]
     done: int
     saved: int
@@ -80,7 +80,7 @@ class TrainingRun:
         means = self.state.losses.means(self.group)
         with self.stops.noted():
             line = self.log.losses(self.done, means, learning_rates(self.state, self.done - 1))
-            self.curves.write({k: v for k, v in line.items() if "/" in k}, self.done)
+            self.trackers.write({k: v for k, v in line.items() if "/" in k}, self.done)
             self.state.losses.is_logged = True
 
     def look(self) -> None:
@@ -111,7 +111,8 @@ class TrainingRun:
     def write_samples(self) -> None:
         """Write the samples of the last finished step."""
         with writing(self.folder / "samples"):
-            save_samples(self.state.ema, self.data, self.recipe.seed, self.done, self.folder)
+            grids = save_samples(self.state.ema, self.data, self.recipe.seed, self.done, self.folder)
+        self.trackers.show(grids, self.done)
 
     def validate(self) -> bool:
         """Measure the averaged weights, and keep them if they are the best so far. Collective.
@@ -140,7 +141,7 @@ class TrainingRun:
     def _report(self, values: Mapping[str, float], remarks: Sequence[str] = ()) -> None:
         """Log values of this step, and say what they mean."""
         if self.log.write({"step": self.done, **values}):
-            self.curves.write(values, self.done)
+            self.trackers.write(values, self.done)
         for remark in remarks:
             self.log.remark(self.done, remark)
 

@@ -129,7 +129,7 @@ def new_state(case: Case, seed: int, folder: Path) -> TrainingState:
     small = [text for text in SMALL[case.recipe] if not text.startswith(replaced)]
     recipe = load_recipe(case.recipe, [*data, *options, *small, *own])
     translator = new_translator(recipe, ImageSpec({"a": 3, "b": 3}, SIDE)).to(case.dtype)
-    return build(translator, recipe.optimizers, new_accelerator("fp32", folder), steps=100)
+    return build(translator, recipe.optimizers, new_accelerator("fp32"), steps=100)
 
 
 def folders(folder: Path) -> Path:

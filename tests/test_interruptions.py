@@ -26,7 +26,7 @@ from i2ikit.errors import DataError, I2IKitError, RunError
 from i2ikit.interruptions import STOPPING, Interruptions, how_to_go_on
 from i2ikit.recipe import Recipe
 from i2ikit.runlog import RunLog
-from i2ikit.tensorboard_log import TensorBoardLog
+from i2ikit.trackers import Trackers
 from tests.image_files import make_folders
 from tests.tiny import QUIET, assert_same_training, tiny_recipe
 
@@ -83,7 +83,7 @@ FAILURES = {
     "a line of the probe": (RunLog, "write", RunError("cannot write metrics.jsonl"), 5),
     "sampling": (training_run, "save_samples", ZeroDivisionError("a bug"), 3),
     "a second Ctrl-C": (training_run, "save_samples", KeyboardInterrupt(), 3),
-    "tensorboard": (TensorBoardLog, "write", RunError("cannot write tensorboard"), 4),
+    "tensorboard": (Trackers, "write", RunError("cannot write tensorboard"), 4),
 }
 
 
@@ -398,7 +398,7 @@ def killed(translator, data, seed, step, folder):
         (folder / "samples" / ".step-000004.png.tmp").write_bytes(b"half")
         (folder / ".metrics.jsonl.tmp").write_bytes(b"half")
         os.kill(os.getpid(), 9)
-    real(translator, data, seed, step, folder)
+    return real(translator, data, seed, step, folder)
 real, training_run.save_samples = training_run.save_samples, killed
 main()
 """

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from trackio.sqlite_storage import SQLiteStorage
 
 from i2ikit import processes
 from i2ikit.processes import ALONE
@@ -170,13 +171,17 @@ def test_two_process_runs_end_with_0_and_do_what_one_process_does(
     assert "1 process on cpu" in alone[1]
     for n in range(request.config.getoption("--process-runs")):
         folder = tmp_path / f"run-{n}"
-        ((code, out, errors),) = ended(started([*TORCHRUN, "i2ikit", *run_command(data, folder)]))
+        both = 'training.trackers=["tensorboard", "trackio"]'
+        ((code, out, errors),) = ended(started([*TORCHRUN, "i2ikit", *run_command(data, folder, both)]))
         assert code == 0, f"run {n}: {errors}"
         assert errors == ""
         assert "2 processes on cpu (gloo)" in out
         assert out.count("Done: 4 steps") == out.count("Run folder") == 1
         assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-000000004"]
         assert len(list((folder / "tensorboard").rglob("events*"))) == 1
+        run_id = (folder / "tracking-id").read_text()
+        in_trackio = SQLiteStorage.get_logs("i2ikit", folder.name, run_id=run_id)
+        assert [line["step"] for line in in_trackio if "generator/adversarial/a" in line] == [1, 2, 3, 4]
         for of_one, of_two in zip(metrics(tmp_path / "alone"), metrics(folder), strict=True):
             losses = {k: v for k, v in of_one.items() if "/" in k and of_one["step"] == 1}
             assert {k: of_two[k] for k in losses} == pytest.approx(losses, rel=1e-5)

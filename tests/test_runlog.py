@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard over interruptions: each step once, and the time of all commands together."""
+"""metrics.jsonl over interruptions: each step once, and the time of all commands together."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import i2ikit
 from i2ikit.runlog import METRICS, RunLog
-from tests.tiny import QUIET, assert_same_training, stopped_at, tiny_recipe
+from tests.tiny import QUIET
 
 
 def written(folder: Path, *texts: str | bytes) -> Path:
@@ -62,23 +60,3 @@ def test_the_time_goes_on_when_a_run_is_resumed(tmp_path: Path) -> None:
     written(tmp_path, line(1, elapsed_s=100.5), line(2, elapsed_s=200.5), line(3, elapsed_s=300.5))
     log = RunLog(tmp_path, 2, 9, QUIET)
     assert 200.5 <= log.losses(3, {}, {})["elapsed_s"] < 260
-
-
-def test_tensorboard_shows_each_step_once(folders: Path, tmp_path: Path) -> None:
-    """Though a kill had left later steps than the checkpoint."""
-    options = (
-        "training.steps=5",
-        "training.checkpoint_every=1",
-        "training.keep=9",
-        "training.sample_every=0",
-    )
-    whole = i2ikit.train(tiny_recipe(folders, *options), tmp_path / "whole", console=QUIET).folder
-    run = stopped_at(whole, 2, tmp_path / "run")
-    i2ikit.resume(run, console=QUIET)
-    assert_same_training(whole, run)
-    (events,) = {file.parent for file in (run / "tensorboard").rglob("events*")}
-    shown = EventAccumulator(str(events)).Reload()
-    losses = [tag for tag in shown.Tags()["scalars"] if tag.startswith("generator/")]
-    assert losses
-    for tag in losses:
-        assert [event.step for event in shown.Scalars(tag)] == [1, 2, 3, 4, 5], tag

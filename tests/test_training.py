@@ -51,7 +51,7 @@ QUIET = Console(quiet=True)
 
 def new_state(recipe: Recipe) -> TrainingState:
     translator = new_translator(recipe, IMAGES)
-    accelerator = new_accelerator(recipe.training.precision, Path("unused"))
+    accelerator = new_accelerator(recipe.training.precision)
     return build(translator, recipe.optimizers, accelerator, recipe.training.steps)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,7 +68,7 @@ def new_toy(
     )
     translator = Toy(networks, phases, weights).to(dtype)
     places = range(batch_size) if places is None else places
-    accelerator = new_accelerator("fp32", Path("unused"))
+    accelerator = new_accelerator("fp32")
     return build(translator, dict.fromkeys(networks, own), accelerator, steps, places, batch_size)
 
 

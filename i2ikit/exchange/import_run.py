@@ -102,7 +102,7 @@ def import_weights(
     state = build(
         translator,
         recipe.optimizers,
-        new_accelerator("fp32", folder),
+        new_accelerator("fp32"),
         recipe.training.steps,
         range(recipe.training.batch_size),
         recipe.training.batch_size,

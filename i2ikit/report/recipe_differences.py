@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from i2ikit.changes import differing, flat
+from i2ikit.changes import differing
 from i2ikit.errors import I2IKitError
 from i2ikit.packages.recipes import find_recipe
-from i2ikit.recipe import finished_recipe
+from i2ikit.recipe import finished_recipe, flat_options
 from i2ikit.recipe_text import read_recipe, read_toml
 
 __all__ = ["Difference", "RecipeDifferences", "recipe_differences"]
@@ -55,10 +54,10 @@ def recipe_differences(folder: Path, table: Mapping[str, Any]) -> RecipeDifferen
         given = read_toml(file)
         base = str(given.get("extends", base))
         path = file if "extends" not in given else find_recipe(base)
-        below = finished_recipe(read_recipe(path).table, path).to_toml()
+        there = finished_recipe(read_recipe(path).table, path).flat()
     except (I2IKitError, OSError) as error:
         return RecipeDifferences(base, problem=str(error))
-    there, here = dict(flat(tomllib.loads(below))), dict(flat(table))
+    here = dict(flat_options(table))
     rows = [Difference(key, _text(here.get(key)), _text(there.get(key))) for key in differing(there, here)]
     return RecipeDifferences(base, rows)
 

@@ -277,9 +277,8 @@ def train_two_steps(
     """
     options = optimizers or _default_optimizers(translator, type(translator).__name__)
     places = range(len(next(iter(images.values()))))
-    with tempfile.TemporaryDirectory() as folder:
-        accelerator = new_accelerator(precision, Path(folder))
-        state = build(translator, options, accelerator, 2, places, len(places))
+    accelerator = new_accelerator(precision)
+    state = build(translator, options, accelerator, 2, places, len(places))
     device = accelerator.device
     micro = MicroBatch({d: x.to(device) for d, x in images.items()}, places)
     for t in range(2):
@@ -333,13 +332,13 @@ def _check_two_processes(spec: Spec, name: str, size: int, batch_size: int) -> N
 
 def one_step(spec: Spec, size: int, batch_size: int) -> dict[str, Tensor]:
     """Gradients and losses of a step in float64, averaged over all processes of this command."""
-    with processes() as group, tempfile.TemporaryDirectory() as folder:
+    with processes() as group:
         spec_of_images = _images(spec, size, 3)
         translator = _built(spec, spec_of_images).double()
         options = {role: OptimizerOptions() for role in translator.networks}
         (share,) = shares(batch_size, translator.batch_parts, 1, group.count)
         places = share[group.rank]
-        accelerator = new_accelerator("fp32", Path(folder))
+        accelerator = new_accelerator("fp32")
         state = build(translator, options, accelerator, 1, places, batch_size)
         device = accelerator.device
         batch = _batch(spec_of_images, batch_size, torch.float64)

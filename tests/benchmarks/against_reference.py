@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -56,8 +54,7 @@ def recipe_step(name: str, precision: str, *overrides: str) -> Step:
     recipe = load_recipe(name, [f"training.precision={precision}", *overrides])
     size, batch = recipe.data.options["size"], recipe.training.batch_size
     images = ImageSpec({d: recipe.data.options.get(f"channels_{d}", 3) for d in "ab"}, size)
-    with tempfile.TemporaryDirectory() as folder:
-        accelerator = new_accelerator(recipe.training.precision, Path(folder))
+    accelerator = new_accelerator(recipe.training.precision)
     state = build(recipe.translator(images), recipe.optimizers, accelerator, recipe.training.steps)
     batches = {d: torch.rand(batch, c, size, size) * 2 - 1 for d, c in images.channels.items()}
 

@@ -182,7 +182,7 @@ def run_two_steps(*overrides: str, folders: Path) -> None:
     tiny.write_text(tiny_recipe(folders).to_toml())
     recipe = load_recipe(tiny, overrides)
     translator = recipe.translator(ImageSpec({"a": 3, "b": 3}, 64))
-    state = build(translator, recipe.optimizers, new_accelerator("fp32", folders), 2)
+    state = build(translator, recipe.optimizers, new_accelerator("fp32"), 2)
     batch = MicroBatch({d: torch.rand(2, 3, 64, 64) for d in "ab"}, range(2))
     for t in range(2):
         losses = train_step(state, t, [batch], counted_draw(0, t))
