@@ -7,6 +7,9 @@ best.safetensors       the same at the step at which the value `validation.best`
 checkpoints/step-N/    the state that `i2ikit resume` needs
 samples/*.png          translations of fixed inputs during training
 metrics.jsonl          one line per log interval
+results.csv            its numbers for spreadsheets
+report.html            the run on one page
+sessions.jsonl         one line for each command that trained it
 data.json              what the images were: their number, and a checksum of names and sizes
 tensorboard/           the same for TensorBoard, with the samples
 tracking-id            what identifies the run in other trackers, if training.trackers names any

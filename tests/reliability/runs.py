@@ -43,7 +43,15 @@ METHODS = {
 }
 """Recipes and what makes them small: one has styles and a probe, one keeps a pool of earlier images."""
 
-NOT_COMPARED = {"metrics.jsonl", "tensorboard", "resolved.toml", ".lock"}
+NOT_COMPARED = {
+    "tensorboard",
+    "resolved.toml",
+    ".lock",
+    "metrics.jsonl",
+    "results.csv",
+    "sessions.jsonl",
+    "report.html",
+}
 
 
 @dataclass(frozen=True)
