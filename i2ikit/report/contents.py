@@ -21,6 +21,7 @@ from i2ikit.resolved import RESOLVED, read_resolved
 from i2ikit.runlog import logged
 from i2ikit.sessions import sessions
 from i2ikit.status import Status, status
+from i2ikit.translator import Direction
 from i2ikit.weights_file import step_of
 
 __all__ = ["Contents", "Evaluation", "Images", "contents"]
@@ -108,7 +109,7 @@ def contents(folder: Path) -> Contents:
         translator=_name(table["translator"]),
         data=_name(table["data"]),
         status=status(folder),
-        grids=grids(folder),
+        grids=grids(folder, _first_direction(seen)),
         charts=charts(lines, step_of(folder / BEST_FILE)),
         evaluations=list(_evaluations(folder)),
         differences=recipe_differences(folder, table),
@@ -120,6 +121,12 @@ def contents(folder: Path) -> Contents:
         versions=table.get("versions", {}),
         written=datetime.datetime.now().astimezone(),
     )
+
+
+def _first_direction(seen: Mapping[str, Any]) -> str:
+    """The direction of the samples whose names have none; earlier versions did not note the domains."""
+    domains = list(seen.get("channels", ()))
+    return str(Direction(*domains[:2])) if len(domains) > 1 else "first direction"
 
 
 def _name(section: object) -> str:

@@ -69,7 +69,10 @@ def charts(lines: Sequence[Line], best: int | None = None) -> list[Chart]:
 
 
 def _of_losses(losses: Sequence[Line]) -> dict[str, dict[str, str]]:
-    """By the name of a loss, the keys of all phases and parts that have it, each with its label."""
+    """By the name of a loss, the keys of all phases and parts that have it, each with its label.
+
+    The keys are sorted, so that a part has the same colour in most charts.
+    """
     found: dict[str, dict[str, str]] = {}
     for key in dict.fromkeys(key for line in losses for key in line):
         phase, _, rest = key.partition("/")
@@ -77,7 +80,7 @@ def _of_losses(losses: Sequence[Line]) -> dict[str, dict[str, str]]:
             continue
         name, _, part = rest.partition("/")
         found.setdefault(name, {})[key] = f"{phase} {part}".strip()
-    return found
+    return {name: dict(sorted(labels.items())) for name, labels in found.items()}
 
 
 def _thinned(

@@ -28,7 +28,7 @@ class Grid:
     """The grid of one direction at several steps.
 
     Args:
-        direction: such as "b2a"; empty for the first direction.
+        direction: such as "b2a".
         steps: of the pictures, rising.
         pictures: as data URIs.
         left_out: number of steps that are only in samples/.
@@ -42,8 +42,12 @@ class Grid:
     shrunk: bool
 
 
-def grids(folder: Path) -> list[Grid]:
-    """The grids of a run, the first direction first; files that cannot be read are left out."""
+def grids(folder: Path, first: str) -> list[Grid]:
+    """The grids of a run, the first direction first; files that cannot be read are left out.
+
+    Args:
+        first: the direction of files that name none.
+    """
     found: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.glob("samples/step-*.png")):
         if name := NAME.fullmatch(path.name):
@@ -51,7 +55,7 @@ def grids(folder: Path) -> list[Grid]:
     return [
         grid
         for direction, files in sorted(found.items())
-        if (grid := _within(direction, files, BYTES // len(found)))
+        if (grid := _within(direction or first, files, BYTES // len(found)))
     ]
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from i2ikit.changes import differing
 from i2ikit.errors import I2IKitError
 from i2ikit.packages.recipes import find_recipe
-from i2ikit.recipe import finished_recipe, flat_options
+from i2ikit.recipe import finished_recipe
 from i2ikit.recipe_text import read_recipe, read_toml
+from i2ikit.resolved import RESOLVED
 
 __all__ = ["Difference", "RecipeDifferences", "recipe_differences"]
 
@@ -55,9 +56,9 @@ def recipe_differences(folder: Path, table: Mapping[str, Any]) -> RecipeDifferen
         base = str(given.get("extends", base))
         path = file if "extends" not in given else find_recipe(base)
         there = finished_recipe(read_recipe(path).table, path).flat()
+        here = finished_recipe(dict(table), folder / RESOLVED).flat()  # with keys that are newer than the run
     except (I2IKitError, OSError) as error:
         return RecipeDifferences(base, problem=str(error))
-    here = dict(flat_options(table))
     rows = [Difference(key, _text(here.get(key)), _text(there.get(key))) for key in differing(there, here)]
     return RecipeDifferences(base, rows)
 

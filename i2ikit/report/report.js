@@ -20,9 +20,12 @@ for (const [n, grid] of read("grids").entries()) {
 }
 
 const HEIGHT = 230;
-const number = (value) => value == null ? "–" : Number(value.toPrecision(4)).toString();
-const tick = (value) => Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-3)
-  ? value.toExponential().replace("e+", "e") : number(value);
+const number = (value) => {
+  if (value == null) return "–";
+  const short = Number(value.toPrecision(4));
+  const plain = !short || (Math.abs(short) >= 1e-3 && Math.abs(short) < 1e5);
+  return plain ? short.toString() : short.toExponential().replace("e+", "e");
+};
 
 function options(chart, width) {
   const labels = Object.keys(chart.curves);
@@ -33,7 +36,7 @@ function options(chart, width) {
     cursor: { sync: { key: "steps" }, y: false },
     axes: [
       { ...axis, values: (_, values) => values.map((value) => value >= 1e4 ? `${value / 1e3}k` : value) },
-      { ...axis, size: 62, values: (_, values) => values.map(tick) },
+      { ...axis, size: 62, values: (_, values) => values.map(number) },
     ],
     series: [
       { label: "step", value: (_, step) => step == null ? "–" : String(step) },

@@ -23,7 +23,7 @@ def test_a_loss_of_two_phases_and_two_parts_is_one_chart() -> None:
     )
     adversarial, kl, speed = charts(lines)
     assert adversarial.title == "adversarial"
-    assert list(adversarial.curves) == ["generator a", "generator b", "discriminator a"]
+    assert list(adversarial.curves) == ["discriminator a", "generator a", "generator b"]
     assert (kl.title, speed.title) == ("kl", "steps per second")
     assert kl.curves == {"generator": [4.0, 4.0, 4.0]}
     assert kl.steps == [1, 2, 3]

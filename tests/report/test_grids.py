@@ -23,8 +23,8 @@ def test_all_steps_and_directions_are_shown_if_they_fit(tmp_path: Path) -> None:
     write_samples(tmp_path, (0, 10, 20), (132, 82))
     write_samples(tmp_path, (0, 20), (132, 82), "-b2a")
     write_samples(tmp_path, (20,), (132, 82), "-dog-to-cat")
-    first, back, third = grids(tmp_path)
-    assert [grid.direction for grid in (first, back, third)] == ["", "b2a", "dog-to-cat"]
+    first, back, third = grids(tmp_path, "a2b")
+    assert [grid.direction for grid in (first, back, third)] == ["a2b", "b2a", "dog-to-cat"]
     assert (first.steps, back.steps, third.steps) == ([0, 10, 20], [0, 20], [20])
     assert not any(grid.left_out or grid.shrunk for grid in (first, back, third))
     shown = opened(first.pictures[1]).convert("L").resize((1, 1))
@@ -34,7 +34,7 @@ def test_all_steps_and_directions_are_shown_if_they_fit(tmp_path: Path) -> None:
 
 def test_many_steps_are_spread_evenly_from_the_first_to_the_last(tmp_path: Path) -> None:
     write_samples(tmp_path, range(0, 1000, 10), (64, 40))
-    (grid,) = grids(tmp_path)
+    (grid,) = grids(tmp_path, "a2b")
     assert len(grid.steps) == MOST_STEPS
     assert grid.left_out == 100 - MOST_STEPS
     assert (grid.steps[0], grid.steps[-1]) == (0, 990)
@@ -43,22 +43,22 @@ def test_many_steps_are_spread_evenly_from_the_first_to_the_last(tmp_path: Path)
 
 
 def test_large_pictures_are_fewer_and_smaller(tmp_path: Path) -> None:
-    """Noise of 2,570 x 1,024 px at 4 steps in two directions stays within the bytes of all grids."""
+    """Noise of 2,570 x 1,024 px at 8 steps in two directions stays within the bytes of all grids."""
     for suffix in ("", "-b2a"):
-        write_samples(tmp_path, range(0, 40, 10), (2570, 1024), suffix)
-    found = grids(tmp_path)
+        write_samples(tmp_path, range(0, 80, 10), (2570, 1024), suffix)
+    found = grids(tmp_path, "a2b")
     assert (
         sum(len(base64.b64decode(uri.partition(",")[2])) for grid in found for uri in grid.pictures) <= BYTES
     )
     for grid in found:
         assert grid.shrunk
-        assert grid.steps[-1] == 30
-        assert grid.left_out == 4 - len(grid.steps) > 0
+        assert grid.steps[-1] == 70
+        assert grid.left_out == 8 - len(grid.steps) > 0
         assert opened(grid.pictures[0]).width <= WIDE
 
 
 def test_files_that_are_damaged_or_no_grids_are_left_out(tmp_path: Path) -> None:
-    assert grids(tmp_path) == []
+    assert grids(tmp_path, "a2b") == []
     write_samples(tmp_path, (10, 20), (64, 40))
     samples = tmp_path / "samples"
     (samples / "step-000020.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
@@ -67,13 +67,13 @@ def test_files_that_are_damaged_or_no_grids_are_left_out(tmp_path: Path) -> None
     (samples / "mine.png").write_bytes(b"x")
     half = (samples / "step-000010.png").read_bytes()
     (samples / "step-000005.png").write_bytes(half[: len(half) // 2])
-    (grid,) = grids(tmp_path)
+    (grid,) = grids(tmp_path, "a2b")
     assert grid.steps == [10]
 
 
 def test_a_grid_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
     write_samples(tmp_path, (10,), (64, 40))
-    (before,) = grids(tmp_path)
+    (before,) = grids(tmp_path, "a2b")
     Image.new("RGB", (64, 40), "red").save(tmp_path / "samples/step-000010.png")
-    (after,) = grids(tmp_path)
+    (after,) = grids(tmp_path, "a2b")
     assert before.pictures != after.pictures
