@@ -212,7 +212,7 @@ def _of_balance(losses: Sequence[Line]) -> tuple[str, list[Fault]]:
         return "discriminator not too strong", []
     last = losses[-1]
     rates = [key for key in last if key.startswith("learning_rate/") and "discriminator" in key]
-    known = [f"optimizer.{key.partition('/')[2]}.lr, now {last[key]:.3g}" for key in rates]
+    known = [f"optimizer.{key.partition('/')[2]}.lr" for key in rates]
     option = known[0] if known else "the lr of its optimizer"
     what = (
         f"the discriminator has been too strong for {steps} steps; it hardly errs: {name} is {last[name]:.2g}"
