@@ -25,7 +25,7 @@ class Status:
         health: what its log shows.
         checkpoint: the step of its newest checkpoint; None without one.
         logged_at: when its log was last written; None without one.
-        remarks: by step, what training has said of single steps; the newest last.
+        remarks: by step, what training has said of single steps, but for faults of `health`; the newest last.
     """
 
     folder: Path
@@ -74,12 +74,14 @@ def status(folder: Path) -> Status:
     table, _ = read_resolved(folder)
     lines = logged(folder)
     file = folder / "metrics.jsonl"
+    found = health(lines, table["training"]["steps"])
+    faults = [str(fault) for fault in found.faults]
     steps = [int(path.name.removeprefix("step-")) for path in folder.glob("checkpoints/step-*[0-9]")]
     return Status(
         folder,
         is_trained_now(folder),
-        health(lines, table["training"]["steps"]),
+        found,
         max(steps, default=None),
         datetime.datetime.fromtimestamp(file.stat().st_mtime) if lines else None,
-        remarks(lines),
+        [(step, remark) for step, remark in remarks(lines) if remark not in faults],
     )

@@ -97,3 +97,12 @@ def test_remarks_of_training_are_kept(run: Path) -> None:
         file.write(json.dumps({"step": 3, "remark": "the update was skipped"}) + "\n")
         file.write(json.dumps({"step": 3, "remark": 7}) + "\n")
     assert status(run).remarks == [(3, "the update was skipped")]
+
+
+def test_a_fault_that_the_verdict_has_kept_is_said_once(run: Path) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 4, "diversity/a2b": 0.0}) + "\n")
+    (fault,) = status(run).health.faults
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 4, "remark": str(fault)}) + "\n")
+    assert status(run).remarks == []
