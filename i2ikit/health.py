@@ -7,6 +7,7 @@ command trains it. By convention, a loss whose name ends in `_recon` reconstruct
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,16 +31,21 @@ DIVERGED = (
     "(optimizer.max_grad_norm=1.0)"
 )
 
+RECENT = 100
+"""Lines whose mean speed gives the time left."""
 FEWEST = 8
 """Lines of the log without which there is no trend."""
 PART = 5
 """A trend compares the means of two parts of the log, each a fifth of its lines."""
+BLOCKS = 5
+"""Of each part. Their means vary nearly independently, even if neighbouring lines do not."""
 CERTAIN = 2.5
 """Standard errors by which two means must differ, to be called different."""
 CHANGE = 0.02
 """And the part of the earlier one."""
 RISEN = 1.5
-"""Factor on the lowest mean, from which a reconstruction counts as lost."""
+"""Factor on the lowest mean, from which a reconstruction counts as lost, if each block is above the lowest
+part's blocks, of two lines or more."""
 
 WON = 20.0
 """Ratio of the generator's adversarial loss to the discriminator's. With least squares and with cross-entropy
@@ -48,6 +54,8 @@ SMOOTH = 5
 """Lines of which that ratio is taken."""
 LASTING = 10
 """Lines for which it lasts before it is reported."""
+LASTING_STEPS = 100
+"""And steps; shortly after the start, many a discriminator of a good run is ahead for fewer."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +132,13 @@ def clock(seconds: float) -> str:
 
 
 def _seconds_left(losses: Sequence[Line], step: int, steps: int) -> float | None:
-    speeds = [speed for line in losses[-4 * SMOOTH :] if (speed := line["steps_per_s"])]
-    return (steps - step) / statistics.median(speeds) if speeds else None
+    """At the mean speed of the latest lines, in which samples and validations have their share."""
+    known = [line for line in losses[-RECENT:] if isinstance(line.get("elapsed_s"), float)]
+    if len(known) < 2:  # the first line also has the time of what is done once
+        speed = losses[-1]["steps_per_s"] if losses else None
+        return (steps - step) / speed if speed else None
+    done, taken = (known[-1][key] - known[0][key] for key in ("step", "elapsed_s"))
+    return (steps - step) * taken / done if done > 0 and taken > 0 else None
 
 
 def _of_numbers(losses: Sequence[Line]) -> Iterator[Fault]:
@@ -154,21 +167,31 @@ def _of_reconstruction(losses: Sequence[Line]) -> tuple[str, list[Fault]]:
         return f"{name} {values[-1][1]:.3g}", []
     part = max(3, len(values) // PART)
     middle = len(values) // 2
-    before, now = values[middle - part : middle], values[-part:]
-    then, mean = (statistics.fmean(value for _, value in some) for some in (before, now))
-    trend = _trend([value for _, value in before], [value for _, value in now])
-    text = f"{name} {mean:.3g}, {trend} ({then:.3g} at step {before[-1][0]})"
-    best, at = min(
-        (statistics.fmean(value for _, value in values[n : n + part]), values[n + part - 1][0])
-        for n in range(len(values) - part + 1)
-    )
-    if mean <= RISEN * best or trend != "rising":
+    losses_only = [value for _, value in values]
+    before, now = losses_only[middle - part : middle], losses_only[-part:]
+    then, mean = statistics.fmean(before), statistics.fmean(now)
+    trend = _trend(_blocks(before), _blocks(now))
+    text = f"{name} {mean:.3g}, {trend} ({then:.3g} at step {values[middle - 1][0]})"
+    sums = [0.0, *itertools.accumulate(losses_only)]
+    end = min(range(part, len(sums)), key=lambda n: sums[n] - sums[n - part])
+    lowest = losses_only[end - part : end]
+    best, at = statistics.fmean(lowest), values[end - 1][0]
+    is_above = part >= 2 * BLOCKS and min(_blocks(now)) > max(_blocks(lowest))
+    if trend != "rising" or mean <= RISEN * best or not is_above:
         return text, []
     advice = "Try a lower learning rate (optimizer.lr), or a higher weight of this loss"
     return text, [Fault(f"{name} has risen from {best:.3g} at step {at} to {mean:.3g}", advice)]
 
 
+def _blocks(values: Sequence[float]) -> list[float]:
+    """The means of consecutive blocks of equal length, up to rounding."""
+    count = min(BLOCKS, len(values))
+    ends = [len(values) * n // count for n in range(count + 1)]
+    return [statistics.fmean(values[start:end]) for start, end in itertools.pairwise(ends)]
+
+
 def _trend(before: Sequence[float], now: Sequence[float]) -> str:
+    """In which direction the means of two parts differ, given the means of their blocks."""
     then, mean = statistics.fmean(before), statistics.fmean(now)
     error = ((statistics.variance(before) + statistics.variance(now)) / len(now)) ** 0.5
     if abs(mean - then) <= max(CERTAIN * error, CHANGE * abs(then)):
@@ -204,19 +227,21 @@ def _deaf(measured: Mapping[str, Sequence[tuple[int, float]]], step: int) -> Fau
 
 
 def _of_balance(losses: Sequence[Line]) -> tuple[str, list[Fault]]:
-    wins = {key: _lasting_win(losses, key, other) for key, other in _rivals(losses).items()}
+    wins = {
+        key: _lasting_win(both)
+        for key, other in _rivals(losses).items()
+        if (both := _both(losses, key, other)) and both[-1][1] >= 0  # a critic is not judged
+    }
     if not wins or len(losses) < LASTING:
         return "", []
-    name, (lines, steps) = max(wins.items(), key=lambda won: won[1])
-    if lines < LASTING:
+    name, (lines, steps, mean) = max(wins.items(), key=lambda won: won[1])
+    if lines < LASTING or steps < LASTING_STEPS:
         return "discriminator not too strong", []
     last = losses[-1]
     rates = [key for key in last if key.startswith("learning_rate/") and "discriminator" in key]
     known = [f"optimizer.{key.partition('/')[2]}.lr" for key in rates]
     option = known[0] if known else "the lr of its optimizer"
-    what = (
-        f"the discriminator has been too strong for {steps} steps; it hardly errs: {name} is {last[name]:.2g}"
-    )
+    what = f"the discriminator has been too strong for {steps} steps; it hardly errs: {name} is {mean:.2g}"
     advice = f"Try a lower learning rate for it ({option}); `i2ikit resume` can change it in this run"
     return f"discriminator too strong for {steps} steps", [Fault(what, advice)]
 
@@ -235,19 +260,23 @@ def _rivals(losses: Sequence[Line]) -> dict[str, str]:
     }
 
 
-def _lasting_win(losses: Sequence[Line], own: str, other: str) -> tuple[int, int]:
-    """Over how many lines, and steps, up to the last line the discriminator has been too strong."""
-    known = [
-        line for line in losses if isinstance(line.get(own), float) and isinstance(line.get(other), float)
-    ]
+def _both(losses: Sequence[Line], own: str, other: str) -> list[tuple[int, float, float]]:
+    """Step and both values of the lines in which both are finite."""
+    values = ((line["step"], line.get(own), line.get(other)) for line in losses)
+    return [(step, a, b) for step, a, b in values if isinstance(a, float) and isinstance(b, float)]
+
+
+def _lasting_win(both: Sequence[tuple[int, float, float]]) -> tuple[int, int, float]:
+    """Over how many lines and steps, up to the last, the discriminator is too strong; and its loss now."""
     lines = 0
-    for end in range(len(known), 0, -1):
-        some = known[max(0, end - SMOOTH) : end]
-        mine, theirs = (statistics.fmean(line[key] for line in some) for key in (own, other))
-        if mine < 0 or theirs <= WON * mine:  # below 0, as with a critic, the ratio means nothing
+    for end in range(len(both), 0, -1):
+        some = both[max(0, end - SMOOTH) : end]
+        mine, theirs = (statistics.fmean(values[n] for values in some) for n in (1, 2))
+        if mine < 0 or theirs <= WON * mine:
             break
         lines += 1
-    return lines, known[-1]["step"] - known[-lines]["step"] if lines else 0
+    steps = both[-1][0] - both[-lines][0] if lines else 0
+    return lines, steps, statistics.fmean(own for _, own, _ in both[-SMOOTH:])
 
 
 def _names(losses: Sequence[Line]) -> list[str]:

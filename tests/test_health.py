@@ -5,7 +5,9 @@ The logs are made up, each with one thing that is right or wrong.
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +68,27 @@ def test_a_reconstruction_that_is_lost_again_is_a_fault() -> None:
     (fault,) = found.faults
     assert "image_recon has risen from 0." in fault.what
     assert not fault.is_certain
+
+
+@pytest.mark.parametrize("count", [12, 30, 92])
+def test_a_steady_reconstruction_with_slow_noise_is_seldom_lost(count: int) -> None:
+    """100 logs whose neighbouring lines resemble each other: their correlation is 0.7, the deviation 30 %."""
+    alarms = 0
+    for seed in range(100):
+        rng, noise, lines = random.Random(seed), 0.0, log(count)
+        for line in lines:
+            noise = 0.7 * noise + 0.51**0.5 * rng.gauss(0, 1)
+            line["generator/image_recon"] = 0.2 * math.exp(0.3 * noise)
+        alarms += len(health(lines, 1000).faults)
+    assert alarms <= 5
+
+
+def test_a_long_log_is_judged_quickly() -> None:
+    """It happens between two steps: 40,000 lines in less than a second, here with room for slow machines."""
+    lines = log(40_000, 1, generator__image_recon=noisy(lambda n: 0.2))
+    began = time.perf_counter()
+    health(lines, 40_000)
+    assert time.perf_counter() - began < 5
 
 
 def test_the_effect_of_styles_by_direction() -> None:
@@ -131,10 +154,30 @@ def test_a_win_that_is_short_or_over_is_not_reported() -> None:
         assert health(lines, 1000).balance == "discriminator not too strong"
 
 
+def test_a_win_of_few_steps_is_not_reported() -> None:
+    """Of 60 lines with one step each; a discriminator is often ahead for so long after the start."""
+    lines = log(60, 1, discriminator__adversarial=0.01, generator__adversarial=1.0)
+    assert health(lines, 1000).balance == "discriminator not too strong"
+    assert health(
+        [*lines, *log(120, 1, discriminator__adversarial=0.01, generator__adversarial=1.0)[60:]], 1000
+    ).balance.endswith("too strong for 119 steps")
+
+
+def test_a_win_whose_last_line_is_not_finite_is_reported() -> None:
+    """With the mean of the last finite values, which vary from line to line."""
+    lines = log(
+        discriminator__adversarial=lambda n: None if n == 60 else 0.01 + 0.01 * (n % 2),
+        generator__adversarial=1.0,
+        learning_rate__discriminators=lambda n: None,
+    )
+    won, _ = sorted(health(lines, 1000).faults, key=lambda fault: "not finite" in fault.what)
+    assert won.what.endswith("discriminator/adversarial is 0.016")
+
+
 def test_a_critic_below_zero_and_a_phase_of_its_own_are_not_judged() -> None:
     """A loss that only the discriminator has, such as a penalty, has no rival."""
     lines = log(discriminator__adversarial=-3.0, generator__adversarial=5.0, discriminator__r1=0.001)
-    assert health(lines, 1000).balance == "discriminator not too strong"
+    assert health(lines, 1000).balance == ""
     assert health(log(discriminator__r1=0.001), 1000).balance == ""
 
 
@@ -152,6 +195,23 @@ def test_the_time_left_is_that_of_the_latest_speed() -> None:
     assert health(log(60), 1000).seconds_left == 800
     assert str(health(log(60), 1000)) == "13 min left"
     assert str(health(log(60), 600)) == ""
+
+
+def test_the_time_left_includes_validations() -> None:
+    """Each step takes 0.1 s, and each tenth line has a validation of a minute."""
+    lines, elapsed = log(100), 0.0
+    for n, line in enumerate(lines):
+        taken = 61.0 if n % 10 == 0 else 1.0
+        elapsed += taken
+        line |= {"elapsed_s": elapsed, "steps_per_s": 10 / taken}
+    left = health(lines, 2000).seconds_left
+    assert left is not None
+    assert 600 < left < 750
+
+
+def test_the_time_left_after_one_line() -> None:
+    assert health(log(1), 1000).seconds_left == 1980
+    assert health([{"step": 10, "steps_per_s": 0.0}], 1000).seconds_left is None
 
 
 def test_a_log_without_losses_shows_nothing() -> None:
