@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ METRICS = "metrics.jsonl"
 
 PLAIN_EVERY_S = 30.0
 TIMES = ("elapsed_s", "steps_per_s")
+LARGEST = 3.5e38
+"""Just above the largest number of fp32, in which losses are computed; larger ones count as not finite."""
+MOST_STEPS = 2**53
+"""JavaScript and float64 know no larger integers exactly."""
 
 
 class RunLog:
@@ -190,10 +195,33 @@ def _forget_after(path: Path, step: int) -> _Before:
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl, if it has one; those that cannot be read are left out."""
+    """The lines of a run's metrics.jsonl, if it has one; what is damaged is left out.
+
+    Returns:
+        Values are the step (int), numbers (float; None if not finite) and the remark (str).
+    """
     path = folder / METRICS
-    texts = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
-    return [line for line in map(_parsed, texts) if line is not None]
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return [_cleaned(line) for text in file if (line := _parsed(text)) is not None]
+
+
+def _cleaned(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a line that are of the kinds that training writes."""
+    cleaned: dict[str, Any] = {"step": line["step"]}
+    for name, value in line.items():
+        key = sys.intern(name)  # one string for all lines
+        if key == "step":
+            continue
+        if key == "remark":
+            if isinstance(value, str):
+                cleaned[key] = value
+        elif value is None:
+            cleaned[key] = None
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            cleaned[key] = float(value) if abs(value) <= LARGEST else None  # NaN is not <=
+    return cleaned
 
 
 def remarks(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
@@ -207,7 +235,8 @@ def _parsed(text: str) -> dict[str, Any] | None:
         line = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+    step = line.get("step") if isinstance(line, dict) else None
+    return line if type(step) is int and 0 <= step <= MOST_STEPS else None  # True is an int, too
 
 
 def _loss_means(losses: Mapping[str, float]) -> str:

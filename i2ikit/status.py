@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from i2ikit.errors import RunError
 from i2ikit.health import Health, clock, health
-from i2ikit.resolved import read_resolved
+from i2ikit.resolved import RESOLVED, read_resolved
 from i2ikit.run_lock import is_trained_now
-from i2ikit.runlog import logged, remarks
+from i2ikit.runlog import METRICS, logged, remarks
 
 __all__ = ["Status", "status"]
 
@@ -62,26 +64,36 @@ class Status:
         return f"step {step} of {steps} ({step / steps:.0%})"
 
 
-def status(folder: Path) -> Status:
+def status(folder: Path, lines: Sequence[Mapping[str, Any]] | None = None) -> Status:
     """How a run is going.
 
     Args:
         folder: a run folder.
+        lines: of its metrics.jsonl; read here if None.
 
     Raises:
         RunError: its resolved.toml is damaged.
     """
-    table, _ = read_resolved(folder)
-    lines = logged(folder)
-    file = folder / "metrics.jsonl"
-    found = health(lines, table["training"]["steps"])
+    steps = _number_of_steps(folder)
+    lines = logged(folder) if lines is None else lines
+    file = folder / METRICS
+    found = health(lines, steps)
     faults = [str(fault) for fault in found.faults]
-    steps = [int(path.name.removeprefix("step-")) for path in folder.glob("checkpoints/step-*[0-9]")]
+    saved = [path.name.removeprefix("step-") for path in folder.glob("checkpoints/step-*")]
     return Status(
         folder,
         is_trained_now(folder),
         found,
-        max(steps, default=None),
+        max((int(step) for step in saved if step.isdecimal()), default=None),
         datetime.datetime.fromtimestamp(file.stat().st_mtime) if lines else None,
         [(step, remark) for step, remark in remarks(lines) if remark not in faults],
     )
+
+
+def _number_of_steps(folder: Path) -> int:
+    table, _ = read_resolved(folder)
+    training = table.get("training")
+    steps = training.get("steps") if isinstance(training, Mapping) else None
+    if type(steps) is not int or steps < 1:
+        raise RunError(f"{folder / RESOLVED} has no number of steps (training.steps)")
+    return steps

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from i2ikit.runlog import METRICS, RunLog
+from i2ikit.runlog import METRICS, RunLog, logged
 from tests.tiny import QUIET
 
 
@@ -60,3 +60,20 @@ def test_the_time_goes_on_when_a_run_is_resumed(tmp_path: Path) -> None:
     written(tmp_path, line(1, elapsed_s=100.5), line(2, elapsed_s=200.5), line(3, elapsed_s=300.5))
     log = RunLog(tmp_path, 2, 9, QUIET)
     assert 200.5 <= log.losses(3, {}, {})["elapsed_s"] < 260
+
+
+def test_what_training_does_not_write_is_left_out(tmp_path: Path) -> None:
+    """Such as a damaged or edited file has; every reader can then rely on the kinds of values."""
+    large = "1" + 400 * "0"
+    written(
+        tmp_path,
+        '{"step": 1, "a/x": "0.5", "a/y": [1], "a/z": true, "a/n": 2, "remark": 7, "steps_per_s": {}}',
+        '{"step": 2, "a/x": NaN, "a/y": -Infinity, "a/z": 1e308, "a/n": ' + large + ', "remark": "said"}',
+        *(f'{{"step": {step}, "a/x": 1.0}}' for step in ("true", "-1", large, "2.0", "1e400")),
+        '{"step": ' + 5000 * "9" + "}",
+        10_000 * "[",
+    )
+    assert logged(tmp_path) == [
+        {"step": 1, "a/n": 2.0},
+        {"step": 2, "a/x": None, "a/y": None, "a/z": None, "a/n": None, "remark": "said"},
+    ]

@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 import i2ikit
+from i2ikit.errors import RunError
 from i2ikit.run_lock import is_trained_now
 from i2ikit.status import status
 from tests.image_files import make_folders
@@ -106,3 +107,17 @@ def test_a_fault_that_the_verdict_has_kept_is_said_once(run: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 4, "remark": str(fault)}) + "\n")
     assert status(run).remarks == []
+
+
+def test_a_folder_that_is_no_checkpoint_is_none(run: Path) -> None:
+    for name in ("step-9-copy", "step-000-5", "step-"):
+        (run / "checkpoints" / name).mkdir()
+    assert status(run).checkpoint == 4
+
+
+@pytest.mark.parametrize("training", ["", "training = 3", "[training]\nsteps = 0", "[training]\nsteps = inf"])
+def test_a_recipe_without_a_number_of_steps_is_named(run: Path, training: str) -> None:
+    """Such as an earlier version's, which has no checksum, and was edited."""
+    (run / "resolved.toml").write_text(training)
+    with pytest.raises(RunError, match=r"resolved\.toml has no number of steps \(training\.steps\)"):
+        status(run)
