@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 import datetime
-import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
+from pydantic import BaseModel
 
-from i2ikit.data.dataset import SPLITS, Dataset
+from i2ikit.data.dataset import Dataset
 from i2ikit.paths import pasted
 from i2ikit.processes import Processes
 from i2ikit.writing import writing
 
-__all__ = ["SESSIONS", "add_session", "sessions"]
+__all__ = ["SESSIONS", "SeenImages", "Session", "add_session", "sessions"]
 
 SESSIONS = "sessions.jsonl"
+
+
+class SeenImages(BaseModel):
+    """The images of a run.
+
+    Args:
+        size: in pixels.
+        channels: of each domain.
+        counts: training and held-out images of each domain.
+        paired: whether the domains have the same pictures.
+    """
+
+    size: int
+    channels: dict[str, int]
+    counts: dict[str, tuple[int, int]]
+    paired: bool
+
+
+class Session(BaseModel):
+    """A command that trained a run.
+
+    Args:
+        step: number of steps done before it.
+        began: when, in ISO 8601.
+        command: the command line, to paste.
+        machine: system, processor, memory and GPUs.
+        processes: their number and the device.
+        precision: of training.
+        versions: of Python and the packages, by name.
+        images: of the run.
+    """
+
+    step: int
+    began: str
+    command: str
+    machine: str
+    processes: str
+    precision: str
+    versions: dict[str, str]
+    images: SeenImages
 
 
 def add_session(folder: Path, step: int, precision: str, data: Dataset, group: Processes) -> None:
@@ -33,33 +71,32 @@ def add_session(folder: Path, step: int, precision: str, data: Dataset, group: P
     Raises:
         RunError: it cannot be written.
     """
-    line = {
-        "step": step,
-        "began": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": _command(),
-        "machine": _machine(group.device),
-        "processes": str(group),
-        "precision": precision,
-        "versions": _versions(),
-        "images": _images(data),
-    }
+    session = Session(
+        step=step,
+        began=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        command=_command(),
+        machine=_machine(group.device),
+        processes=str(group),
+        precision=precision,
+        versions=_versions(),
+        images=_images(data),
+    )
     with writing(folder / SESSIONS), (folder / SESSIONS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(session.model_dump_json() + "\n")
 
 
-def sessions(folder: Path) -> list[dict[str, Any]]:
+def sessions(folder: Path) -> list[Session]:
     """The lines of a run's sessions.jsonl, if it has one; those that cannot be read are left out."""
     path = folder / SESSIONS
-    texts = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
+    texts = path.read_bytes().splitlines() if path.is_file() else []
     return [line for line in map(_parsed, texts) if line is not None]
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
+def _parsed(text: bytes) -> Session | None:
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
+        return Session.model_validate_json(text, strict=True)
+    except ValueError:
         return None
-    return line if isinstance(line, dict) else None
 
 
 def _command() -> str:
@@ -101,9 +138,7 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **packages}
 
 
-def _images(data: Dataset) -> Mapping[str, Any]:
-    channels: Mapping[str, int] = data.images.channels
-    counts: dict[str, Sequence[int]] = {
-        domain: [data.count(split, domain) for split in SPLITS] for domain in channels
-    }
-    return {"size": data.images.size, "channels": dict(channels), "counts": counts, "paired": data.paired}
+def _images(data: Dataset) -> SeenImages:
+    channels = data.images.channels
+    counts = {domain: (data.count("train", domain), data.count("test", domain)) for domain in channels}
+    return SeenImages(size=data.images.size, channels=dict(channels), counts=counts, paired=data.paired)

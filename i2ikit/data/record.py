@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from i2ikit.data.dataset import SPLITS, Dataset, Filed, Split
 from i2ikit.errors import DataError, RunError
 from i2ikit.writing import replace_file
@@ -46,6 +48,9 @@ class Listed:
 
     files: int
     sha256: str
+
+
+LISTED = TypeAdapter(Listed)
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def kept_record(run: Path) -> Record | None:
     try:
         table = json.loads(path.read_text("utf-8"))
         train, test = (
-            {domain: Listed(**values) for domain, values in table[split].items()} for split in SPLITS
+            {domain: LISTED.validate_python(values) for domain, values in table[split].items()} for split in SPLITS
         )
         damaged = {domain: dict(names) for domain, names in table["damaged"].items()}
         return Record(train, test, damaged, [*table["changes"]])

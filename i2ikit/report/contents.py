@@ -18,13 +18,18 @@ from i2ikit.report.curves import Chart, charts
 from i2ikit.report.grids import Grid, grids
 from i2ikit.report.recipe_differences import RecipeDifferences, recipe_differences
 from i2ikit.resolved import RESOLVED, read_resolved
-from i2ikit.runlog import logged
-from i2ikit.sessions import sessions
+from i2ikit.sessions import SeenImages, Session, sessions
 from i2ikit.status import Status, status
 from i2ikit.translator import Direction
 from i2ikit.weights_file import step_of
 
 __all__ = ["Contents", "Evaluation", "Images", "contents"]
+
+MOST_EVALUATIONS = 200
+MOST_SESSIONS = 100
+MOST_LETTERS = 200_000
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What reading JSON with unexpected parts can raise."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +70,14 @@ class Contents:
         status: how the run is going.
         grids: sample grids of each direction.
         charts: curves of the log.
-        evaluations: reports of `i2ikit eval`, the newest first.
+        evaluations: the newest reports of `i2ikit eval`, the newest first.
+        left_out: number of older files in eval/.
         differences: of the recipe.
-        texts: recipe.toml and resolved.toml, by name.
+        texts: recipe.toml and resolved.toml, by name, cut if they are very long.
         changes: what was changed on the way, one line for each.
         images: by domain.
         about_images: size, pairs and channels; damaged and changed images.
-        sessions: lines of sessions.jsonl, the newest first.
+        sessions: the newest lines of sessions.jsonl, the newest first.
         versions: of the packages, when the run began.
         written: when.
     """
@@ -83,50 +89,60 @@ class Contents:
     grids: Sequence[Grid]
     charts: Sequence[Chart]
     evaluations: Sequence[Evaluation]
+    left_out: int
     differences: RecipeDifferences
     texts: Mapping[str, str]
     changes: Sequence[str]
     images: Sequence[Images]
     about_images: Sequence[str]
-    sessions: Sequence[Mapping[str, Any]]
+    sessions: Sequence[Session]
     versions: Mapping[str, str]
     written: datetime.datetime
 
 
-def contents(folder: Path) -> Contents:
+def contents(folder: Path, lines: Sequence[Mapping[str, Any]]) -> Contents:
     """Read a run folder.
+
+    Args:
+        lines: of its metrics.jsonl.
 
     Raises:
         RunError: its resolved.toml is damaged.
     """
     table, _ = read_resolved(folder)
-    lines = logged(folder)
     began = sessions(folder)
     record = _record(folder)
-    seen = began[-1].get("images", {}) if began else {}
+    measured = sorted(folder.glob("eval/*.json"), key=_changed, reverse=True)
+    seen = began[-1].images if began else None
     return Contents(
         name=folder.resolve().name,
-        translator=_name(table["translator"]),
-        data=_name(table["data"]),
-        status=status(folder),
+        translator=_name(table.get("translator")),
+        data=_name(table.get("data")),
+        status=status(folder, lines),
         grids=grids(folder, _first_direction(seen)),
         charts=charts(lines, step_of(folder / BEST_FILE)),
-        evaluations=list(_evaluations(folder)),
+        evaluations=list(_evaluations(measured[:MOST_EVALUATIONS])),
+        left_out=len(measured[MOST_EVALUATIONS:]),
         differences=recipe_differences(folder, table),
         texts={name: _text(folder / name) for name in ("recipe.toml", RESOLVED)},
-        changes=[_change(change) for change in table.get("changes", [])],
+        changes=[_change(change) for change in _tables(table.get("changes"))],
         images=_images(seen, record),
         about_images=list(_about_images(seen, record)),
-        sessions=began[::-1],
-        versions=table.get("versions", {}),
+        sessions=began[: -MOST_SESSIONS - 1 : -1],
+        versions=next(_tables([table.get("versions")]), {}),
         written=datetime.datetime.now().astimezone(),
     )
 
 
-def _first_direction(seen: Mapping[str, Any]) -> str:
+def _first_direction(seen: SeenImages | None) -> str:
     """The direction of the samples whose names have none; earlier versions did not note the domains."""
-    domains = list(seen.get("channels", ()))
+    domains = [*seen.channels] if seen else []
     return str(Direction(*domains[:2])) if len(domains) > 1 else "first direction"
+
+
+def _tables(found: object) -> Iterator[Mapping[str, Any]]:
+    """Those of a list; earlier versions wrote no checksum, so that it may be anything."""
+    return (one for one in found if isinstance(one, Mapping)) if isinstance(found, list) else iter(())
 
 
 def _name(section: object) -> str:
@@ -134,7 +150,8 @@ def _name(section: object) -> str:
 
 
 def _text(file: Path) -> str:
-    return file.read_text("utf-8", errors="replace") if file.is_file() else ""
+    text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}\n…"
 
 
 def _change(change: Mapping[str, Any]) -> str:
@@ -149,11 +166,9 @@ def _record(folder: Path) -> Record | None:
         return None
 
 
-def _images(seen: Mapping[str, Any], record: Record | None) -> list[Images]:
-    counted = {
-        domain: dict(zip(SPLIT_WORDS, counts, strict=True))
-        for domain, counts in seen.get("counts", {}).items()
-    }
+def _images(seen: SeenImages | None, record: Record | None) -> list[Images]:
+    seen_counts = seen.counts if seen else {}
+    counted = {domain: dict(zip(SPLIT_WORDS, counts, strict=True)) for domain, counts in seen_counts.items()}
     listed = {split: getattr(record, split) for split in SPLIT_WORDS} if record else {}
     for split, domains in listed.items():
         for domain, files in domains.items():
@@ -165,11 +180,11 @@ def _images(seen: Mapping[str, Any], record: Record | None) -> list[Images]:
     return [Images(domain, counts, checksums[domain]) for domain, counts in counted.items()]
 
 
-def _about_images(seen: Mapping[str, Any], record: Record | None) -> Iterator[str]:
+def _about_images(seen: SeenImages | None, record: Record | None) -> Iterator[str]:
     if seen:
-        channels = ", ".join(f"{domain}: {count}" for domain, count in seen["channels"].items())
-        pairs = "pairs" if seen["paired"] else "unpaired"
-        yield f"{seen['size']} px, {pairs}; channels {channels}"
+        channels = ", ".join(f"{domain}: {count}" for domain, count in seen.channels.items())
+        pairs = "pairs" if seen.paired else "unpaired"
+        yield f"{seen.size} px, {pairs}; channels {channels}"
     for domain, names in record.damaged.items() if record else ():
         if names:
             some = ", ".join([*names][:5])
@@ -178,8 +193,14 @@ def _about_images(seen: Mapping[str, Any], record: Record | None) -> Iterator[st
         yield f"the images were changed {len(record.changes)} times when the run was resumed"
 
 
-def _evaluations(folder: Path) -> Iterator[Evaluation]:
-    files = sorted(folder.glob("eval/*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+def _changed(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:  # a broken link, or removed since
+        return 0.0
+
+
+def _evaluations(files: Sequence[Path]) -> Iterator[Evaluation]:
     for file in files:
         try:
             found = json.loads(file.read_text("utf-8"))
@@ -191,6 +212,6 @@ def _evaluations(folder: Path) -> Iterator[Evaluation]:
                 f"{found['image_size']} px, measured {found['measured']}"
             )
             notes = [str(note) for note in found["notes"]]
-        except (OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        except (OSError, *MALFORMED):
             continue  # damaged, or of an earlier version
         yield Evaluation(title, about, value_table(values), notes, file.name)

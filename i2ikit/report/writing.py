@@ -28,9 +28,14 @@ def write_report(folder: Path) -> Path:
     Raises:
         RunError: the run's resolved.toml is damaged, or a file cannot be written.
     """
-    replace_file(folder / RESULTS, results_csv(logged(folder)).encode())
-    replace_file(folder / REPORT, _html(contents(folder)).encode())
+    lines = logged(folder)
+    _replace(folder / RESULTS, results_csv(lines))
+    _replace(folder / REPORT, _html(contents(folder, lines)))
     return folder / REPORT
+
+
+def _replace(file: Path, text: str) -> None:
+    replace_file(file, text.encode(errors="replace"))  # names of folders may be no text
 
 
 def _html(found: Contents) -> str:

@@ -198,6 +198,68 @@ def test_what_was_measured_is_shown_with_its_notes(run: Path) -> None:
     assert "broken" not in page.text
 
 
+SESSION: dict[str, Any] = {
+    **{key: "said" for key in ("began", "command", "machine", "processes", "precision")},
+    "step": 0,
+    "versions": {"torch": "2.0"},
+    "images": {"size": 64, "channels": {"a": 3}, "counts": {"a": [5, 2]}, "paired": False},
+}
+DATA: dict[str, Any] = {
+    "train": {"a": {"files": 5, "sha256": "abc"}, "b": {"files": 5, "sha256": "abc"}},
+    "test": {"a": {"files": 2, "sha256": "abc"}},
+    "damaged": {"a": {"x.png": "broken"}},
+    "changes": [],
+}
+
+
+@pytest.mark.parametrize("value", [None, True, 7, -1.5, 10**400, "text", [], [1], {}, {"a": 1}, {"a": None}])
+def test_damaged_files_leave_their_parts_out(tmp_path: Path, value: object) -> None:
+    """One part of sessions.jsonl, data.json and a report of eval has another type."""
+    run = made_up_run(tmp_path / "run", 10)
+    (run / "eval").mkdir()
+    lines = [{**SESSION, key: value} for key in SESSION]
+    lines += [{**SESSION, "images": {**SESSION["images"], key: value}} for key in SESSION["images"]]
+    (run / "sessions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in [*lines, value]))
+    write_report(run)
+    tables = [{**DATA, key: value} for key in DATA]
+    tables += [{**DATA, "train": {"a": {**DATA["train"]["a"], key: value}}} for key in ("files", "sha256")]
+    for table in tables:
+        (run / "data.json").write_text(json.dumps(table))
+        (run / "eval" / "one.json").write_text(json.dumps({"metric": "m", "values": {"x": value}, **table}))
+        write_report(run)
+
+
+def test_a_domain_may_be_known_in_part_only(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path / "run", 10)
+    (run / "data.json").write_text(json.dumps(DATA))
+    assert "a 5 2 abc abc b 5 – abc –" in reported(run).text
+
+
+def test_names_that_are_no_text_do_not_stop_it(tmp_path: Path) -> None:
+    """The name of a folder in another encoding, and half a character in a remark."""
+    run = made_up_run(tmp_path / "run-\udcff", 10)
+    write_log(run, [1], {"a/\ud800": lambda step: 1.0}, {"step": 1, "remark": "half \ud800"})
+    assert "Step 1: half ?" in reported(run).text
+
+
+def test_very_many_and_very_long_parts_are_cut(tmp_path: Path) -> None:
+    """Results, commands, remarks and the recipe; links that lead nowhere."""
+    run = made_up_run(tmp_path / "run", 10)
+    (run / "eval").mkdir()
+    found = {"metric": "m", "direction": "a2b", "values": {"x": 1.0}, "notes": [], "seed": 0}
+    found |= {"trained": {"step": 1, "sha256": "abc"}, "image_size": 64, "measured": "today"}
+    for n in range(300):
+        (run / f"eval/{n}.json").write_text(json.dumps(found))
+    (run / "eval/loop.json").symlink_to("loop.json")
+    line = json.dumps({**SESSION, "command": 100_000 * "x"}) + "\n"
+    (run / "sessions.jsonl").write_text(200 * line)
+    write_log(run, [1], {}, *(60 * [{"step": 1, "remark": 100_000 * "y"}]))
+    (run / "recipe.toml").write_text("# " + 6_000_000 * "z")
+    page = reported(run)
+    assert len(page.content) < LIMIT / 2
+    assert "101 older results are in eval/" in page.text
+
+
 def test_differences_are_those_from_the_recipe_that_it_extends(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "run", 7, "optimizer.lr=3e-4")
     text = reported(run).text
