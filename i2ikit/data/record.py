@@ -144,7 +144,8 @@ def kept_record(run: Path) -> Record | None:
     try:
         table = json.loads(path.read_text("utf-8"))
         train, test = (
-            {domain: LISTED.validate_python(values) for domain, values in table[split].items()} for split in SPLITS
+            {domain: LISTED.validate_python(values) for domain, values in table[split].items()}
+            for split in SPLITS
         )
         damaged = {domain: dict(names) for domain, names in table["damaged"].items()}
         return Record(train, test, damaged, [*table["changes"]])

@@ -18,6 +18,7 @@ NAME = re.compile(r"step-(\d+)(?:-(.+))?\.png")
 BYTES = 2_600_000
 """Of all grids together, before base64 makes four letters of three bytes."""
 MOST_STEPS = 40
+CACHED = 20 * MOST_STEPS  # for several directions in several widths
 WIDE = 1600  # pixels; wider grids are shrunk
 NARROWEST = 200
 QUALITY = 85
@@ -65,7 +66,8 @@ def _within(direction: str, files: Mapping[int, Path], budget: int) -> Grid | No
     while True:
         made = {step: found for step in _spread(steps, MOST_STEPS) if (found := _encoded(files[step], wide))}
         while sum(len(content) for content, _ in made.values()) > budget and len(made) > 1:
-            made = {step: made[step] for step in _spread(sorted(made), len(made) // 2)}
+            fewer = len(made) // 2 + (len(made) > 2)  # every second, and the last
+            made = {step: made[step] for step in _spread([*made], fewer)}
         if not made:
             return None
         if sum(len(content) for content, _ in made.values()) <= budget or wide <= NARROWEST:
@@ -77,12 +79,16 @@ def _within(direction: str, files: Mapping[int, Path], budget: int) -> Grid | No
 
 
 def _spread(steps: Sequence[int], most: int) -> list[int]:
-    """At most so many of the steps, evenly spread, always with the last one."""
-    if len(steps) <= most:
-        return [*steps]
-    if most < 2:
-        return [steps[-1]]
-    return [steps[round(n * (len(steps) - 1) / (most - 1))] for n in range(most)]
+    """At most so many of the steps, evenly spread, always with the last one.
+
+    Each report of a growing run has the steps of the one before, or every second of them: those are encoded.
+    """
+    stride = 1
+    while len(chosen := list(dict.fromkeys([*steps[::stride], *steps[-1:]]))) > max(most, 1):
+        if stride >= len(steps):
+            return [steps[-1]]
+        stride *= 2
+    return chosen
 
 
 def _encoded(path: Path, wide: int) -> tuple[bytes, bool] | None:
@@ -94,7 +100,7 @@ def _encoded(path: Path, wide: int) -> tuple[bytes, bool] | None:
         return None
 
 
-@functools.lru_cache(maxsize=2 * MOST_STEPS)
+@functools.lru_cache(maxsize=CACHED)
 def _webp(path: Path, wide: int, changed: int) -> tuple[bytes, bool]:
     """The cache saves encoding all earlier grids whenever a report is written anew."""
     file = io.BytesIO()
