@@ -112,7 +112,7 @@ def contents(folder: Path, lines: Sequence[Mapping[str, Any]]) -> Contents:
     table, _ = read_resolved(folder)
     began = sessions(folder)
     record = _record(folder)
-    measured = sorted(folder.glob("eval/*.json"), key=_changed, reverse=True)
+    measured = sorted(filter(Path.is_file, folder.glob("eval/*.json")), key=_changed, reverse=True)
     seen = began[-1].images if began else None
     return Contents(
         name=folder.resolve().name,

@@ -6,6 +6,7 @@ import base64
 import functools
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,11 +94,13 @@ def _spread(steps: Sequence[int], most: int) -> list[int]:
 
 def _encoded(path: Path, wide: int) -> tuple[bytes, bool] | None:
     """A picture as WebP, and whether it was shrunk; None if the file is damaged."""
-    try:
-        changed = path.stat().st_mtime_ns
-        return _webp(path, wide, changed)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises
+    if not path.is_file():  # reading a named pipe would wait
         return None
+    try:
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            return _webp(path, wide, path.stat().st_mtime_ns)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None  # all that Pillow raises
 
 
 @functools.lru_cache(maxsize=CACHED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import os
 from pathlib import Path
 
 from PIL import Image
@@ -76,6 +77,8 @@ def test_files_that_are_damaged_or_no_grids_are_left_out(tmp_path: Path) -> None
     (samples / "step-000030.png").write_bytes(b"")
     (samples / "step-000040.png").mkdir()
     (samples / "mine.png").write_bytes(b"x")
+    os.mkfifo(samples / "step-000050.png")
+    Image.new("1", (11_000, 11_000)).save(samples / "step-000060.png")  # Pillow warns of its size
     half = (samples / "step-000010.png").read_bytes()
     (samples / "step-000005.png").write_bytes(half[: len(half) // 2])
     (grid,) = grids(tmp_path, "a2b")
