@@ -15,6 +15,8 @@ from i2ikit.writing import writing
 __all__ = ["is_trained_now", "reserved"]
 
 LOCK = ".lock"
+PATIENCE_S = 1.0
+"""`is_trained_now` holds the lock for a moment; a command that trains waits for that."""
 
 
 @contextlib.contextmanager
@@ -35,7 +37,7 @@ def reserved(folder: Path, group: Processes) -> Iterator[None]:
 def _acquire(lock: FileLock, folder: Path) -> None:
     with writing(folder):
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=PATIENCE_S)
         except Timeout as error:
             raise RunError(f"another command is training {folder}; wait for it, or stop it") from error
 

@@ -13,6 +13,7 @@ from i2ikit.health import Health, clock, health
 from i2ikit.resolved import RESOLVED, read_resolved
 from i2ikit.run_lock import is_trained_now
 from i2ikit.runlog import METRICS, logged, remarks
+from i2ikit.validation import STOPPING_EARLY
 
 __all__ = ["Status", "status"]
 
@@ -39,8 +40,13 @@ class Status:
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are done."""
-        return self.health.step >= self.health.steps
+        """Whether all steps are done, or validation has ended training early."""
+        return self.health.step >= self.health.steps or self._ended_early
+
+    @property
+    def _ended_early(self) -> bool:
+        last = [remark for step, remark in self.remarks if step == self.health.step]
+        return any(remark.startswith(STOPPING_EARLY) for remark in last)
 
     def __str__(self) -> str:
         return self.state + (f"; {self.health}" if str(self.health) else "")
@@ -49,7 +55,7 @@ class Status:
     def state(self) -> str:
         """Such as "training: step 460 of 920 (50 %), last logged 5 s ago"."""
         if self.is_done:
-            return f"done: {self.health.steps} steps"
+            return f"done: {self.health.step} steps"
         words = {True: "training", False: "not training", None: "unknown whether it is training"}
         known = f"{words[self.is_trained_now]}: {self.progress}"
         if self.logged_at is None:

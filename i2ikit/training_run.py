@@ -7,7 +7,7 @@ where they meet before the next step, and stop together.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,7 +89,7 @@ class TrainingRun:
             return  # resuming does it, so that the lines of the log keep their order
         with self.stops.noted():
             if self.probe is not None:
-                self._report(self.probe(self.state.ema))
+                self._log(self.probe(self.state.ema))
             if self.done:
                 self.say_how_it_goes()
             self.write_samples()  # samples that are there show that nothing of this step is missing
@@ -132,18 +132,20 @@ class TrainingRun:
             try:
                 if is_best and self.group.is_main:
                     save_weights(state.ema, self.data.images, self.done, self.folder, BEST_FILE)
-                self._report(found.values, found.remarks)
+                self._log(found.values)
+                if found.line:
+                    self.log.say(f"step {self.done}: {found.line}")
+                for remark in found.remarks:
+                    self.log.remark(self.done, remark)
             except BaseException:
                 state.validation, state.validated = before  # resuming validates again
                 raise
         return self.group.most(self.stops.code) != FAILED
 
-    def _report(self, values: Mapping[str, float], remarks: Sequence[str] = ()) -> None:
-        """Log values of this step, and say what they mean."""
+    def _log(self, values: Mapping[str, float]) -> None:
+        """Log values of this step."""
         if self.log.write({"step": self.done, **values}):
             self.trackers.write(values, self.done)
-        for remark in remarks:
-            self.log.remark(self.done, remark)
 
     def restore_weights(self) -> None:
         """Write the file of weights again if it is missing or damaged; in the main process."""

@@ -37,6 +37,7 @@ from i2ikit.registry import Setting, Spec, metrics
 from i2ikit.translator import Translator, chosen_direction
 
 __all__ = [
+    "STOPPING_EARLY",
     "BestSoFar",
     "Validated",
     "Validation",
@@ -45,6 +46,10 @@ __all__ = [
     "check_validation",
     "metric_size_problems",
 ]
+
+
+STOPPING_EARLY = "stopping early"
+"""How the remark begins with which validation ends training."""
 
 
 class ValidationOptions(BaseModel):
@@ -185,11 +190,13 @@ class Validated:
 
     Args:
         values: by `validation/METRIC/VALUE`.
-        remarks: lines for the user.
+        line: the most important ones for the user; empty if nothing was measured.
+        remarks: what could not be measured, and why.
         state: the state after it.
     """
 
     values: Mapping[str, float]
+    line: str
     remarks: Sequence[str]
     state: BestSoFar
 
@@ -255,11 +262,11 @@ class Validator:
             best = name == judged and state.step == step
             if key in found:
                 shown.append(f"{name}/{key} {found[key]:.4f}{' (best)' * best}")
-        remarks = [f"validation: {', '.join(shown)}"] if shown else []
+        line = f"validation: {', '.join(shown)}" if shown else ""
         failed = [(name, found) for name, found in measured.items() if name not in known]
-        remarks += [f"validation: '{name}' cannot be measured: {error}" for name, error in failed]
+        remarks = [f"validation: '{name}' cannot be measured: {error}" for name, error in failed]
         values = {f"validation/{name}/{key}": x for name, found in known.items() for key, x in found.items()}
-        return Validated(values, remarks, state)
+        return Validated(values, line, remarks, state)
 
     @torch.no_grad()
     def _measured(self, translator: Translator) -> dict[str, dict[str, float] | I2IKitError]:
@@ -286,7 +293,7 @@ class Validator:
         """A line that says which value was best, and when."""
         best = f"was best at step {state.step} ({state.value:.4f})" if state.value is not None else "was nan"
         since = "the only validation since" if state.since == 1 else f"the {state.since} validations since"
-        return f"stopping early: {self.section.best} {best}, and not better in {since}"
+        return f"{STOPPING_EARLY}: {self.section.best} {best}, and not better in {since}"
 
 
 def _numbers(found: Measured) -> dict[str, float]:

@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from filelock import FileLock
 
 import i2ikit
 from i2ikit.errors import RunError
-from i2ikit.run_lock import is_trained_now
+from i2ikit.processes import ALONE
+from i2ikit.run_lock import is_trained_now, reserved
 from i2ikit.status import status
 from tests.image_files import make_folders
 from tests.tiny import QUIET, tiny_recipe
@@ -59,6 +62,36 @@ def test_a_run_that_was_killed_is_not_training(run: Path) -> None:
     found = status(run)
     assert found.state.startswith("not training: step 3 of 4 (75%), last logged ")
     assert found.checkpoint == 2
+
+
+def test_a_run_that_validation_has_ended_is_done(run: Path) -> None:
+    cut(run, 3)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 3, "remark": "stopping early: x was best at step 1"}) + "\n")
+    assert status(run).state == "done: 3 steps"
+
+
+def test_looking_at_a_run_stops_no_command_that_begins_to_train_it(run: Path) -> None:
+    """To look, `status` holds the lock for a moment."""
+    with ThreadPoolExecutor(1) as pool, FileLock(run / ".lock") as lock:
+        waiting = pool.submit(_trains, run)
+        time.sleep(0.2)
+        lock.release()
+        assert waiting.result() is True
+
+
+def _trains(run: Path) -> bool:
+    with reserved(run, ALONE):
+        return True
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text(run: Path) -> None:
+    """A remark of a plugin, or of a damaged log, may hold escape sequences."""
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 3, "remark": "\x1b[2J[bold]x"}) + "\n")
+    command = [sys.executable, "-m", "i2ikit", "status", str(run)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "step 3: \\x1b[2J[bold]x" in said
 
 
 def test_a_run_that_another_command_trains_is_seen(run: Path) -> None:

@@ -146,6 +146,7 @@ def _farewell(stopped: Stopped, folder: Path, seconds: float, is_main: bool) -> 
         "Samples:   ": max((folder / "samples").glob(f"step-{stopped.step:06d}*.png"), default=None),
         "Weights:   ": folder / "weights.safetensors",
         "Best:      ": folder / "best.safetensors",
+        "Report:    ": folder / "report.html",
     }
     for label, file in files.items():
         if file is not None and file.is_file():

@@ -28,6 +28,7 @@ __all__ = [
     "given_path",
     "interruptible",
     "one_voice",
+    "readable",
 ]
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -35,10 +36,14 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 console = Console()
 
 
+def readable(text: str) -> str:
+    """The text to print: names and files may hold what a terminal would obey, or what rich would."""
+    return escape(CONTROL.sub(lambda found: repr(found[0])[1:-1], text))
+
+
 def complain(text: str) -> None:
-    """Print an error on stderr; names of files may hold what a terminal would obey."""
-    readable = CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
-    Console(stderr=True).print(f"[red]error:[/] {escape(readable)}", highlight=False, soft_wrap=True)
+    """Print an error on stderr."""
+    Console(stderr=True).print(f"[red]error:[/] {readable(text)}", highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

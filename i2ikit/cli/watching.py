@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
-
-from i2ikit.cli.options import RunOption, console
+from i2ikit.cli.options import RunOption, console, readable
 from i2ikit.paths import pasted
 
 __all__ = ["report", "status"]
@@ -27,20 +25,20 @@ def status(run: RunOption = None) -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
-    say(f"[bold]{escape(str(folder))}[/]")
-    say(f"  {escape(found.state)}")
+    say(f"[bold]{readable(str(folder))}[/]")
+    say(f"  {readable(found.state)}")
     if str(found.health):
-        say(f"  {escape(str(found.health))}")
+        say(f"  {readable(str(found.health))}")
     for fault in found.health.faults:
-        say(f"  [yellow]warning:[/] {escape(str(fault))}")
+        say(f"  [yellow]warning:[/] {readable(str(fault))}")
     earlier = len(found.remarks) - LATEST
     if earlier > 0:
         say(f"  {earlier} earlier remarks in metrics.jsonl")
     for step, remark in found.remarks[-LATEST:]:
-        say(f"  step {step}: {escape(remark)}")
+        say(f"  step {step}: {readable(remark)}")
     if found.is_trained_now is False and not found.is_done:
         place = "" if found.checkpoint is None else f" after step {found.checkpoint}"
-        say(f"To continue{place}: [bold]{escape(pasted('i2ikit', 'resume', folder))}[/]")
+        say(f"To continue{place}: [bold]{readable(pasted('i2ikit', 'resume', folder))}[/]")
 
 
 def report(run: RunOption = None) -> None:
@@ -51,4 +49,4 @@ def report(run: RunOption = None) -> None:
     from i2ikit.report import write_report
     from i2ikit.run import find_run
 
-    console.print(f"Report: {escape(str(write_report(find_run(run))))}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {readable(str(write_report(find_run(run))))}", highlight=False, soft_wrap=True)

@@ -22,6 +22,7 @@ MOST_STEPS = 40
 CACHED = 20 * MOST_STEPS  # for several directions in several widths
 WIDE = 1600  # pixels; wider grids are shrunk
 NARROWEST = 200
+HIGHEST = 16_383  # no WebP is higher
 QUALITY = 85
 
 
@@ -109,9 +110,9 @@ def _webp(path: Path, wide: int, changed: int) -> tuple[bytes, bool]:
     file = io.BytesIO()
     with Image.open(path, formats=("PNG",)) as picture:
         shown = picture.convert("RGB")
-    shrunk = shown.width > wide
+    shrunk = shown.width > wide or shown.height > HIGHEST
     if shrunk:
-        shown.thumbnail((wide, 16_383))  # no WebP is higher
+        shown.thumbnail((wide, HIGHEST))
     shown.save(file, "webp", quality=QUALITY, method=4)
     return file.getvalue(), shrunk
 

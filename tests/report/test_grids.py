@@ -69,6 +69,14 @@ def test_large_pictures_are_fewer_and_smaller(tmp_path: Path) -> None:
         assert opened(grid.pictures[0]).width <= WIDE
 
 
+def test_a_grid_of_very_many_rows_is_shrunk(tmp_path: Path) -> None:
+    """No WebP is higher than 16,383 px."""
+    write_samples(tmp_path, (10,), (4, 16_400))
+    (grid,) = grids(tmp_path, "a2b")
+    assert grid.shrunk
+    assert opened(grid.pictures[0]).height == 16_383
+
+
 def test_files_that_are_damaged_or_no_grids_are_left_out(tmp_path: Path) -> None:
     assert grids(tmp_path, "a2b") == []
     write_samples(tmp_path, (10, 20), (64, 40))
