@@ -57,12 +57,12 @@ def test_reports_of_a_growing_run_encode_each_picture_once(tmp_path: Path) -> No
 
 def test_large_pictures_are_fewer_and_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise of 8 steps in two directions stays within the bytes of all grids, here a few."""
-    monkeypatch.setattr("i2ikit.report.grids.BYTES", 200_000)
+    monkeypatch.setattr("i2ikit.report.grids.BYTES", 100_000)
     for suffix in ("", "-b2a"):
         write_samples(tmp_path, range(0, 80, 10), (1700, 200), suffix)
     found = grids(tmp_path, "a2b")
     contents = [base64.b64decode(uri.partition(",")[2]) for grid in found for uri in grid.pictures]
-    assert sum(map(len, contents)) <= 200_000
+    assert sum(map(len, contents)) <= 100_000
     for grid in found:
         assert grid.shrunk
         assert grid.steps[-1] == 70
