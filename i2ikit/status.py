@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from i2ikit.checkpoints import WEIGHTS_FILE
 from i2ikit.errors import RunError
 from i2ikit.health import Health, clock, health
 from i2ikit.resolved import RESOLVED, read_resolved
 from i2ikit.run_lock import is_trained_now
 from i2ikit.runlog import METRICS, logged, remarks
 from i2ikit.validation import STOPPING_EARLY
+from i2ikit.weights_file import step_of
 
 __all__ = ["Status", "status"]
 
@@ -26,7 +28,7 @@ class Status:
         folder: the run folder.
         is_trained_now: whether a command trains it; None if that cannot be seen.
         health: what its log shows.
-        checkpoint: the step of its newest checkpoint; None without one.
+        checkpoint, weights: the step of its newest checkpoint, and of its weights; None without them.
         logged_at: when its log was last written; None without one.
         remarks: by step, what training has said of single steps, but for faults of `health`; the newest last.
     """
@@ -35,13 +37,15 @@ class Status:
     is_trained_now: bool | None
     health: Health
     checkpoint: int | None
+    weights: int | None
     logged_at: datetime.datetime | None
     remarks: Sequence[tuple[int, str]]
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are done, or validation has ended training early."""
-        return self.health.step >= self.health.steps or self._ended_early
+        """Whether all steps are done, or validation has ended training early, and the weights are saved."""
+        is_over = self.health.step >= self.health.steps or self._ended_early
+        return is_over and self.weights is not None and self.weights >= self.health.step
 
     @property
     def _ended_early(self) -> bool:
@@ -91,6 +95,7 @@ def status(folder: Path, lines: Sequence[Mapping[str, Any]] | None = None) -> St
         is_trained_now(folder),
         found,
         max((int(step) for step in saved if step.isdecimal()), default=None),
+        step_of(folder / WEIGHTS_FILE),
         datetime.datetime.fromtimestamp(file.stat().st_mtime) if lines else None,
         [(step, remark) for step, remark in remarks(lines) if remark not in faults],
     )

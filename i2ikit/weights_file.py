@@ -111,7 +111,8 @@ def step_of(file: Path) -> int | None:
     """
     try:
         with safetensors.safe_open(file, "pt") as opened:
-            return int(json.loads(opened.metadata()[KEY])["step"])
+            metadata = opened.metadata()
+            return int(json.loads(metadata[KEY])["step"] if KEY in metadata else metadata["step"])
     except (SafetensorError, OSError, *MALFORMED):
         return None
 

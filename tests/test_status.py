@@ -57,6 +57,17 @@ def test_a_finished_run_is_done(run: Path) -> None:
     assert "styles differ by" in str(found)
 
 
+def test_a_run_whose_last_weights_could_not_be_saved_is_not_done(run: Path) -> None:
+    """As on a full disk."""
+    (run / "weights.safetensors").unlink()
+    assert status(run).state.startswith("not training: step 4 of 4 (100%)")
+
+
+def test_an_earlier_run_is_done() -> None:
+    """Its weights have no checksum, and their metadata another form."""
+    assert status(Path(__file__).parent / "earlier_run" / "run").weights == 2
+
+
 def test_a_run_that_was_killed_is_not_training(run: Path) -> None:
     cut(run, 3)
     found = status(run)
