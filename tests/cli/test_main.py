@@ -69,6 +69,9 @@ def test_a_run_says_where_its_results_are_and_what_to_type_next(trained: Path) -
         "resolved.toml",
         "weights.safetensors",
         "metrics.jsonl",
+        "results.csv",
+        "sessions.jsonl",
+        "report.html",
         "samples",
         "checkpoints",
         "tensorboard",
@@ -77,6 +80,7 @@ def test_a_run_says_where_its_results_are_and_what_to_type_next(trained: Path) -
     said = i2ikit("run", str(folder / "resolved.toml"), "--out", "again", cwd=trained)
     assert "i2ikit translate again YOUR_IMAGE.png" in said
     assert "again/samples/step-000002.png" in said
+    assert "again/report.html" in said
     assert (trained / "again" / "resolved.toml").read_text() == (folder / "resolved.toml").read_text()
 
 
