@@ -37,9 +37,10 @@ def i2ikit(*arguments: str, cwd: Path) -> None:
 
 
 def losses(path: Path) -> list[dict[str, float]]:
-    """Lines of metrics.jsonl that hold losses, without the times."""
+    """Lines of metrics.jsonl that hold losses, without times, and without learning rates, which are newer."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    plain = [{k: v for k, v in line.items() if k not in ("elapsed_s", "steps_per_s")} for line in lines]
+    others = ("elapsed_s", "steps_per_s", "learning_rate/")
+    plain = [{k: v for k, v in line.items() if not k.startswith(others)} for line in lines]
     return [line for line in plain if "generator/adversarial/a" in line]
 
 

@@ -190,7 +190,8 @@ def _about_images(seen: SeenImages | None, record: Record | None) -> Iterator[st
             some = ", ".join([*names][:5])
             yield f"{len(names)} damaged training images of {domain} are replaced: {some}"
     if record and record.changes:
-        yield f"the images were changed {len(record.changes)} times when the run was resumed"
+        times = "once" if len(record.changes) == 1 else f"{len(record.changes)} times"
+        yield f"when the run was resumed, its images had changed {times}"
 
 
 def _changed(file: Path) -> float:
