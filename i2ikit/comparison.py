@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from i2ikit.data.dataset import Dataset
+from i2ikit.data.record import held_out_pixels
 from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
 from i2ikit.metrics.subject import Subject
@@ -32,7 +31,6 @@ OPTIONS = ("kid.network=vgg16",)
 
 ROWS = 6
 SAMPLES = 3
-CHECKED = 20  # held-out images that must be the same for runs to be comparable
 PIXELS_WIDE = 2400
 
 
@@ -123,7 +121,7 @@ def compare(
         notes.append(note if len(some) == len(opened) else f"{', '.join(some)}: {note}")
     if len({run.step * run.recipe.training.batch_size for run in opened}) > 1:
         notes.append("These runs were trained on different numbers of images.")
-    same = len({_held_out(run.evaluation_data()) for run in opened}) == 1
+    same = len({frozenset(held_out_pixels(run.evaluation_data()).items()) for run in opened}) == 1
     if not same:
         notes.append(
             "These runs have different held-out images: do not compare their numbers; the picture is omitted."
@@ -191,16 +189,6 @@ def _measured(run: Run, direction: Direction, seed: int) -> tuple[list[str], lis
         cells.append(text if error is None else f"{text} ± {error:.{column.digits}f}")
         notes += found.notes
     return cells, notes
-
-
-def _held_out(data: Dataset) -> str:
-    """A checksum of the held-out images of all domains."""
-    pixels = hashlib.sha256()
-    for domain in data.images.channels:
-        for index in range(min(CHECKED, data.count("test", domain))):
-            pixels.update(data.image("test", domain, index).numpy().tobytes())
-        pixels.update(str(data.count("test", domain)).encode())
-    return pixels.hexdigest()
 
 
 def _picture(names: Sequence[str], runs: Sequence[Run], direction: Direction, seed: int) -> Image.Image:

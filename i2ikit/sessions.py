@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel
 
 from i2ikit.data.dataset import Dataset
+from i2ikit.data.record import held_out_pixels
 from i2ikit.paths import pasted
 from i2ikit.processes import Processes
 from i2ikit.writing import writing
@@ -29,12 +30,14 @@ class SeenImages(BaseModel):
         size: in pixels.
         channels: of each domain.
         counts: training and held-out images of each domain.
+        pixels: of each domain, see `held_out_pixels`.
         paired: whether the domains have the same pictures.
     """
 
     size: int
     channels: dict[str, int]
     counts: dict[str, tuple[int, int]]
+    pixels: dict[str, str]
     paired: bool
 
 
@@ -141,4 +144,10 @@ def _versions() -> dict[str, str]:
 def _images(data: Dataset) -> SeenImages:
     channels = data.images.channels
     counts = {domain: (data.count("train", domain), data.count("test", domain)) for domain in channels}
-    return SeenImages(size=data.images.size, channels=dict(channels), counts=counts, paired=data.paired)
+    return SeenImages(
+        size=data.images.size,
+        channels=dict(channels),
+        counts=counts,
+        pixels=held_out_pixels(data),
+        paired=data.paired,
+    )

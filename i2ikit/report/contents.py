@@ -53,7 +53,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one domain: their number and the start of a checksum of names and sizes, by split."""
+    """The images of one domain.
+
+    Args:
+        counts: their number, by split.
+        checksums: the beginning of each of them, by what it is of.
+    """
 
     domain: str
     counts: Mapping[str, int]
@@ -173,10 +178,12 @@ def _images(seen: SeenImages | None, record: Record | None) -> list[Images]:
     for split, domains in listed.items():
         for domain, files in domains.items():
             counted.setdefault(domain, {})[split] = files.files
-    checksums = {
-        domain: {split: files[domain].sha256[:12] for split, files in listed.items() if domain in files}
-        for domain in counted
-    }
+    checksums: dict[str, dict[str, str]] = {domain: {} for domain in counted}
+    for split, domains in listed.items():
+        for domain, files in domains.items():
+            checksums[domain][f"names and sizes of {SPLIT_WORDS[split]} files"] = files.sha256[:12]
+    for domain, checksum in seen.pixels.items() if seen else ():
+        checksums.setdefault(domain, {})["pixels of held-out images"] = checksum[:12]
     return [Images(domain, counts, checksums[domain]) for domain, counts in counted.items()]
 
 

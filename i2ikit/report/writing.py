@@ -43,7 +43,6 @@ def _html(found: Contents) -> str:
         "report.html",
         **vars(found),
         clock=clock,
-        has_checksums=any(images.checksums for images in found.images),
         most_remarks=MOST_REMARKS,
         version=version("i2ikit"),
         grid_data=[{"steps": grid.steps, "pictures": grid.pictures} for grid in found.grids],

@@ -10,12 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from i2ikit.data.openmoji import OpenMoji
-from i2ikit.data.record import DATA_FILE, Record, differences, kept_record, record_of, write_record
+from i2ikit.data.record import (
+    DATA_FILE,
+    Record,
+    differences,
+    held_out_pixels,
+    kept_record,
+    record_of,
+    write_record,
+)
 from i2ikit.data.shards import Shards
 from i2ikit.errors import RunError
-from tests.image_files import folders_at, write_tars
+from tests.image_files import folders_at, make_folders, write_tars
 
 
 def test_the_checksum_is_of_sorted_names_and_sizes_and_not_of_the_place(
@@ -134,3 +143,14 @@ def test_every_flip_is_found_or_changes_nothing(folders: Path, tmp_path: Path) -
             continue
         assert found == record or differences(found or Record({}, {}), record)
     assert json.loads(whole)["test"]["b"]["files"] == 3
+
+
+def test_pixels_tell_whether_held_out_images_are_the_same(tmp_path: Path) -> None:
+    """Of each domain by itself; another number of images counts, too."""
+    first, again = (folders_at(make_folders(tmp_path / name)) for name in ("first", "again"))
+    assert held_out_pixels(first) == held_out_pixels(again)
+    Image.new("RGB", (70, 66), "red").save(tmp_path / "again" / "testB" / "0.png")
+    assert held_out_pixels(first)["a"] == held_out_pixels(again)["a"]
+    assert held_out_pixels(first)["b"] != held_out_pixels(again)["b"]
+    more = folders_at(make_folders(tmp_path / "more", held_out=4))
+    assert held_out_pixels(first)["a"] != held_out_pixels(more)["a"]

@@ -98,6 +98,8 @@ def test_training_leaves_a_complete_report(trained: Path) -> None:
         "What differs from recipe.toml",  # the recipe extends none: what overrides changed
         "optimizer.content_encoders.lr 1e-05 0.0008",
         "64 px, unpaired; channels a: 3, b: 3",
+        "names and sizes of training files:",
+        "pixels of held-out images:",
         " threads), ",
         "torch 2.",
         "From step 0",
@@ -233,7 +235,8 @@ def test_damaged_files_leave_their_parts_out(tmp_path: Path, value: object) -> N
 def test_a_domain_may_be_known_in_part_only(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "run", 10)
     (run / "data.json").write_text(json.dumps(DATA))
-    assert "a 5 2 abc abc b 5 – abc –" in reported(run).text
+    files = "names and sizes of training files: abc", "names and sizes of held-out files: abc"
+    assert f"a 5 2 {' '.join(files)} b 5 – {files[0]}" in reported(run).text
 
 
 def test_names_that_are_no_text_do_not_stop_it(tmp_path: Path) -> None:
