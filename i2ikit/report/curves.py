@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,15 +102,12 @@ def _mean(lines: Sequence[Line], key: str) -> float | None:
 
 def _without_copies(chart: Chart) -> Chart:
     """The chart with one curve in place of several equal ones."""
-    alike: dict[tuple[float | None, ...], list[str]] = {}
+    labels: dict[tuple[float | None, ...], list[str]] = {}
     for label, values in chart.curves.items():
-        alike.setdefault(tuple(values), []).append(label)
-    curves = dict(_labelled(alike, len(chart.curves)))
+        labels.setdefault(tuple(values), []).append(label)
+    count = len(chart.curves)
+    curves = {
+        "all networks" if len(some) == count > 1 else ", ".join(some): values
+        for values, some in labels.items()
+    }
     return Chart(chart.title, chart.steps, curves, chart.each)
-
-
-def _labelled(
-    alike: Mapping[tuple[float | None, ...], Sequence[str]], count: int
-) -> Iterator[tuple[str, Sequence[float | None]]]:
-    for values, labels in alike.items():
-        yield "all networks" if len(labels) == count > 1 else ", ".join(labels), values

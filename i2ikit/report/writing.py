@@ -51,6 +51,7 @@ def _html(found: Contents) -> str:
         js=asset("report.js"),
         plot_css=asset("uPlot.css"),
         plot_js=asset("uPlot.js"),
+        plot_license=asset("uPlot.LICENSE"),
     )
 
 

@@ -121,6 +121,7 @@ def test_the_report_opens_no_address(run: Path) -> None:
     assert page.addresses
     assert all(address.startswith(("#", "data:")) for address in page.addresses)
     assert "default-src 'none'" in page.content
+    assert "Copyright (c) 2022 Leon Sorokin" in page.content  # which the licence of uPlot demands
     assert "@import" not in page.content
     assert "url(" not in page.content
 
