@@ -1,4 +1,4 @@
-"""Whether a run learns, whether it collapses, and how long it still takes: what its log shows.
+"""Whether a run learns, whether it collapses, and how much longer it takes: what its log shows.
 
 Only names and numbers of metrics.jsonl are read, so that a run of any translator can be judged while another
 command trains it. By convention, a loss whose name ends in `_recon` reconstructs something, and the phase

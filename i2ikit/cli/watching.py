@@ -12,7 +12,7 @@ LATEST = 5
 
 
 def status(run: RunOption = None) -> None:
-    """Say how a run is going: is it learning, is it collapsing, how long still.
+    """Say how a run is going: is it learning, is it collapsing, how much longer.
 
     Another command may be training it.
     """

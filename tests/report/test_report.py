@@ -167,7 +167,7 @@ def test_the_report_says_what_looks_wrong(tmp_path: Path) -> None:
     assert "(optimizer.discriminators.lr)" in text
     assert "The style has no effect on its translations a2b (0.0010)" in text
     assert "at step 500 they differed by 0.0500" in text
-    assert "How long still? 8 min, at the latest speed" in text
+    assert "How much longer? 8 min, at the latest speed" in text
     assert "Nothing looks wrong" not in text
 
 
