@@ -31,6 +31,8 @@ DIVERGED = (
     "(optimizer.max_grad_norm=1.0)"
 )
 
+OF_CODES = ("/style_recon", "/content_recon", "/latent_recon")
+"""Losses that reconstruct codes; they show less than those of images."""
 RECENT = 100
 """Lines whose mean speed gives the time left."""
 FEWEST = 8
@@ -158,11 +160,13 @@ def _of_numbers(losses: Sequence[Line]) -> Iterator[Fault]:
 
 
 def _of_reconstruction(losses: Sequence[Line]) -> tuple[str, list[Fault]]:
-    """The trend of the first loss that reconstructs something, the mean of its parts."""
-    found = [_loss_and_values(losses, name) for name in _names(losses) if name.endswith("_recon")]
-    if not found or not found[0][1]:
+    """The trend of the first loss that reconstructs images, else codes; the mean of its parts."""
+    names = [name for name in _names(losses) if name.endswith("_recon")]
+    if not names:
         return "", []
-    name, values = found[0]
+    name, values = _loss_and_values(losses, min(names, key=lambda name: name.endswith(OF_CODES)))
+    if not values:
+        return "", []
     if len(values) < FEWEST:
         return f"{name} {values[-1][1]:.3g}", []
     part = max(3, len(values) // PART)

@@ -51,6 +51,13 @@ def test_reconstruction_falls_or_not_whatever_the_noise(curve: Curve, word: str)
     assert found.learning.startswith("image_recon 0.")
 
 
+def test_the_first_reconstruction_of_images_is_shown_before_those_of_codes() -> None:
+    """In the order of the log."""
+    lines = log(3, generator__style_recon=0.5, generator__cycle_recon=0.25, generator__image_recon=0.125)
+    assert health(lines, 1000).learning == "cycle_recon 0.25"
+    assert health(log(3, generator__latent_recon=0.5), 1000).learning == "latent_recon 0.5"
+
+
 def test_too_few_lines_show_no_trend() -> None:
     found = health(log(3, generator__adversarial=2.0, generator__cycle_recon=0.25), 1000)
     assert found.learning == "cycle_recon 0.25"

@@ -27,6 +27,8 @@ const number = (value) => {
   return plain ? short.toString() : short.toExponential().replace("e+", "e");
 };
 
+const WHOLE = Array.from({ length: 30 }, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3));  // steps between ticks
+
 function options(chart, width) {
   const labels = Object.keys(chart.curves);
   const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 } };
@@ -35,7 +37,7 @@ function options(chart, width) {
     scales: { x: { time: false } },
     cursor: { sync: { key: "steps" }, y: false },
     axes: [
-      { ...axis, values: (_, values) => values.map((value) => value >= 1e4 ? `${value / 1e3}k` : value) },
+      { ...axis, incrs: WHOLE, values: (_, values) => values.map((value) => value >= 1e4 ? `${value / 1e3}k` : value) },
       { ...axis, size: 62, values: (_, values) => values.map(number) },
     ],
     series: [
