@@ -36,7 +36,7 @@ OF_CODES = ("/style_recon", "/content_recon", "/latent_recon")
 RECENT = 100
 """Lines whose mean speed gives the time left."""
 FEWEST = 8
-"""Lines of the log without which there is no trend."""
+"""With fewer lines of the log, no trend is given."""
 PART = 5
 """A trend compares the means of two parts of the log, each a fifth of its lines."""
 BLOCKS = 5

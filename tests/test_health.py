@@ -1,4 +1,4 @@
-"""What a log shows: whether a run learns, whether its style has an effect, who is too strong, how much longer.
+"""What a log shows: whether a run learns, whether its style has an effect, who is too strong, how much longer it takes.
 
 The logs are made up, each with one thing that is right or wrong.
 """

@@ -12,7 +12,7 @@ LATEST = 5
 
 
 def status(run: RunOption = None) -> None:
-    """Say how a run is going: is it learning, is it collapsing, how much longer.
+    """Say how a run is going: whether it learns, whether it collapses, how much longer it takes.
 
     Another command may be training it.
     """

@@ -55,7 +55,7 @@ def open_report(tab: Tab, run: Path) -> None:
 
 
 def test_the_page_is_complete_and_alone(tab: Tab, run: Path) -> None:
-    """No error, all pictures load, nothing is asked of the network."""
+    """No error, all pictures load, no request leaves the page."""
     open_report(tab, run)
     for width in ask(tab, "[...document.images].map((image) => image.naturalWidth)"):
         assert width > 0

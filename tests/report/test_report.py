@@ -87,7 +87,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 
 def test_training_leaves_a_complete_report(trained: Path) -> None:
-    """Every part of it, from a run that nobody has touched since."""
+    """With every part of it."""
     page = Page(trained / "report.html")
     assert "munit on folders; step 4 of 4 (100%)" in page.text
     for part in (
@@ -176,7 +176,7 @@ def test_runs_of_earlier_versions_have_a_report_too(tmp_path: Path) -> None:
     run = Path(shutil.copytree(EARLIER / "run", tmp_path / "run"))
     page = reported(run)
     assert "trained by a version that did not note them. It began with" in page.text
-    assert "training.trackers" not in page.text  # a key that is newer than the run is no difference
+    assert "training.trackers" not in page.text  # a key that is newer than the run does not count
     assert "There are no samples yet" in page.text
     assert page.data["charts"]
     (run / "metrics.jsonl").unlink()
