@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -12,10 +13,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from i2ikit.data.dataset import Dataset
 from i2ikit.data.record import held_out_pixels
 from i2ikit.errors import RunError
 from i2ikit.evaluation import evaluate
-from i2ikit.metrics.subject import Subject
+from i2ikit.metrics.subject import Measured, Subject
 from i2ikit.report.page import page
 from i2ikit.run import Run, open_run
 from i2ikit.runlog import logged
@@ -24,10 +26,6 @@ from i2ikit.translator import Direction, chosen_direction
 from i2ikit.writing import check_writable, replace_file
 
 __all__ = ["Column", "Comparison", "check_page", "compare", "write_page"]
-
-MEASURED = ("lpips-diversity", "lpips-to-target", "kid", "line-contrast")
-OPTIONS = ("kid.network=vgg16",)
-"""Quality by VGG-16 features: its weights are available wherever LPIPS's are, unlike Inception's."""
 
 ROWS = 6
 SAMPLES = 3
@@ -41,12 +39,14 @@ class Column:
     Args:
         metric, value: the metric, and the name of the value in its report.
         digits: number of decimals.
+        options: options of the metric, as for `evaluate`.
     """
 
     heading: str
     metric: str
     value: str
     digits: int = 4
+    options: Sequence[str] = ()
 
 
 COLUMNS = (
@@ -54,9 +54,16 @@ COLUMNS = (
     Column("diversity v0.1", "lpips-diversity", "LPIPS v0.1/diversity"),
     Column("to target v0.1", "lpips-to-target", "LPIPS v0.1/mean"),
     Column("best of 20 v0.1", "lpips-to-target", "LPIPS v0.1/best_of_20"),
-    Column("kernel distance", "kid", "kernel_distance", 3),
+    Column("kernel distance, VGG-16", "kid", "kernel_distance", 3, ["kid.network=vgg16"]),
+    Column("kernel distance, AlexNet", "kid", "kernel_distance", 1, ["kid.network=alexnet"]),
     Column("lines kept", "line-contrast", "kept", 3),
+    Column("halo, excess", "region-colour", "halo/excess"),
+    Column("blotches, excess", "region-colour", "blotches/excess"),
 )
+"""Kernel distances use networks whose weights are available wherever LPIPS's are, unlike Inception's."""
+
+Cell = tuple[float, float | None]
+"""A value, and its standard error if it has one."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,8 @@ class Comparison:
     """The comparison of several runs.
 
     Args:
-        headings: headings of the columns.
-        rows: one row of cells for each run.
+        headings: headings of the columns; one of a measure that no run has is left out.
+        rows: one row of cells for each run, then one with the means of runs that differ only in their seed.
         notes: remarks that qualify the table.
         picture: inputs in rows, runs in columns; None if the runs have different inputs.
     """
@@ -108,27 +115,79 @@ def compare(
     for run in opened[1:]:
         _direction(run, *direction)
     facts = [_facts(run) for run in opened]
-    rows: list[list[str]] = []
+    spare = _whole_are_equal(opened) and any(run.validated for run in opened)
+    measured: list[list[Cell | None]] = []
     concerned: dict[str, list[str]] = {}
-    for name, run, known in zip(names, opened, facts, strict=True):
+    for name, run in zip(names, opened, strict=True):
         progress(f"measuring {name}")
-        cells, found = _measured(run, direction, seed)
-        rows.append([name, *cells, *known])
+        cells, found = _measured(run, direction, seed, spare)
+        measured.append(cells)
         for note in dict.fromkeys([*found, *run.notes]):
             concerned.setdefault(note, []).append(name)
     notes = [f"Direction {direction}, seed {seed}; ± is the standard error over inputs."]
+    labels = [*names]
+    for alike in _repeated(opened):
+        labels.append(f"mean of {', '.join(names[n] for n in alike)}")
+        measured.append([_mean(cells) for cells in zip(*(measured[n] for n in alike), strict=True)])
+        facts.append(tuple(_common(texts) for texts in zip(*(facts[n] for n in alike), strict=True)))
+    if len(labels) > len(names):
+        notes.append("Runs of one mean differ only in their seed; ± is then the standard error over runs.")
     for note, some in concerned.items():
         notes.append(note if len(some) == len(opened) else f"{', '.join(some)}: {note}")
     if len({run.step * run.recipe.training.batch_size for run in opened}) > 1:
         notes.append("These runs were trained on different numbers of images.")
-    same = len({frozenset(held_out_pixels(run.evaluation_data()).items()) for run in opened}) == 1
+    data = [run.evaluation_data(spare_validation=spare) for run in opened]
+    same = _equal(data)
     if not same:
         notes.append(
             "These runs have different held-out images: do not compare their numbers; the picture is omitted."
         )
-    picture = _picture(names, opened, direction, seed) if same else None
-    headings = ["run", *(c.heading for c in COLUMNS), "parameters", "step time", "steps", "data"]
+    picture = _picture(names, opened, data[0], direction, seed) if same else None
+    shown = [n for n in range(len(COLUMNS)) if any(cells[n] is not None for cells in measured)]
+    headings = ["run", *(COLUMNS[n].heading for n in shown), "parameters", "step time", "steps", "data"]
+    rows = [
+        [name, *(_text(cells[n], COLUMNS[n].digits) for n in shown), *known]
+        for name, cells, known in zip(labels, measured, facts, strict=True)
+    ]
     return Comparison(headings, rows, notes, picture)
+
+
+def _whole_are_equal(runs: Sequence[Run]) -> bool:
+    """Whether all runs have the same held-out images, those for validation included."""
+    return _equal([run.dataset() for run in runs])
+
+
+def _equal(data: Sequence[Dataset]) -> bool:
+    return len({frozenset(held_out_pixels(each).items()) for each in data}) == 1
+
+
+def _repeated(runs: Sequence[Run]) -> list[list[int]]:
+    """The positions of runs that differ only in their seed, for each recipe that has two or more."""
+    alike: dict[str, list[int]] = {}
+    for n, run in enumerate(runs):
+        options = {name: value for name, value in run.recipe.flat().items() if name != "seed"}
+        alike.setdefault(json.dumps([options, run.step, run.best], sort_keys=True), []).append(n)
+    return [found for found in alike.values() if len({runs[n].recipe.seed for n in found}) > 1]
+
+
+def _mean(cells: Sequence[Cell | None]) -> Cell | None:
+    """Mean over runs and its standard error; None if a run has no value."""
+    values = [cell[0] for cell in cells if cell is not None]
+    if len(values) < len(cells):
+        return None
+    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+
+
+def _common(texts: Sequence[str]) -> str:
+    """The text that all runs have in common, else a dash."""
+    return texts[0] if len(set(texts)) == 1 else "-"
+
+
+def _text(cell: Cell | None, digits: int) -> str:
+    if cell is None:
+        return "-"
+    value, error = round(cell[0], digits) + 0.0, cell[1]  # + 0.0 makes -0.0 a plain zero
+    return f"{value:.{digits}f}" if error is None else f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -170,30 +229,46 @@ def _step_time(run: Run) -> str:
     return f"{1000 / statistics.median(speeds):.0f} ms" if speeds else "-"
 
 
-def _measured(run: Run, direction: Direction, seed: int) -> tuple[list[str], list[str]]:
-    """The cells of one run, and the notes on them."""
+def _measured(
+    run: Run, direction: Direction, seed: int, spare_validation: bool
+) -> tuple[list[Cell | None], list[str]]:
+    """The cells of one run, one for each of COLUMNS, and the notes on them."""
     source, to = direction
-    findings = evaluate(
-        run, MEASURED, to=to, source=source, seed=seed, overrides=OPTIONS, strict=False, reuse=True
-    )
-    reports = {finding.metric: finding.found for finding in findings}
-    cells, notes = [], []
+    reports: dict[tuple[str, ...], Measured | str] = {}
+    cells: list[Cell | None] = []
+    notes = []
     for column in COLUMNS:
-        found = reports[column.metric]
+        asked = (column.metric, *column.options)
+        if asked not in reports:
+            (finding,) = evaluate(
+                run,
+                column.metric,
+                to=to,
+                source=source,
+                seed=seed,
+                overrides=column.options,
+                strict=False,
+                reuse=True,
+                spare_validation=spare_validation,
+            )
+            reports[asked] = finding.found
+        found = reports[asked]
         if isinstance(found, str):
-            cells.append("-")
+            cells.append(None)
             notes.append(f"{column.metric}: {found}")
-            continue
-        value, error = found.values.get(column.value, math.nan), found.values.get(f"{column.value}_se")
-        text = f"{value:.{column.digits}f}"
-        cells.append(text if error is None else f"{text} ± {error:.{column.digits}f}")
-        notes += found.notes
+        elif column.value in found.values:
+            cells.append((found.values[column.value], found.values.get(f"{column.value}_se")))
+            notes += found.notes
+        else:
+            cells.append(None)
     return cells, notes
 
 
-def _picture(names: Sequence[str], runs: Sequence[Run], direction: Direction, seed: int) -> Image.Image:
+def _picture(
+    names: Sequence[str], runs: Sequence[Run], data: Dataset, direction: Direction, seed: int
+) -> Image.Image:
     """Inputs in rows; columns: the input, its real target if there is one, and samples of each run."""
-    data, (source, to) = runs[0].evaluation_data(), direction
+    source, to = direction
     indices = distinct_test_indices(data, source, ROWS, seed)
     samples = max(2, min(SAMPLES, PIXELS_WIDE // (data.images.size * len(runs))))
     inputs = torch.stack([data.image("test", source, index) for index in indices])
@@ -202,7 +277,7 @@ def _picture(names: Sequence[str], runs: Sequence[Run], direction: Direction, se
         targets = torch.stack([data.image("test", to, index) for index in indices])
         columns.append(("target", pictures(data, targets, to)))
     for name, run in zip(names, runs, strict=True):
-        subject = Subject(run.translator, run.evaluation_data(), direction, seed)
+        subject = Subject(run.translator, data, direction, seed)
         each = 1 if run.translator.is_deterministic(to) else samples
         made = torch.stack([subject.case(index, each).outputs for index in indices], dim=1)
         columns += [(name, pictures(data, outputs, to)) for outputs in made]

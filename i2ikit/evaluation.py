@@ -65,6 +65,7 @@ def evaluate(
     strict: bool = True,
     reuse: bool = False,
     data: str | Path | None = None,
+    spare_validation: bool = False,
 ) -> Iterator[Finding]:
     """Measure a run; the report and the pictures of each metric are written to RUN/eval/.
 
@@ -84,6 +85,8 @@ def evaluate(
         strict: raise if a metric cannot measure this run; otherwise its finding states the reason.
         reuse: reuse reports of the same weights, options and images (by names and sizes).
         data: measure the held-out images in this folder: a value for the dataset's option `root`.
+        spare_validation: leave out the held-out images that a section [validation] would use, also if this
+            recipe has none, to compare the run with one whose recipe has it.
 
     Yields:
         The finding of each metric as soon as it is done; in the main process only.
@@ -104,7 +107,7 @@ def evaluate(
         # Default metrics may not suit the images; measuring then reports it.
         size = run.images.size if strict else None
         given, specs = _check_metrics(USUAL if names is None else names, overrides, size)
-        images = measured_data(run, direction, group, data)
+        images = measured_data(run, direction, group, data, spare_validation=spare_validation)
         ending = images.suffix + "-best" * run.best
         paths = {
             name: run.folder / "eval" / f"{_stem(name, direction, seed, given[name])}{ending}.json"

@@ -27,7 +27,7 @@ class MeasuredData:
 
     Args:
         spec: the dataset.
-        data: its held-out images, without those that the run used for validation.
+        data: its held-out images, without those that the run used for validation, or would have used.
         files: the files of each domain; empty if the dataset has none, such as one that streams.
         suffix: for the names of reports; empty for the run's own images.
         notes: what is to be known of these images besides.
@@ -41,9 +41,17 @@ class MeasuredData:
 
 
 def measured_data(
-    run: Run, direction: Direction, group: Processes, root: str | Path | None = None
+    run: Run,
+    direction: Direction,
+    group: Processes,
+    root: str | Path | None = None,
+    *,
+    spare_validation: bool = False,
 ) -> MeasuredData:
     """The images for a direction of translation: the run's own, or those of the dataset with another `root`.
+
+    Args:
+        spare_validation: as for `Run.evaluation_data`.
 
     Raises:
         RunError: the dataset has no option `root`, or these images do not fit the run.
@@ -59,10 +67,13 @@ def measured_data(
         group.on_main(lambda: survey(whole, False, lambda text: None, ["test"], direction))
     changes = _changes(run, files)
     same = own or not changes  # a copy of the run's images counts as its own
-    data = HeldOutPart(whole, "evaluation") if same and run.validated else whole
+    divided = same and (run.validated or spare_validation)
+    data = HeldOutPart(whole, "evaluation") if divided else whole
     suffix = "" if own else _suffix(spec.options["root"])
+    if divided and not run.validated:
+        suffix += "-part=evaluation"
     notes = changes if own else [_elsewhere(spec, bool(files) and same)]
-    return MeasuredData(spec, data, files, suffix, (*notes, *_kept_back(data, direction)))
+    return MeasuredData(spec, data, files, suffix, (*notes, *_kept_back(run, data, direction)))
 
 
 def _check_fit(run: Run, data: Dataset, spec: Spec, direction: Direction) -> None:
@@ -113,8 +124,8 @@ def _suffix(root: str) -> str:
     return f"-data={name}-{hashlib.sha256(root.encode()).hexdigest()[:8]}"
 
 
-def _kept_back(data: Dataset, direction: Direction) -> Iterator[str]:
-    """A note on the held-out images that the run keeps for validation, if it does."""
+def _kept_back(run: Run, data: Dataset, direction: Direction) -> Iterator[str]:
+    """A note on the held-out images that are left out, if any are."""
     if not isinstance(data, HeldOutPart):
         return
     totals = {domain: data.whole.count("test", domain) for domain in direction}
@@ -122,4 +133,7 @@ def _kept_back(data: Dataset, direction: Direction) -> Iterator[str]:
         f"{total - data.count('test', domain)} of {total} held-out images of domain {domain}"
         for domain, total in totals.items()
     )
-    yield f"This run keeps {counts} for validation; they are not measured here."
+    if run.validated:
+        yield f"This run keeps {counts} for validation; they are not measured here."
+    else:
+        yield f"{counts}, which a run with [validation] keeps for it, are not measured here."

@@ -166,13 +166,18 @@ class Run:
         """
         return self._dataset
 
-    def evaluation_data(self) -> Dataset:
+    def evaluation_data(self, *, spare_validation: bool = False) -> Dataset:
         """As `dataset`, but without the held-out images that [validation] of the recipe used.
+
+        Args:
+            spare_validation: leave out those images too if this recipe has no such section, so that the run
+                can be compared with one whose recipe has it.
 
         Raises:
             DataError: the images no longer exist.
         """
-        return HeldOutPart(self._dataset, "evaluation") if self.validated else self._dataset
+        apart = self.validated or spare_validation
+        return HeldOutPart(self._dataset, "evaluation") if apart else self._dataset
 
     @property
     def validated(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,10 +28,14 @@ from tests.tiny import NARROW, tiny_recipe
 @pytest.fixture(autouse=True)
 def _random_trunks(monkeypatch: pytest.MonkeyPatch, alexnet_file: str, vgg_file: str) -> None:
     """No weights are fetched, and a few inputs are enough."""
-    few = [f"{name}.num_inputs=3" for name in comparison.MEASURED]
-    trunks = [f'{name}.weights="{alexnet_file}"' for name in ("lpips-diversity", "lpips-to-target")]
-    options = (*comparison.OPTIONS, *few, *trunks, f'kid.weights="{vgg_file}"')
-    monkeypatch.setattr(comparison, "OPTIONS", options)
+    columns = []
+    for column in comparison.COLUMNS:
+        options = [*column.options, f"{column.metric}.num_inputs=3"]
+        if column.metric in ("lpips-diversity", "lpips-to-target", "kid"):
+            file = vgg_file if "kid.network=vgg16" in options else alexnet_file
+            options.append(f'{column.metric}.weights="{file}"')
+        columns.append(dataclasses.replace(column, options=options))
+    monkeypatch.setattr(comparison, "COLUMNS", columns)
 
 
 def compare(folders: list[Path], *, to: str | None, seed: int) -> Comparison:
@@ -71,7 +77,12 @@ def test_every_run_has_a_row_with_what_it_reaches_and_costs(runs: list[Path]) ->
         value, _, error = munit[heading].partition(" ± ")
         assert float(value) > 0
         assert float(error) >= 0
-    assert float(munit["kernel distance"].partition(" ± ")[0]) < 1
+    for heading, network, digits in (("VGG-16", "vgg16", 3), ("AlexNet", "alexnet", 1)):
+        (report,) = (runs[0] / "eval").glob(f"kid-a2b-seed0*network={network}*.json")
+        expected = json.loads(report.read_text())["values"]["kernel_distance"]
+        value, _, error = munit[f"kernel distance, {heading}"].partition(" ± ")
+        assert float(value) == pytest.approx(expected, abs=0.6 * 10**-digits)
+        assert float(error) >= 0
     assert munit["step time"] == "250 ms"
     assert munit["steps"] == "3 x 2"
     assert munit["data"] == "folders 64 px, pairs"
@@ -160,6 +171,61 @@ def test_what_cannot_be_measured_is_a_dash_and_a_reason(runs: list[Path], tmp_pa
     found = compare([runs[0], unpaired], to=None, seed=0)
     assert dict(zip(found.headings, found.rows[1], strict=True))["to target v0.1"] == "-"
     assert any("no pairs, so translations cannot be compared" in note for note in found.notes)
+
+
+def test_runs_that_differ_only_in_their_seed_get_a_row_of_means(tmp_path: Path) -> None:
+    """± of a mean is the standard error over runs; a run with other options is not part of it."""
+    data = make_folders(tmp_path / "data")
+    seeds = [untrained(tmp_path, f"s{n}", data, f"seed={n}") for n in range(3)]
+    other = untrained(tmp_path, "other", data, "seed=3", "optimizer.lr=0.5")
+    rows = [
+        dict(zip(found.headings, row, strict=True))
+        for found in [compare([*seeds[:2], other, seeds[2]], to="b", seed=0)]
+        for row in found.rows
+    ]
+    assert [row["run"] for row in rows] == ["s0", "s1", "other", "s2", "mean of s0, s1, s2"]
+    single = [float(rows[n]["to target v0.1"].partition(" ± ")[0]) for n in (0, 1, 3)]
+    assert len(set(single)) == 3
+    mean, _, error = rows[-1]["to target v0.1"].partition(" ± ")
+    assert float(mean) == pytest.approx(np.mean(single), abs=2e-4)
+    assert float(error) == pytest.approx(np.std(single, ddof=1) / 3**0.5, abs=2e-4)
+    assert rows[-1]["steps"] == rows[0]["steps"]
+
+
+def test_no_mean_is_taken_of_runs_of_other_steps_or_of_one_seed(runs: list[Path], tmp_path: Path) -> None:
+    data = make_folders(tmp_path / "data")
+    short, long = (untrained(tmp_path, f"s{n}", data, f"seed={n}", steps=3 + n) for n in range(2))
+    copy = tmp_path / "copy"
+    shutil.copytree(short, copy)
+    found = compare([short, long, copy], to="b", seed=0)
+    assert [row[0] for row in found.rows] == ["s0", "s1", "copy"]
+
+
+def test_a_run_with_validation_and_one_without_are_measured_on_the_images_that_neither_used(
+    tmp_path: Path,
+) -> None:
+    data = make_folders(tmp_path / "data", held_out=9)
+    plain = untrained(tmp_path, "plain", data)
+    validated = untrained(
+        tmp_path, "validated", data, "validation.every=1", 'validation.metrics=["l1-diversity"]'
+    )
+    found = compare([plain, validated], to="b", seed=0)
+    assert found.picture is not None
+    assert not any("different held-out images" in note for note in found.notes)
+    assert found.rows[0][1:] == found.rows[1][1:], "the weights are the same"
+    assert any(re.match(r"plain: 3 of 9 held-out images of domain a", note) for note in found.notes)
+    alone = compare([plain, untrained(tmp_path, "again", data)], to="b", seed=0)
+    assert not any("held-out images of domain" in note for note in alone.notes)
+    assert alone.rows[0][1:] != found.rows[0][1:], "reports of other images are not reused"
+
+
+def test_a_measure_that_no_run_has_is_left_out_with_a_note(runs: list[Path], tmp_path: Path) -> None:
+    data = make_folders(tmp_path / "data")
+    unpaired = [untrained(tmp_path, name, data, "data.paired=false") for name in ("one", "two")]
+    found = compare(unpaired, to="b", seed=0)
+    assert "to target v0.1" not in found.headings
+    assert "diversity v0.1" in found.headings
+    assert any(note.startswith("lpips-to-target: ") for note in found.notes)
 
 
 def test_the_page_is_markdown_with_a_picture_or_one_html_file(runs: list[Path], tmp_path: Path) -> None:

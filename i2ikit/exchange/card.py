@@ -79,7 +79,7 @@ def _metrics(run: Run) -> Iterator[str]:
         try:
             report = json.loads(path.read_text("utf-8"))
             if report["trained"]["sha256"] == run.sha256:
-                rows += _rows(report)
+                rows += _rows(report, path.stem)
         except (OSError, AttributeError, LookupError, TypeError, ValueError):
             continue  # damaged; `i2ikit eval` makes it again
     if rows:
@@ -93,11 +93,14 @@ def _metrics(run: Run) -> Iterator[str]:
         yield ""
 
 
-def _rows(report: Mapping[str, Any]) -> Iterator[str]:
+def _rows(report: Mapping[str, Any], stem: str) -> Iterator[str]:
+    # The name of the file ends with the options that were given, which tell two reports of one metric apart.
+    options = stem.partition(f"-seed{report['seed']}")[2].removeprefix("-")
+    metric = f"{report['metric']} ({options})" if options else report["metric"]
     for name, value in report["values"].items():
         if not name.endswith("_se") and isinstance(value, float) and math.isfinite(value):
             error = report["values"].get(f"{name}_se")
             shown = f"{error:.4f}" if isinstance(error, float) else ""
-            label = f"{report['metric']}: {name.replace('_', ' ')}"
+            label = f"{metric}: {name.replace('_', ' ')}"
             cells = label, report["direction"], f"{value:.4f}", shown, report.get("num_inputs", "")
             yield f"| {' | '.join(map(str, cells))} |"

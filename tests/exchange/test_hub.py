@@ -56,10 +56,11 @@ def measured(munit_run: Path) -> Path:
     Image.new("RGB", (8, 8)).save(munit_run / "samples" / "step-000001.png")
     (munit_run / "eval").mkdir(exist_ok=True)
     values = {"diversity": 0.1234, "diversity_se": 0.0056, "real_pairs": None}
-    report = {"metric": "l1-diversity", "direction": "a2b", "values": values, "num_inputs": 100}
-    for name, sha in (("ours", Run(munit_run).sha256), ("older", "0" * 64)):
+    report = {"metric": "l1-diversity", "direction": "a2b", "seed": 0, "values": values, "num_inputs": 100}
+    ours = Run(munit_run).sha256
+    for options, sha in (("", ours), ("-part=evaluation", ours), ("-num_inputs=3", "0" * 64)):
         text = json.dumps({**report, "trained": {"step": 1, "sha256": sha}})
-        (munit_run / "eval" / f"{name}.json").write_text(text)
+        (munit_run / "eval" / f"l1-diversity-a2b-seed0{options}.json").write_text(text)
     (munit_run / "eval" / "damaged.json").write_text("{")
     return munit_run
 
@@ -86,10 +87,11 @@ def test_a_run_goes_to_the_hub_and_comes_back(
         "| domains | a (3 channels), b (3 channels) |",
         "| translations | random styles of length 4, or the style of an exemplar |",
         "| l1-diversity: diversity | a2b | 0.1234 | 0.0056 | 100 |",
+        "| l1-diversity (part=evaluation): diversity | a2b | 0.1234 | 0.0056 | 100 |",
         f"i2ikit translate hf://{REPO} IMAGE.png",
     ):
         assert line in card
-    assert card.count("l1-diversity") == 1
+    assert card.count("l1-diversity") == 2, "a report of older weights is left out"
 
     server.repositories[REPO]["evil.py"] = b"raise SystemExit(9)"
     image = tmp_path / "x.png"
