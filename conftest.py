@@ -40,7 +40,7 @@ NOT_RUN = (
     "torchrun --nnodes",
     "accelerate launch",
     "python -m tests",
-    "i2ikit run munit --set data.name=shards",
+    "i2ikit run munit-photos --set data.name=shards",
     "torchrun --standalone --nproc_per_node 8",
 )
 """What CI does itself, what never ends, and what needs data or runs that are not there."""

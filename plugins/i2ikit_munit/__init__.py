@@ -57,10 +57,11 @@ DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
         "style_recon": 1.0,
         "cycle_recon": 0.0,
         "perceptual": 0.0,
+        "smoothness": 0.0,
     },
 }
 """The paper's weights (section 5.1). The cycle loss is optional in the official code and absent in the
-paper; the perceptual loss is for images above 512 px."""
+paper; the perceptual loss is for images above 512 px; smoothness is in neither."""
 
 
 class Munit(Translator):
@@ -91,6 +92,7 @@ class Munit(Translator):
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
         perceptual_loss: ImageLossSpec = Spec("losses", "vgg-perceptual"),
+        smoothness_loss: ImageLossSpec = Spec("losses", "edge-aware-smoothness"),
         weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         channels = images.channels
@@ -122,6 +124,7 @@ class Munit(Translator):
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
         self.perceptual_spec = perceptual_loss
+        self.smoothness_spec = smoothness_loss
 
     @functools.cached_property
     def perceptual_loss(self) -> ImageLoss:
@@ -129,20 +132,28 @@ class Munit(Translator):
         loss: ImageLoss = self.perceptual_spec()
         return loss
 
+    @functools.cached_property
+    def smoothness_loss(self) -> ImageLoss:
+        """Built at its first use."""
+        loss: ImageLoss = self.smoothness_spec()
+        return loss
+
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """A generator without a loss; a perceptual loss without weights, or for too small images."""
+        """A generator without a loss; a loss between images without its weights, or for larger images."""
         weights = options["weights"]["generator"]
         if not any(weights.values()):
             yield "all of [translator.weights.generator] are 0; set one above 0 to train the generator"
-        if weights["perceptual"]:
+        for name in ("perceptual", "smoothness"):
+            if not weights[name]:
+                continue
             try:
-                loss: ImageLoss = options["perceptual_loss"]()
+                loss: ImageLoss = options[f"{name}_loss"]()
             except WeightsError as error:
-                yield f"the perceptual loss needs its pretrained weights: {error}"
-                return
+                yield f"the {name} loss needs its pretrained weights: {error}"
+                continue
             if setting.size is not None and setting.size < loss.least_side():
-                yield f"the perceptual loss needs {loss.least_side()} px, but the images have {setting.size}"
+                yield f"the {name} loss needs {loss.least_side()} px, but the images have {setting.size}"
 
     def phases(self) -> tuple[Phase, ...]:
         """Generator and discriminator, in the recipe's order."""
@@ -186,6 +197,8 @@ class Munit(Translator):
                 losses[f"cycle_recon/{source}"] = self.recon_loss(cycled, x[source])
             if weights[f"perceptual/{d}"]:
                 losses[f"perceptual/{d}"] = self.perceptual_loss.compare(translated[d], x[source])
+            if weights[f"smoothness/{d}"]:
+                losses[f"smoothness/{d}"] = self.smoothness_loss.compare(translated[d], x[source])
         return Result(losses, {d: y.detach() for d, y in translated.items()})
 
     def discriminator_losses(self, given: Given) -> Result:

@@ -422,7 +422,7 @@ def test_a_munit_has_the_golden_code_and_the_options_of_its_yaml(tmp_path: Path)
     assert code.norm().item() == pytest.approx(142.4306524607, rel=1e-5)
     recipe = found.run.recipe
     weights = {"adversarial": 2, "image_recon": 8, "style_recon": 3, "content_recon": 4, "cycle_recon": 5}
-    assert recipe.translator.options["weights"]["generator"] == {**weights, "perceptual": 0}
+    assert recipe.translator.options["weights"]["generator"] == {**weights, "perceptual": 0, "smoothness": 0}
     assert recipe.translator.options["weights"]["discriminator"] == {"adversarial": 2}
     assert recipe.translator.options["adversarial_loss"].name == "nsgan"
     assert recipe.optimizers["decoders"].table()["lr"] == 3e-4

@@ -1,4 +1,4 @@
-"""MUNIT's perceptual loss; its other losses are compared with the official code in tests/reference."""
+"""MUNIT's losses between an image and its translation; its other losses are compared with the official code in tests/reference."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from i2ikit.components.smoothness import EdgeAwareSmoothness
 from i2ikit.errors import FetchError, RecipeError
 from i2ikit.pretrained import weights as pretrained
 from i2ikit.testing import phase_input
@@ -38,6 +39,20 @@ def test_each_translation_is_compared_with_its_original(folders: Path, vgg_file:
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in translator.decoders["b"].parameters())
 
 
+def test_each_translation_should_be_smooth_where_its_original_is(folders: Path) -> None:
+    smooth = ("translator.weights.generator.smoothness=2", "translator.smoothness_loss.sharpness=3.0")
+    translator = new_translator(tiny_recipe(folders, *smooth), IMAGES)
+    batch = {d: torch.rand(2, 3, 64, 64) * 2 - 1 for d in "ab"}
+    phase = translator.phases()[0]
+    result = phase.losses(phase_input(translator, phase, batch))
+    compare = EdgeAwareSmoothness(sharpness=3.0).compare
+    for d, source in ("ab", "ba"):
+        expected = compare(result.handed[d], batch[source]).item()
+        assert result.losses[f"smoothness/{d}"].item() == pytest.approx(expected)
+    result.losses["smoothness/b"].backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in translator.decoders["b"].parameters())
+
+
 def test_without_a_weight_its_network_is_not_loaded_nor_for_translation(
     folders: Path, vgg_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,7 +65,7 @@ def test_without_a_weight_its_network_is_not_loaded_nor_for_translation(
     phase = translator.phases()[0]
     batch = {d: torch.rand(2, 3, 64, 64) for d in "ab"}
     losses = phase.losses(phase_input(translator, phase, batch)).losses
-    assert not any(name.startswith("perceptual") for name in losses)
+    assert not any(name.startswith(("perceptual", "smoothness")) for name in losses)
 
 
 def test_weights_that_cannot_be_had_are_a_problem_of_the_recipe(

@@ -93,6 +93,7 @@ def assemble(config: dict[str, Any], size: int, cycle: float) -> TrainingState:
             "content_recon": config["recon_c_w"],
             "cycle_recon": cycle,
             "perceptual": 0.0,  # the official one needs Caffe's weights
+            "smoothness": 0.0,  # not in the official code
         },
     }
     channels = {"a": config["input_dim_a"], "b": config["input_dim_b"]}
