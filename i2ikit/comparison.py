@@ -71,12 +71,14 @@ class Comparison:
     """The comparison of several runs.
 
     Args:
+        names: names of the runs.
         headings: headings of the columns; one of a measure that no run has is left out.
         rows: one row of cells for each run, then one with the means of runs that differ only in their seed.
         notes: remarks that qualify the table.
         picture: inputs in rows, runs in columns; None if the runs have different inputs.
     """
 
+    names: Sequence[str]
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
@@ -115,7 +117,7 @@ def compare(
     for run in opened[1:]:
         _direction(run, *direction)
     facts = [_facts(run) for run in opened]
-    spare = _whole_are_equal(opened) and any(run.validated for run in opened)
+    spare = any(run.validated for run in opened) and _equal([run.dataset() for run in opened])
     measured: list[list[Cell | None]] = []
     concerned: dict[str, list[str]] = {}
     for name, run in zip(names, opened, strict=True):
@@ -149,25 +151,23 @@ def compare(
         [name, *(_text(cells[n], COLUMNS[n].digits) for n in shown), *known]
         for name, cells, known in zip(labels, measured, facts, strict=True)
     ]
-    return Comparison(headings, rows, notes, picture)
-
-
-def _whole_are_equal(runs: Sequence[Run]) -> bool:
-    """Whether all runs have the same held-out images, those for validation included."""
-    return _equal([run.dataset() for run in runs])
+    return Comparison(names, headings, rows, notes, picture)
 
 
 def _equal(data: Sequence[Dataset]) -> bool:
+    """Whether all have the same held-out images."""
     return len({frozenset(held_out_pixels(each).items()) for each in data}) == 1
 
 
 def _repeated(runs: Sequence[Run]) -> list[list[int]]:
-    """The positions of runs that differ only in their seed, for each recipe that has two or more."""
+    """The positions of two or more runs that differ in their seeds, and in nothing else."""
     alike: dict[str, list[int]] = {}
     for n, run in enumerate(runs):
         options = {name: value for name, value in run.recipe.flat().items() if name != "seed"}
-        alike.setdefault(json.dumps([options, run.step, run.best], sort_keys=True), []).append(n)
-    return [found for found in alike.values() if len({runs[n].recipe.seed for n in found}) > 1]
+        alike.setdefault(
+            json.dumps([options, run.origin, run.step, run.best], sort_keys=True, default=str), []
+        ).append(n)
+    return [n for n in alike.values() if 1 < len(n) == len({runs[each].recipe.seed for each in n})]
 
 
 def _mean(cells: Sequence[Cell | None]) -> Cell | None:
@@ -175,7 +175,8 @@ def _mean(cells: Sequence[Cell | None]) -> Cell | None:
     values = [cell[0] for cell in cells if cell is not None]
     if len(values) < len(cells):
         return None
-    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    of_runs = torch.tensor(values, dtype=torch.float64)  # statistics.stdev fails on NaN
+    return of_runs.mean().item(), of_runs.std().item() / math.sqrt(len(values))
 
 
 def _common(texts: Sequence[str]) -> str:
@@ -261,6 +262,7 @@ def _measured(
             notes += found.notes
         else:
             cells.append(None)
+            notes.append(f"{column.metric} gives no '{column.value}' for this run on these images.")
     return cells, notes
 
 
@@ -328,8 +330,4 @@ def _markdown(comparison: Comparison, picture: str) -> str:
 
 def _html(comparison: Comparison) -> str:
     picture = None if comparison.picture is None else base64.b64encode(png(comparison.picture)).decode()
-    return page(
-        "comparison.html",
-        names=[row[0] for row in comparison.rows],
-        **{**vars(comparison), "picture": picture},
-    )
+    return page("comparison.html", **{**vars(comparison), "picture": picture})

@@ -70,9 +70,9 @@ def evaluate(
     """Measure a run; the report and the pictures of each metric are written to RUN/eval/.
 
     The file name contains the metric, the direction, the seed and every given option, so that reports
-    with other options are kept; also "best" if the run was opened with its best weights, and the name of
-    other images. Held-out images that the run keeps for validation are not used. If the images differ from
-    those that the run recorded in data.json, a note says so.
+    with other options are kept; also "best" if the run was opened with its best weights, the name of other
+    images, and "part=evaluation" for `spare_validation`. Held-out images that the run keeps for validation
+    are not used. If the images differ from those that the run recorded in data.json, a note says so.
 
     Args:
         run: a run, or its folder.

@@ -29,7 +29,7 @@ class MeasuredData:
         spec: the dataset.
         data: its held-out images, without those that the run used for validation, or would have used.
         files: the files of each domain; empty if the dataset has none, such as one that streams.
-        suffix: for the names of reports; empty for the run's own images.
+        suffix: for the names of reports; empty for the images on which a run is measured by default.
         notes: what is to be known of these images besides.
     """
 
@@ -51,7 +51,7 @@ def measured_data(
     """The images for a direction of translation: the run's own, or those of the dataset with another `root`.
 
     Args:
-        spare_validation: as for `Run.evaluation_data`.
+        spare_validation: as for `Run.evaluation_data`; without effect on images that are not the run's own.
 
     Raises:
         RunError: the dataset has no option `root`, or these images do not fit the run.
@@ -136,4 +136,4 @@ def _kept_back(run: Run, data: Dataset, direction: Direction) -> Iterator[str]:
     if run.validated:
         yield f"This run keeps {counts} for validation; they are not measured here."
     else:
-        yield f"{counts}, which a run with [validation] keeps for it, are not measured here."
+        yield f"Not measured here: {counts}, because another run used them for validation."

@@ -38,7 +38,7 @@ from i2ikit.data.images import Picture
 from i2ikit.errors import RunError, did_you_mean
 from i2ikit.model import InferencePrecision, Model, Size
 from i2ikit.paths import pasted
-from i2ikit.recipe import Recipe, check_section, finished_recipe
+from i2ikit.recipe import RECORDS, Recipe, check_section, finished_recipe
 from i2ikit.registry import Spec
 from i2ikit.resolved import RESOLVED, WITHOUT_CHECKSUM, create_resolved, read_resolved
 from i2ikit.state import load_networks
@@ -183,6 +183,11 @@ class Run:
     def validated(self) -> bool:
         """Whether [validation] of the recipe used a part of the held-out images."""
         return "validation" in self._table
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What resolved.toml says besides the recipe and the versions: weights_from, changes, imported."""
+        return {key: self._table[key] for key in RECORDS if key in self._table and key != "versions"}
 
     def data_at(self, root: str | Path) -> Spec:
         """The dataset's spec with other images: with another value of its option `root`.

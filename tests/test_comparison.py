@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -22,20 +22,13 @@ from i2ikit.run import RESOLVED, Run
 from i2ikit.runlog import METRICS
 from i2ikit.training import new_translator
 from tests.image_files import make_folders
-from tests.tiny import NARROW, tiny_recipe
+from tests.tiny import NARROW, quick_columns, tiny_recipe
 
 
 @pytest.fixture(autouse=True)
 def _random_trunks(monkeypatch: pytest.MonkeyPatch, alexnet_file: str, vgg_file: str) -> None:
     """No weights are fetched, and a few inputs are enough."""
-    columns = []
-    for column in comparison.COLUMNS:
-        options = [*column.options, f"{column.metric}.num_inputs=3"]
-        if column.metric in ("lpips-diversity", "lpips-to-target", "kid"):
-            file = vgg_file if "kid.network=vgg16" in options else alexnet_file
-            options.append(f'{column.metric}.weights="{file}"')
-        columns.append(dataclasses.replace(column, options=options))
-    monkeypatch.setattr(comparison, "COLUMNS", columns)
+    monkeypatch.setattr(comparison, "COLUMNS", quick_columns(alexnet_file, vgg_file))
 
 
 def compare(folders: list[Path], *, to: str | None, seed: int) -> Comparison:
@@ -192,13 +185,20 @@ def test_runs_that_differ_only_in_their_seed_get_a_row_of_means(tmp_path: Path) 
     assert rows[-1]["steps"] == rows[0]["steps"]
 
 
-def test_no_mean_is_taken_of_runs_of_other_steps_or_of_one_seed(runs: list[Path], tmp_path: Path) -> None:
+def test_no_mean_is_taken_of_runs_of_other_steps_of_one_seed_or_of_other_first_weights(
+    tmp_path: Path,
+) -> None:
     data = make_folders(tmp_path / "data")
     short, long = (untrained(tmp_path, f"s{n}", data, f"seed={n}", steps=3 + n) for n in range(2))
     copy = tmp_path / "copy"
     shutil.copytree(short, copy)
-    found = compare([short, long, copy], to="b", seed=0)
-    assert [row[0] for row in found.rows] == ["s0", "s1", "copy"]
+    other = untrained(tmp_path, "s2", data, "seed=2")
+    started_elsewhere = untrained(tmp_path, "s3", data, "seed=3")
+    with (started_elsewhere / RESOLVED).open("a") as file:
+        file.write('\n[weights_from]\nrun = "elsewhere"\n')
+    assert [row[0] for row in compare([short, long], to="b", seed=0).rows] == ["s0", "s1"]
+    assert len(compare([short, copy, other], to="b", seed=0).rows) == 3, "one seed must not count twice"
+    assert len(compare([other, started_elsewhere], to="b", seed=0).rows) == 2
 
 
 def test_a_run_with_validation_and_one_without_are_measured_on_the_images_that_neither_used(
@@ -213,7 +213,7 @@ def test_a_run_with_validation_and_one_without_are_measured_on_the_images_that_n
     assert found.picture is not None
     assert not any("different held-out images" in note for note in found.notes)
     assert found.rows[0][1:] == found.rows[1][1:], "the weights are the same"
-    assert any(re.match(r"plain: 3 of 9 held-out images of domain a", note) for note in found.notes)
+    assert any(re.match(r"plain: Not measured here: 3 of 9 held-out", note) for note in found.notes)
     alone = compare([plain, untrained(tmp_path, "again", data)], to="b", seed=0)
     assert not any("held-out images of domain" in note for note in alone.notes)
     assert alone.rows[0][1:] != found.rows[0][1:], "reports of other images are not reused"
@@ -226,6 +226,14 @@ def test_a_measure_that_no_run_has_is_left_out_with_a_note(runs: list[Path], tmp
     assert "to target v0.1" not in found.headings
     assert "diversity v0.1" in found.headings
     assert any(note.startswith("lpips-to-target: ") for note in found.notes)
+    assert "halo, excess" not in found.headings
+    assert any(note.startswith("region-colour") for note in found.notes)
+
+
+def test_the_mean_of_a_value_that_is_not_finite_is_not_finite() -> None:
+    mean = comparison._mean([(1.0, None), (float("nan"), 0.1)])
+    assert mean is not None
+    assert all(map(math.isnan, mean))
 
 
 def test_the_page_is_markdown_with_a_picture_or_one_html_file(runs: list[Path], tmp_path: Path) -> None:

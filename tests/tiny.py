@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 from rich.console import Console
 
+from i2ikit import comparison
 from i2ikit.checkpoints import save_weights
 from i2ikit.loop import train
 from i2ikit.recipe import Recipe, load_recipe
@@ -23,6 +25,7 @@ TINY = (
     "translator.decoder.num_residual=1",
     "translator.decoder.mlp_width=8",
     "translator.discriminator={name='multiscale-patch', width=4}",
+    "translator.weights.generator.smoothness=0.0",
     "data.size=64",
 )
 """Overrides that make a recipe of MUNIT's small and quick, and let it do without a trunk's weights."""
@@ -35,6 +38,18 @@ NARROW = {
     "pix2pix": ("translator.generator.width=4", "translator.discriminator.width=4"),
 }
 """Overrides that make the recipes of each method quick."""
+
+
+def quick_columns(alexnet_file: str, vgg_file: str) -> list[comparison.Column]:
+    """The columns of `compare` for three inputs, with these weights."""
+    columns = []
+    for column in comparison.COLUMNS:
+        options = [*column.options, f"{column.metric}.num_inputs=3"]
+        if column.metric in ("lpips-diversity", "lpips-to-target", "kid"):
+            file = vgg_file if "kid.network=vgg16" in options else alexnet_file
+            options.append(f'{column.metric}.weights="{file}"')
+        columns.append(dataclasses.replace(column, options=options))
+    return columns
 
 
 def tiny_recipe(folders: Path, *overrides: str) -> Recipe:

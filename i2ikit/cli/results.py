@@ -389,6 +389,8 @@ def compare(
         check_page(out)
     kept = "reports that were saved before are kept, and the same command goes on with them"
     with processes() as group, one_voice(group), _kept(kept):
+        if group.count > 1:
+            raise RunError("compare measures with one process: start it without torchrun")
         comparison = compare_runs(
             [open_run(run, device) for run in runs],
             to=to,
@@ -402,7 +404,7 @@ def compare(
     for row in comparison.rows:
         table.add_row(*map(escape, row))
     # A pipe has no width: do not wrap its lines.
-    wide = console if console.is_terminal else Console(width=240)
+    wide = console if console.is_terminal else Console(width=10_000)
     wide.print(table)
     for note in comparison.notes:
         console.print(f"  {escape(note)}", highlight=False, soft_wrap=True)
