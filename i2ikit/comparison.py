@@ -160,14 +160,13 @@ def _equal(data: Sequence[Dataset]) -> bool:
 
 
 def _repeated(runs: Sequence[Run]) -> list[list[int]]:
-    """The positions of two or more runs that differ in their seeds, and in nothing else."""
+    """The positions of runs that differ in their seeds and in nothing else, for each group of two or more."""
     alike: dict[str, list[int]] = {}
     for n, run in enumerate(runs):
         options = {name: value for name, value in run.recipe.flat().items() if name != "seed"}
-        alike.setdefault(
-            json.dumps([options, run.origin, run.step, run.best], sort_keys=True, default=str), []
-        ).append(n)
-    return [n for n in alike.values() if 1 < len(n) == len({runs[each].recipe.seed for each in n})]
+        facts = json.dumps([options, run.origin, run.step, run.best], sort_keys=True, default=str)
+        alike.setdefault(facts, []).append(n)
+    return [found for found in alike.values() if 1 < len(found) == len({runs[n].recipe.seed for n in found})]
 
 
 def _mean(cells: Sequence[Cell | None]) -> Cell | None:
