@@ -6,13 +6,14 @@ All are unweighted; the recipe sets the weights.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2ikit.registry import Slot, Spec
+from i2ikit.errors import WeightsError
+from i2ikit.registry import Setting, Slot, Spec
 from i2ikit.translator import Given
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ReconstructionLoss",
     "ReconstructionLossSpec",
     "discriminator_losses",
+    "image_loss_problems",
 ]
 
 
@@ -72,6 +74,20 @@ ReconstructionLossSpec = Annotated[Spec, Slot("losses", (), like=ReconstructionL
 
 ImageLossSpec = Annotated[Spec, Slot("losses", (), like=ImageLoss)]
 """An option that holds a loss between a translation and its original."""
+
+
+def image_loss_problems(options: Mapping[str, Any], setting: Setting, *names: str) -> Iterable[str]:
+    """What prevents a translator's losses `NAME_loss` with a weight above 0: no weights, too small images."""
+    for name in names:
+        if not options["weights"]["generator"][name]:
+            continue
+        try:
+            loss: ImageLoss = options[f"{name}_loss"]()
+        except WeightsError as error:
+            yield f"the {name} loss needs its pretrained weights: {error}"
+            continue
+        if setting.size is not None and setting.size < loss.least_side():
+            yield f"the {name} loss needs {loss.least_side()} px, but the images have {setting.size}"
 
 
 class LSGAN:

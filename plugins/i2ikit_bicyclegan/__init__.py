@@ -5,12 +5,14 @@ reconstructs the target image from its encoded code; cLR-GAN recovers a random c
 image.
 
 Source: the paper's sections 3 and 4; docstrings state where the implementation follows the official
-code instead (halves of the batch, networks updated by the latent loss, initial weights).
+code instead (halves of the batch, initial weights).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal
 
 import torch
@@ -21,7 +23,13 @@ from i2ikit.components.blocks import initialise_xavier
 from i2ikit.components.decoders import GeneratorSpec
 from i2ikit.components.discriminators import DiscriminatorSpec
 from i2ikit.components.encoders import LatentEncoderSpec
-from i2ikit.components.losses import AdversarialLossSpec, ReconstructionLossSpec
+from i2ikit.components.losses import (
+    AdversarialLossSpec,
+    ImageLoss,
+    ImageLossSpec,
+    ReconstructionLossSpec,
+    image_loss_problems,
+)
 from i2ikit.draws import Draw
 from i2ikit.registry import LossWeights, Setting, Spec
 from i2ikit.translator import (
@@ -46,13 +54,15 @@ DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
         "image_recon": 10.0,
         "latent_recon": 0.5,
         "kl": 0.01,
+        "smoothness": 0.0,
     },
     "discriminator": {"adversarial_encoded": 1.0, "adversarial_random": 1.0},
 }
-"""The paper's weights (section 4). With the weights of the `random` branch at 0, this is cVAE-GAN."""
+"""The paper's weights (section 4); smoothness is not in the paper. With the weights of the `random` branch
+at 0, this is cVAE-GAN."""
 
 BRANCHES = {
-    "encoded": ("adversarial_encoded", "image_recon", "kl"),
+    "encoded": ("adversarial_encoded", "image_recon", "kl", "smoothness"),
     "random": ("adversarial_random", "latent_recon"),
 }
 """Losses that need the translation with an encoded code, or with a random one."""
@@ -72,6 +82,11 @@ class BicycleGAN(Translator):
         latent_dim: length of a latent code; 8 in the paper.
         shared_discriminator: use one discriminator for encoded and random translations; the paper's
             default is one for each.
+        init_gain: gain of the initial weights of generator and encoder, by default that of the official
+            code. With it, codes hardly depend on their images for hundreds of steps; with 1 they do from
+            the start. The discriminators always have that of the official code.
+        latent_recon_trains: networks that the latent loss trains, "generator" in the paper. With
+            "generator-and-encoder" the encoder also learns to recover codes from translations.
         weights: loss weights; by default the paper's.
     """
 
@@ -86,11 +101,14 @@ class BicycleGAN(Translator):
         direction: Literal["a2b", "b2a"] = "a2b",
         latent_dim: Annotated[int, Field(gt=0, le=1024)] = 8,
         shared_discriminator: bool = False,
+        init_gain: Annotated[float, Field(gt=0)] = 0.02,
+        latent_recon_trains: Literal["generator", "generator-and-encoder"] = "generator",
         generator: GeneratorSpec = Spec("decoders", "unet"),
         encoder: LatentEncoderSpec = Spec("encoders", "resnet-latent"),
         discriminator: DiscriminatorSpec = Spec("discriminators", "patchgan"),
         adversarial_loss: AdversarialLossSpec = Spec("losses", "lsgan"),
         recon_loss: ReconstructionLossSpec = Spec("losses", "l1"),
+        smoothness_loss: ImageLossSpec = Spec("losses", "edge-aware-smoothness"),
         weights: LossWeights = DEFAULT_WEIGHTS,
     ) -> None:
         domains = tuple(images.channels)
@@ -103,13 +121,22 @@ class BicycleGAN(Translator):
             "discriminators": nn.ModuleDict({n: discriminator(target) for n in sorted({*judges.values()})}),
         }
         super().__init__(images, networks, weights)
-        for network in networks.values():
-            initialise_xavier(network, 0.02)
+        for role in self.generative:
+            initialise_xavier(networks[role], init_gain)
+        initialise_xavier(networks["discriminators"], 0.02)
         self.directions = (way,)
         self.latent_dim = latent_dim
+        self.latent_recon_trains = latent_recon_trains
         self.discriminators = {branch: networks["discriminators"][name] for branch, name in judges.items()}
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
+        self.smoothness_spec = smoothness_loss
+
+    @functools.cached_property
+    def smoothness_loss(self) -> ImageLoss:
+        """Built at its first use: only training needs it."""
+        loss: ImageLoss = self.smoothness_spec()
+        return loss
 
     @property
     def generator(self) -> nn.Module:
@@ -123,7 +150,7 @@ class BicycleGAN(Translator):
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
-        """Data without pairs; an encoder without a loss."""
+        """Data without pairs; an encoder without a loss; a smoothness loss that cannot be computed."""
         if setting.paired is False:
             yield (
                 "BicycleGAN learns from pairs, but this data is unpaired: set data.paired = true (for "
@@ -132,6 +159,7 @@ class BicycleGAN(Translator):
         wanted = options["weights"]["generator"]
         if not any(wanted[name] for name in ("adversarial_encoded", "image_recon")):
             yield "adversarial_encoded or image_recon must be above 0: no other loss makes codes informative"
+        yield from image_loss_problems(options, setting, "smoothness")
 
     def phases(self) -> tuple[Phase, ...]:
         """Generator and encoder, then the discriminators on the translations of the same step."""
@@ -149,7 +177,9 @@ class BicycleGAN(Translator):
 
         Both translations use inputs of the encoded half. `kl` is the SUM over dimensions and the mean
         over samples; the official code sums over samples as well, which is equal for its batch of one
-        pair for each half. Passes on the translations `encoded` and `random`, detached.
+        pair for each half. `smoothness` is the mean over the translation of the encoded code and, if
+        another loss needs it, that of the random code. Passes on the translations `encoded` and `random`,
+        detached.
         """
         ((source, to),), weights = self.directions, given.weights
         part = _halves(len(given.images[to]))["encoded"]
@@ -167,10 +197,14 @@ class BicycleGAN(Translator):
             code = given.draws["random"][part]
             made["random"] = given.drawing("random/translated", self.generator, part)(x, code)
             if weights["latent_recon"]:
-                # Freeze the encoder: trained by this loss, it would help to hide the code in the image.
-                with frozen(self.encoder):
+                # Trained by this loss, the encoder may help the generator to hide the code in the image.
+                alone = self.latent_recon_trains == "generator"
+                with frozen(self.encoder) if alone else nullcontext():
                     recovered, _ = self.encoder(made["random"])
                 losses["latent_recon"] = self.recon_loss(recovered, code)
+        if weights["smoothness"]:
+            smoothness = [self.smoothness_loss.compare(fake, x) for fake in made.values()]
+            losses["smoothness"] = torch.stack(smoothness).mean()
         for branch, fake in made.items():
             if weights[f"adversarial_{branch}"]:
                 scores = given.drawing(f"{branch}/fake", self.discriminators[branch], part)(fake)

@@ -28,9 +28,9 @@ from i2ikit.components.losses import (
     ImageLossSpec,
     ReconstructionLossSpec,
     discriminator_losses,
+    image_loss_problems,
 )
 from i2ikit.draws import Draw
-from i2ikit.errors import WeightsError
 from i2ikit.registry import LossWeights, Setting, Spec
 from i2ikit.sizes import SizeRequirement
 from i2ikit.translator import (
@@ -141,19 +141,9 @@ class Munit(Translator):
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
         """A generator without a loss; a loss between images without its weights, or for larger images."""
-        weights = options["weights"]["generator"]
-        if not any(weights.values()):
+        if not any(options["weights"]["generator"].values()):
             yield "all of [translator.weights.generator] are 0; set one above 0 to train the generator"
-        for name in ("perceptual", "smoothness"):
-            if not weights[name]:
-                continue
-            try:
-                loss: ImageLoss = options[f"{name}_loss"]()
-            except WeightsError as error:
-                yield f"the {name} loss needs its pretrained weights: {error}"
-                continue
-            if setting.size is not None and setting.size < loss.least_side():
-                yield f"the {name} loss needs {loss.least_side()} px, but the images have {setting.size}"
+        yield from image_loss_problems(options, setting, "perceptual", "smoothness")
 
     def phases(self) -> tuple[Phase, ...]:
         """Generator and discriminator, in the recipe's order."""

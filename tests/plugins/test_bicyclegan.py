@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from i2ikit.components.smoothness import EdgeAwareSmoothness
 from i2ikit.errors import RecipeError
 from i2ikit.recipe import load_recipe
 from i2ikit.registry import Spec
@@ -77,6 +80,42 @@ def test_the_latent_loss_moves_the_generator_and_not_the_encoder(one_thread: Non
     assert not torch.equal(with_it, without)
 
 
+def test_the_latent_loss_moves_the_encoder_too_if_the_recipe_says_so(one_thread: None) -> None:
+    translator = tiny(latent_recon_trains="generator-and-encoder")
+    with_it, without = (gradients(translator, "encoder", weight) for weight in (0.5, 0.0))
+    assert not torch.equal(with_it, without)
+
+
+def test_the_initial_gain_is_that_of_generator_and_encoder_and_not_of_discriminators() -> None:
+    """Xavier normal has a standard deviation of gain * sqrt(2 / (fan_in + fan_out))."""
+    of_paper, of_one = tiny(), tiny(init_gain=1.0)
+
+    def gains(translator: BicycleGAN) -> dict[str, float]:
+        found = {}
+        for role, network in translator.networks.items():
+            weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
+            expected = [math.sqrt(2 / (w[0].numel() + w[:, 0].numel())) for w in weights]
+            scaled = [(w / std).flatten() for w, std in zip(weights, expected, strict=True)]
+            found[role] = torch.cat(scaled).std().item()
+        return found
+
+    assert gains(of_paper) == pytest.approx(dict.fromkeys(of_paper.networks, 0.02), rel=0.1)
+    assert gains(of_one) == pytest.approx({"generator": 1, "encoder": 1, "discriminators": 0.02}, rel=0.1)
+
+
+def test_each_translation_should_be_smooth_where_its_input_is() -> None:
+    translator = tiny(
+        weights={"smoothness": 2.0},
+        smoothness_loss=Spec("losses", "edge-aware-smoothness", {"sharpness": 3.0}),
+    )
+    result = generator_step(translator, 4)
+    compare = EdgeAwareSmoothness(sharpness=3.0).compare
+    found = [compare(result.handed[branch], images(4)["a"][:2]).item() for branch in ("encoded", "random")]
+    assert result.losses["smoothness"].item() == pytest.approx(sum(found) / 2)
+    result.losses["smoothness"].backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in translator.generator.parameters())
+
+
 def test_kl_is_the_textbook_one() -> None:
     """KL(N(m, v) || N(0, I)), from torch's own distributions; mean over samples."""
     mean, log_variance = torch.randn(5, 3), torch.randn(5, 3)
@@ -85,14 +124,26 @@ def test_kl_is_the_textbook_one() -> None:
     assert kl_divergence(mean, log_variance).item() == pytest.approx(each.sum(1).mean().item(), rel=1e-5)
 
 
+def test_smoothness_alone_needs_the_encoded_translation() -> None:
+    """A schedule may have all other weights at 0 in a step."""
+    translator = tiny(weights=dict.fromkeys(DEFAULT_WEIGHTS["generator"], 0.0) | {"smoothness": 1.0})
+    zero = dict.fromkeys(DEFAULT_WEIGHTS["discriminator"], 0.0)
+    translator.weights = {**translator.weights, "discriminator": zero}
+    result = generator_step(translator, 2)
+    assert set(result.losses) == {"smoothness"}
+    assert set(result.handed) == {"encoded"}
+
+
 def test_without_the_random_losses_it_is_a_cvae_gan() -> None:
-    translator = tiny(weights={"adversarial_random": 0.0, "latent_recon": 0.0})
+    translator = tiny(weights={"adversarial_random": 0.0, "latent_recon": 0.0, "smoothness": 1.0})
     translator.weights = {
         **translator.weights,
         "discriminator": {**DEFAULT_WEIGHTS["discriminator"], "adversarial_random": 0.0},
     }
     result = generator_step(translator, 2)
-    assert set(result.losses) == {"adversarial_encoded", "image_recon", "kl"}
+    assert set(result.losses) == {"adversarial_encoded", "image_recon", "kl", "smoothness"}
+    expected = EdgeAwareSmoothness().compare(result.handed["encoded"], images(2)["a"][:1])
+    assert result.losses["smoothness"].item() == pytest.approx(expected.item())
     assert set(result.handed) == {"encoded"}
     assert set(judged(translator, 2, result.handed)) == {"adversarial_encoded"}
 
@@ -156,3 +207,8 @@ def test_weights_that_teach_the_encoder_nothing_are_refused() -> None:
     zero = [f"translator.weights.generator.{name}=0" for name in ("adversarial_encoded", "image_recon")]
     with pytest.raises(RecipeError, match="no other loss makes codes informative"):
         recipe("bicyclegan", *zero)
+
+
+def test_an_initial_gain_of_zero_is_refused() -> None:
+    with pytest.raises(RecipeError, match="init_gain"):
+        recipe("bicyclegan", "translator.init_gain=0")
