@@ -30,7 +30,7 @@ if "TRACKIO_DIR" not in os.environ:  # trackio reads it when it is imported; com
 
 NOT_RUN = (
     *("pip install", "git clone", "cd ", "tensorboard", "make ", "python -m pytest", "bash "),
-    "i2ikit run bicyclegan --set data.name=side-by-side",
+    "i2ikit run bicyclegan-photos --set data.name=side-by-side",
     "i2ikit compare runs/table",
     *("i2ikit import", "i2ikit translate runs/zebra", "i2ikit export runs/zebra", "i2ikit eval runs/zebra"),
     *("i2ikit push", "i2ikit translate hf:"),

@@ -47,8 +47,9 @@ def small(name: str, data: Path, tmp_path: Path, *overrides: str) -> Recipe:
 def test_a_short_run_is_not_said_to_be_wrong(
     data: Path, tmp_path: Path, name: str, options: tuple[str, ...]
 ) -> None:
-    """BicycleGAN's and UNIT's first images are nearly grey, and styles change them little."""
-    text = said(small(name, data, tmp_path, *options), tmp_path / "run")
+    """With tiny initial weights, BicycleGAN's first images are nearly grey, and styles change them little."""
+    pale = ("translator.init_gain=0.02",) if name == "bicyclegan" else ()
+    text = said(small(name, data, tmp_path, *pale, *options), tmp_path / "run")
     assert "samples appear in" in text
     assert "wrong" not in text
 

@@ -103,7 +103,7 @@ def test_a_slider_changes_one_number_and_the_picture(studio: Studios) -> None:
     for output in page.widgets.outputs:
         assert shown(updates[output]) != shown(before[output])
     assert not any(slider in updates for slider in page.widgets.sliders)
-    page.slider_moved(7, session, 1.0)  # BicycleGAN's codes have 8 numbers, MUNIT's 4
+    page.slider_moved(7, session, 1.0)  # these BicycleGAN's codes have 8 numbers, MUNIT's 4
     assert isinstance(session.style[0], Tensor)
     assert session.style[0].shape == codes[0].shape
 
