@@ -65,12 +65,15 @@ def _run_shell(example: Example) -> None:
         if words[place + 1] == "run":
             given = [words[n + 1] for n, word in enumerate(words) if word == "--set"]
             recipe = load_recipe(words[place + 2], [text for text in given if not text.startswith("data.")])
+            narrow = NARROW[recipe.translator.name]
+            # A key cannot be both a value, as in `narrow`, and a table, as in the command.
+            tables = {text.partition("=")[0].rpartition(".")[0] for text in given}
             small = [
                 "data.name=folders",
                 "data.root=data",
                 "data.size=64",
                 f"data.paired={str(recipe.data.options['paired']).lower()}",
-                *NARROW[recipe.translator.name],
+                *(text for text in narrow if text.partition("=")[0] not in tables),
                 "training.steps=2",
                 "training.batch_size=2",
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -59,11 +60,14 @@ def test_a_short_run_is_not_said_to_be_wrong(
 def test_a_learning_rate_that_is_too_high_is_said_at_the_end(
     data: Path, tmp_path: Path, name: str, rate: str
 ) -> None:
-    """Also with a translator that is deterministic, and whenever the finished run is resumed."""
+    """Also with a translator that is deterministic, and whenever the finished run is resumed.
+
+    Whether images end as black and white, or as one image for all inputs, is chance.
+    """
     recipe = small(name, data, tmp_path, "training.steps=15", f"optimizer.lr={rate}")
     text = said(recipe, tmp_path / "run")
     assert text.index("this run went wrong:") > text.index("samples appear in")
-    assert "its translations a2b are saturated: " in text
+    assert re.search(r"its translations a2b (and b2a )?are (saturated: |the same for all inputs)", text)
     assert f"Try again with a lower learning rate (optimizer.lr, here {float(rate):g})" in text
     console = Console(file=io.StringIO(), width=400)
     i2ikit.resume(tmp_path / "run", console=console)
