@@ -62,7 +62,7 @@ def test_a_learning_rate_that_is_too_high_is_said_at_the_end(
 ) -> None:
     """Also with a translator that is deterministic, and whenever the finished run is resumed.
 
-    Whether images end as black and white, or as one image for all inputs, is chance.
+    Whether they end as black and white, as one image for all inputs, or both, differs between seeds.
     """
     recipe = small(name, data, tmp_path, "training.steps=15", f"optimizer.lr={rate}")
     text = said(recipe, tmp_path / "run")
