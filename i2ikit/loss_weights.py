@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 __all__ = ["Weight", "Weights", "largest_weights", "weights_at"]
 
-Weight = float | Mapping[str, float]
+Weight = float | Mapping[str, Any]
 """A number, or `{"start": 1.0, "end": 0.0, "steps": 1000}`: linear from start (at step 0) to end (at step
-`steps`), then constant."""
+`steps`, by default the number of all steps), then constant."""
 
 
 class Weights(Mapping[str, float]):
@@ -37,16 +38,17 @@ class Weights(Mapping[str, float]):
         return f"Weights({dict(self._given)})"
 
 
-def weights_at(weights: Mapping[str, Weight], step: int) -> Weights:
-    """The weights of a phase at this step, counted from 0."""
-    return Weights({key: _at(weight, step) for key, weight in weights.items()})
+def weights_at(weights: Mapping[str, Weight], step: int, steps: int) -> Weights:
+    """The weights of a phase at step `step` (from 0) of `steps`."""
+    return Weights({key: _at(weight, step, steps) for key, weight in weights.items()})
 
 
-def _at(weight: Weight, step: int) -> float:
+def _at(weight: Weight, step: int, steps: int) -> float:
     if not isinstance(weight, Mapping):
         return weight
-    start, end, steps = weight["start"], weight["end"], weight["steps"]
-    return end if step >= steps else start + (end - start) * step / steps
+    start, end = float(weight["start"]), float(weight["end"])
+    changing = weight.get("steps") or steps
+    return end if step >= changing else start + (end - start) * step / changing
 
 
 def largest_weights(weights: Mapping[str, Weight]) -> Weights:

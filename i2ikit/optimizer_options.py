@@ -30,7 +30,7 @@ class ScheduleOptions(BaseModel):
         decay: "none": constant; "step": multiplied by decay_factor after every decay_steps updates;
             "linear": constant for decay_steps updates, then linear to 0 after the last; "cosine": half a
             cosine from the end of the warm-up to 0 after the last update.
-        decay_steps: updates; see `decay`.
+        decay_steps: updates; see `decay`. By default half of training.steps.
         decay_factor: see `decay`.
         warmup_steps: the learning rate rises linearly over this number of updates.
         max_grad_norm: gradients of a network are scaled so that their L2 norm is at most this.
@@ -39,7 +39,7 @@ class ScheduleOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     decay: Literal["none", "step", "linear", "cosine"] = "none"
-    decay_steps: Annotated[int, Field(gt=0)] = 100_000
+    decay_steps: Annotated[int, Field(gt=0)] | None = None
     decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.5
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
@@ -47,12 +47,13 @@ class ScheduleOptions(BaseModel):
     def factor(self, step: int, steps: int) -> float:
         """The factor on the learning rate of update `step` (from 0) of `steps`; it depends only on them."""
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        decay_steps = self.decay_steps or max(steps // 2, 1)
         match self.decay:
             case "step":
                 # The official MUNIT steps its scheduler before the update: update 99,999 uses half the rate.
-                return warm * self.decay_factor ** ((step + 1) // self.decay_steps)
-            case "linear" if step >= self.decay_steps:
-                return warm * (steps - step) / max(steps - self.decay_steps, 1)
+                return warm * self.decay_factor ** ((step + 1) // decay_steps)
+            case "linear" if step >= decay_steps:
+                return warm * (steps - step) / max(steps - decay_steps, 1)
             case "cosine":
                 done = max(0, step - self.warmup_steps) / max(steps - self.warmup_steps, 1)
                 return warm * (1 + math.cos(math.pi * done)) / 2

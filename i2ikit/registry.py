@@ -306,13 +306,13 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 class WeightSchedule(BaseModel):
-    """A weight that changes linearly from `start` to `end` within `steps` steps."""
+    """A weight that changes linearly from `start` to `end` within `steps` steps (by default all)."""
 
     model_config = _STRICT
 
     start: Annotated[float, Field(ge=0)]
     end: Annotated[float, Field(ge=0)]
-    steps: Annotated[int, Field(gt=0)]
+    steps: Annotated[int, Field(gt=0)] | None = None
 
 
 WEIGHT_FORMS = ("<number>", "<schedule>")

@@ -240,7 +240,7 @@ def train_step(
         TrainingError: 20 updates in a row were not finite.
     """
     skips_before = state.skips
-    weights = [state.translator.weights_at(phase.name, step) for phase in state.phases]
+    weights = [state.translator.weights_at(phase.name, step, state.steps) for phase in state.phases]
     trained = [any(of_phase.values()) for of_phase in weights]
     handed: list[dict[str, Tensor]] = [{} for _ in micro_batches]
     logged: dict[str, Tensor] = {}

@@ -338,9 +338,9 @@ class Translator(nn.Module, ABC):
         """The length of style codes of translations into `to`."""
         return self.sample_style(1, to, torch.Generator()).shape[1]
 
-    def weights_at(self, phase: str, step: int) -> Weights:
-        """The weights of a phase at this step; its own are `given.weights`."""
-        return weights_at(self.weights[phase], step)
+    def weights_at(self, phase: str, step: int, steps: int) -> Weights:
+        """The weights of a phase at step `step` (from 0) of `steps`; its own are `given.weights`."""
+        return weights_at(self.weights[phase], step, steps)
 
     def size_required_by(self, *roles: str) -> SizeRequirement:
         """Image sizes accepted by the components of these networks (by default all generative ones).

@@ -25,23 +25,32 @@ RISING = {"start": 0.5, "end": 3.0, "steps": 10}
 @pytest.mark.parametrize("step", [0, 1, 1_000_000])
 def test_a_number_is_the_weight_of_every_step(step: int) -> None:
     """Numbers do not depend on the step."""
-    assert dict(weights_at({"x": 2.5, "y": 0.0}, step)) == {"x": 2.5, "y": 0.0}
+    assert dict(weights_at({"x": 2.5, "y": 0.0}, step, 15)) == {"x": 2.5, "y": 0.0}
 
 
 @pytest.mark.parametrize("schedule", [FALLING, RISING, {"start": 2.0, "end": 2.0, "steps": 1}])
 def test_a_schedule_is_linear_and_then_constant(schedule: dict[str, Any]) -> None:
     """At each step, the exact fraction of the way from start to end; both ends are exact."""
     start, end, steps = (Fraction(schedule[key]) for key in ("start", "end", "steps"))
-    found = [weights_at({"x": schedule}, step)["x"] for step in range(15)]
+    found = [weights_at({"x": schedule}, step, 15)["x"] for step in range(15)]
     exact = [start + (end - start) * min(Fraction(step) / steps, 1) for step in range(15)]
     assert found == pytest.approx([float(value) for value in exact], rel=1e-15)
     assert found[0] == schedule["start"]
     assert found[schedule["steps"] :] == [schedule["end"]] * (15 - schedule["steps"])
 
 
+def test_a_schedule_without_steps_takes_the_whole_training() -> None:
+    """Its end is reached after the last step, whatever their number."""
+    for steps in (1, 3, 12):
+        given = {"x": {"start": 1.0, "end": 4.0}, "y": {"start": 1.0, "end": 4.0, "steps": None}}
+        for step in range(steps + 1):
+            weights = weights_at(given, step, steps)
+            assert weights["x"] == weights["y"] == pytest.approx(1 + 3 * step / steps, rel=1e-15)
+
+
 def test_a_part_has_the_weight_of_its_name_unless_it_has_its_own() -> None:
     """Also where one of the two is 0, or a schedule."""
-    weights = weights_at({"cycle": 10.0, "cycle/a": 5.0, "kl": 0.0, "kl/b": FALLING}, 1)
+    weights = weights_at({"cycle": 10.0, "cycle/a": 5.0, "kl": 0.0, "kl/b": FALLING}, 1, 9)
     assert (weights["cycle"], weights["cycle/a"], weights["cycle/b"]) == (10, 5, 10)
     assert (weights["kl"], weights["kl/a"], weights["kl/b"]) == (0, 0, 0.75)
     assert list(weights) == ["cycle", "cycle/a", "kl", "kl/b"]
@@ -65,7 +74,7 @@ def test_the_largest_weight_is_that_of_any_step_and_any_part() -> None:
     assert dict(largest) == {"x": 9.0, "x/a": 9.0, "x/b": 1.0, "y": 7.0, "z": 0.0, "z/a": 0.0}
     weights = {"x": 2.0, "x/a": rising, "y": falling}
     for step in range(6):
-        assert all(value <= largest_weights(weights)[key] for key, value in weights_at(weights, step).items())
+        assert all(value <= largest_weights(weights)[key] for key, value in weights_at(weights, step, 6).items())
 
 
 RECIPE = """
@@ -111,7 +120,7 @@ def test_a_recipe_has_schedules_and_weights_of_parts(folders: Path, tmp_path: Pa
     }
     translator = built(recipe)
     for step, image_recon, style_recon in ((0, 10.0, 0.0), (1, 7.5, 0.125), (4, 0.0, 0.5), (99, 0.0, 1.0)):
-        found = translator.weights_at("generator", step)
+        found = translator.weights_at("generator", step, 100)
         assert (found["image_recon/a"], found["style_recon/b"]) == (image_recon, style_recon)
         assert (found["cycle_recon/a"], found["cycle_recon/b"]) == (5, 3)
         assert found["style_recon/a"] == default["style_recon"]
@@ -218,7 +227,7 @@ def test_a_component_checks_the_largest_weight_of_all_steps(
     with pytest.raises(RecipeError, match="are 0"):
         load_recipe(recipe_at(tmp_path, f"{text}0.0\n"), own(folders))
     recipe = load_recipe(recipe_at(tmp_path, f"{text}{value}\n"), own(folders))
-    assert built(recipe).weights_at("generator", 1)["adversarial"] in (0.2, 0.8)
+    assert built(recipe).weights_at("generator", 1, 9)["adversarial"] in (0.2, 0.8)
 
 
 @pytest.mark.usefixtures("registered")
@@ -249,5 +258,5 @@ def test_the_weights_of_a_translator_that_is_built_in_python_are_completed() -> 
     weights = {"generator": {"cycle_recon/b": FALLING}}
     translator = CycleGAN(ImageSpec({"a": 1, "b": 1}, 64), weights=weights)
     assert translator.weights["discriminator"] == {"adversarial": 1.0}
-    found = translator.weights_at("generator", 2)
+    found = translator.weights_at("generator", 2, 9)
     assert (found["cycle_recon/a"], found["cycle_recon/b"], found["identity"]) == (10, 0.5, 0)

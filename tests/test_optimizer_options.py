@@ -190,7 +190,7 @@ def test_a_recipe_and_its_resolved_form_give_the_same_optimizers(folders: Path, 
     recipe = load_recipe(path, own)
     assert recipe.optimizers["decoders"].table() == {
         "name": "adamw", "lr": 2e-3, "betas": (0.5, 0.999), "eps": 1e-8, "weight_decay": 0.01,
-        "decay": "cosine", "decay_steps": munit().get("decay_steps", 100_000),
+        "decay": "cosine", "decay_steps": munit().get("decay_steps"),
         "decay_factor": 0.5, "warmup_steps": 5, "max_grad_norm": 4.0,
     }  # fmt: skip
     critic = recipe.optimizers["discriminators"]
@@ -268,6 +268,26 @@ def test_a_schedule_follows_its_formula_at_every_step(options: dict[str, Any], w
         assert schedule.factor(step, STEPS) == pytest.approx(expected, rel=1e-12)
         set_learning_rate(optimizer, schedule, step, STEPS)
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.3 * expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("steps", "linear", "step"),
+    [
+        (1, [1], [0.5]),
+        (2, [1, 1], [0.5, 0.25]),
+        (5, [1, 1, 1, 2 / 3, 1 / 3], [1, 0.5, 0.5, 0.25, 0.25]),
+        (8, [1, 1, 1, 1, 1, 0.75, 0.5, 0.25], [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25]),
+    ],
+)
+def test_a_decay_begins_after_half_of_the_steps_unless_the_recipe_says_when(
+    steps: int, linear: list[float], step: list[float]
+) -> None:
+    """A training of another length needs no other change of the recipe."""
+    for decay, factors in (("linear", linear), ("step", step)):
+        schedule = ScheduleOptions(decay=decay)  # type: ignore[arg-type]
+        found = [schedule.factor(n, steps) for n in range(steps)]
+        assert found == pytest.approx(factors, rel=1e-12)
+        assert "decay_steps" not in schedule.model_dump(exclude_none=True)
 
 
 @pytest.mark.parametrize(

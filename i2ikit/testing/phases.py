@@ -35,14 +35,14 @@ def phase_input(
     x = next(iter(images.values()))
     draws = counted_draws(0, step, phase.name, phase.draws, range(len(x)), x.dtype)
     kept = {name: kept.at_start(len(x), len(x)) for name, kept in phase.keeps.items()}
-    weights = translator.weights_at(phase.name, step)
+    weights = translator.weights_at(phase.name, step, STEPS)
     return Given(images, draws, handed or {}, kept, weights, step, STEPS)
 
 
 def _phases_at(translator: Translator, step: int) -> list[tuple[Phase, bool]]:
     """The phases that `train_step` runs at a step, and whether each of them has a weight that is not 0."""
     phases = translator.phases()
-    trained = [any(translator.weights_at(phase.name, step).values()) for phase in phases]
+    trained = [any(translator.weights_at(phase.name, step, STEPS).values()) for phase in phases]
     return [(phase, trained[n]) for n, phase in enumerate(phases) if any(trained[n:])]
 
 

@@ -237,8 +237,8 @@ class BicycleGAN(Translator):
         return torch.randn(n, self.latent_dim, generator=generator)
 
     def _needs(self, branch: str, given: Given) -> bool:
-        judged = self.weights_at("discriminator", given.step)[f"adversarial_{branch}"]
-        return bool(judged or any(given.weights[name] for name in BRANCHES[branch]))
+        judging = self.weights_at("discriminator", given.step, given.steps)
+        return bool(judging[f"adversarial_{branch}"] or any(given.weights[name] for name in BRANCHES[branch]))
 
 
 def _halves(count: int) -> dict[str, slice]:

@@ -167,7 +167,7 @@ def weighted(state: TrainingState, step: int, losses: Mapping[str, Tensor]) -> d
     found = {}
     for key, loss in losses.items():
         phase, _, name = key.partition("/")
-        found[key] = state.translator.weights_at(phase, step)[name] * loss.item()
+        found[key] = state.translator.weights_at(phase, step, state.steps)[name] * loss.item()
     return found
 
 
