@@ -11,7 +11,7 @@ code instead (halves of the batch, initial weights).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Annotated, Any, Literal
 
@@ -130,8 +130,13 @@ class BicycleGAN(Translator):
         self.discriminators = {branch: networks["discriminators"][name] for branch, name in judges.items()}
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
-        # Built at its first use: only training needs it.
-        self.smoothness_loss: Callable[[], ImageLoss] = functools.cache(smoothness_loss)
+        self.smoothness_spec = smoothness_loss
+
+    @functools.cached_property
+    def smoothness_loss(self) -> ImageLoss:
+        """Built at its first use: only training needs it."""
+        loss: ImageLoss = self.smoothness_spec()
+        return loss
 
     @property
     def generator(self) -> nn.Module:
@@ -198,7 +203,7 @@ class BicycleGAN(Translator):
                     recovered, _ = self.encoder(made["random"])
                 losses["latent_recon"] = self.recon_loss(recovered, code)
         if weights["smoothness"]:
-            smoothness = [self.smoothness_loss().compare(fake, x) for fake in made.values()]
+            smoothness = [self.smoothness_loss.compare(fake, x) for fake in made.values()]
             losses["smoothness"] = torch.stack(smoothness).mean()
         for branch, fake in made.items():
             if weights[f"adversarial_{branch}"]:

@@ -11,7 +11,7 @@ the official code instead (order of updates, reductions, initial weights).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -123,9 +123,20 @@ class Munit(Translator):
         self.discriminators = {d: networks["discriminators"][d] for d in self.domains}
         self.adversarial_loss = adversarial_loss()
         self.recon_loss = recon_loss()
-        # Built at their first use: only training needs them, and they may download weights.
-        self.perceptual_loss: Callable[[], ImageLoss] = functools.cache(perceptual_loss)
-        self.smoothness_loss: Callable[[], ImageLoss] = functools.cache(smoothness_loss)
+        self.perceptual_spec = perceptual_loss
+        self.smoothness_spec = smoothness_loss
+
+    @functools.cached_property
+    def perceptual_loss(self) -> ImageLoss:
+        """Built at its first use: only training needs it, and it may download weights."""
+        loss: ImageLoss = self.perceptual_spec()
+        return loss
+
+    @functools.cached_property
+    def smoothness_loss(self) -> ImageLoss:
+        """Built at its first use."""
+        loss: ImageLoss = self.smoothness_spec()
+        return loss
 
     @staticmethod
     def problems(options: Mapping[str, Any], setting: Setting) -> Iterable[str]:
@@ -175,9 +186,9 @@ class Munit(Translator):
                 cycled = self.decoders[source](content_again, own_style[source])
                 losses[f"cycle_recon/{source}"] = self.recon_loss(cycled, x[source])
             if weights[f"perceptual/{d}"]:
-                losses[f"perceptual/{d}"] = self.perceptual_loss().compare(translated[d], x[source])
+                losses[f"perceptual/{d}"] = self.perceptual_loss.compare(translated[d], x[source])
             if weights[f"smoothness/{d}"]:
-                losses[f"smoothness/{d}"] = self.smoothness_loss().compare(translated[d], x[source])
+                losses[f"smoothness/{d}"] = self.smoothness_loss.compare(translated[d], x[source])
         return Result(losses, {d: y.detach() for d, y in translated.items()})
 
     def discriminator_losses(self, given: Given) -> Result:

@@ -32,7 +32,7 @@ def test_each_translation_is_compared_with_its_original(folders: Path, vgg_file:
     (phase, _) = translator.phases()
     result = phase.losses(phase_input(translator, phase, batch))
     losses, handed = result.losses, result.handed
-    compare = translator.perceptual_loss().compare
+    compare = translator.perceptual_loss.compare
     assert losses["perceptual/a"].item() == pytest.approx(compare(handed["a"], batch["b"]).item())
     assert losses["perceptual/b"].item() == pytest.approx(compare(handed["b"], batch["a"]).item())
     losses["perceptual/b"].backward()
