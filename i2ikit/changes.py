@@ -28,7 +28,7 @@ FREE = (
 """Options of [training] that change no result, except the number of steps."""
 
 RATES = ("lr", *ScheduleOptions.model_fields)
-"""Options of an optimizer that depend on nothing but the step."""
+"""Options of an optimizer that depend on nothing but the step and the number of all steps."""
 
 REASONS = {
     "seed": "the order of the images and all random numbers depend on it",

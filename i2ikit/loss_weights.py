@@ -47,7 +47,7 @@ def _at(weight: Weight, step: int, steps: int) -> float:
     if not isinstance(weight, Mapping):
         return weight
     start, end = float(weight["start"]), float(weight["end"])
-    changing = weight.get("steps") or steps
+    changing = steps if weight.get("steps") is None else weight["steps"]
     return end if step >= changing else start + (end - start) * step / changing
 
 

@@ -47,7 +47,7 @@ class ScheduleOptions(BaseModel):
     def factor(self, step: int, steps: int) -> float:
         """The factor on the learning rate of update `step` (from 0) of `steps`; it depends only on them."""
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        decay_steps = self.decay_steps or max(steps // 2, 1)
+        decay_steps = max(steps // 2, 1) if self.decay_steps is None else self.decay_steps
         match self.decay:
             case "step":
                 # The official MUNIT steps its scheduler before the update: update 99,999 uses half the rate.

@@ -143,9 +143,9 @@ class LossWeightsMark:
 
 
 LossWeights = Annotated[Mapping[str, Mapping[str, Weight]], LossWeightsMark()]
-"""One weight per loss name, by phase: a number, or a schedule `{start, end, steps}`. The default must name
-every loss of every phase; a recipe can change them, and give a part (`"cycle_recon/a"`) its own weight.
-Weight 0: the loss is not computed and not returned."""
+"""One weight per loss name, by phase: a number, or a schedule `{start, end}`, over all steps or over `steps`
+of them. The default must name every loss of every phase; a recipe can change them, and give a part
+(`"cycle_recon/a"`) its own weight. Weight 0: the loss is not computed and not returned."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,20 @@ def run(whole: Path, tmp_path: Path) -> Path:
     return stopped_at(whole, 2, tmp_path / "a run")
 
 
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The learning rate of each update of Adam."""
+    found: list[float] = []
+    steps = torch.optim.Adam.step
+
+    def step(self: torch.optim.Adam, *rest: object) -> object:
+        found.append(self.param_groups[0]["lr"])
+        return steps(self, *rest)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    return found
+
+
 def options(run: Path) -> dict[str, dict[str, object]]:
     return read_resolved(run)[0]
 
@@ -72,24 +86,25 @@ def test_a_change_of_what_is_logged_leaves_the_weights_bit_equal_and_is_recorded
     ],
 )
 def test_a_learning_rate_is_that_of_every_network_or_of_one(
-    run: Path, given: list[str], expected: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    run: Path, given: list[str], expected: dict[str, float], rates: list[float]
 ) -> None:
     """It holds in the next update, whatever the checkpoint was trained with."""
-    rates = {}
-    steps = torch.optim.Adam.step
-
-    def step(self: torch.optim.Adam, *rest: object) -> object:
-        rates[len(rates)] = self.param_groups[0]["lr"]
-        return steps(self, *rest)
-
-    monkeypatch.setattr(torch.optim.Adam, "step", step)
     i2ikit.resume(run, [*given, "training.steps=3"], console=QUIET)
     found = {role: table["lr"] for role, table in options(run)["optimizer"].items()}
     assert {role: found[role] for role in expected} == expected
-    assert set(rates.values()) == set(found.values())
+    assert set(rates) == set(found.values())
     rates.clear()
     i2ikit.resume(run, "training.steps=4", console=QUIET)
-    assert set(rates.values()) == set(found.values())
+    assert set(rates) == set(found.values())
+
+
+def test_a_schedule_without_steps_follows_the_new_number_of_steps(run: Path, rates: list[float]) -> None:
+    """Step 2 of 8 is before the decay, which takes the second half: 1, 1, 1, 0.75, 0.5 and 0.25 times lr."""
+    i2ikit.resume(run, ["training.steps=8", "optimizer.decay=linear", "optimizer.lr=0.001"], console=QUIET)
+    expected = [0.001 * factor for factor in (1, 1, 1, 0.75, 0.5, 0.25)]
+    per_step = len(rates) // len(expected)
+    assert rates == pytest.approx([rate for rate in expected for _ in range(per_step)])
+    assert not any("decay_steps" in table for table in options(run)["optimizer"].values())
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,9 @@ def test_the_largest_weight_is_that_of_any_step_and_any_part() -> None:
     assert dict(largest) == {"x": 9.0, "x/a": 9.0, "x/b": 1.0, "y": 7.0, "z": 0.0, "z/a": 0.0}
     weights = {"x": 2.0, "x/a": rising, "y": falling}
     for step in range(6):
-        assert all(value <= largest_weights(weights)[key] for key, value in weights_at(weights, step, 6).items())
+        assert all(
+            value <= largest_weights(weights)[key] for key, value in weights_at(weights, step, 6).items()
+        )
 
 
 RECIPE = """

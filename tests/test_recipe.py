@@ -11,6 +11,7 @@ import pytest
 import tomli_w
 
 from i2ikit.errors import RecipeError
+from i2ikit.loss_weights import weights_at
 from i2ikit.packages.recipes import find_recipe, recipe_files
 from i2ikit.recipe import load_recipe
 from i2ikit.recipe_text import overriding
@@ -54,6 +55,24 @@ def test_the_saved_recipe_is_read_back_the_same(path: Path, tmp_path: Path) -> N
     assert again.to_toml() == recipe.to_toml()
     assert (again.seed, again.data, again.translator) == (recipe.seed, recipe.data, recipe.translator)
     assert (again.optimizers, again.training) == (recipe.optimizers, recipe.training)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in RECIPES if not path.stem.endswith("-paper")], ids=lambda p: p.stem
+)
+def test_another_number_of_steps_needs_no_other_change(path: Path, tmp_path: Path) -> None:
+    """Learning rates fall to 0 over the second half, and weights change until the end; also when saved."""
+    recipe = load_recipe(path, "training.steps=200")
+    for again in (recipe, load_recipe(write(tmp_path, recipe.to_toml()))):
+        for options in again.optimizers.values():
+            factors = [options.schedule.factor(step, 200) for step in (0, 100, 150, 199)]
+            assert factors == pytest.approx([1, 1, 0.5, 0.01])
+        for weights in again.translator.options["weights"].values():
+            changing = {name: weight for name, weight in weights.items() if isinstance(weight, dict)}
+            for step, done in ((0, 0), (50, 0.25), (199, 0.995)):
+                expected = {name: w["start"] + done * (w["end"] - w["start"]) for name, w in changing.items()}
+                found = weights_at(changing, step, 200)
+                assert dict(found) == pytest.approx(expected)
 
 
 def test_the_saved_recipe_names_the_versions_it_was_run_with(tmp_path: Path) -> None:

@@ -106,16 +106,18 @@ def test_a_phase_of_weight_0_is_not_run_if_no_later_phase_is_trained() -> None:
     assert_same(everything(state), before)
 
 
-def test_the_weight_of_this_step_multiplies_the_gradient() -> None:
-    """SGD by hand: x falls by lr * weight(step) * dx; schedule 2, 1, 0."""
+@pytest.mark.parametrize(("schedule", "steps"), [({"steps": 4}, 6), ({}, 4)], ids=["own steps", "all steps"])
+def test_the_weight_of_this_step_multiplies_the_gradient(schedule: dict[str, int], steps: int) -> None:
+    """SGD by hand: x falls by lr * weight(step) * dx; the weight falls from 2 to 0 within four steps."""
     losses = phase("p", lambda given: {"x": state.translator.networks["n"].x + 0.0}, "n")
-    state = new_toy({"n": Numbers(x=1.0)}, [losses], {"p": {"x": {"start": 2.0, "end": 0.0, "steps": 4}}})
+    weights = {"p": {"x": {"start": 2.0, "end": 0.0, **schedule}}}
+    state = new_toy({"n": Numbers(x=1.0)}, [losses], weights, steps=steps)
     found = []
-    for step in range(6):
+    for step in range(steps):
         toy_step(state, step)
         found.append(number(state, "n", "x"))
     by_hand, x = [], 1.0
-    for weight in (2.0, 1.5, 1.0, 0.5, 0.0, 0.0):
+    for weight in (2.0, 1.5, 1.0, 0.5, 0.0, 0.0)[:steps]:
         x -= 0.1 * weight
         by_hand.append(x)
     assert found == pytest.approx(by_hand, abs=1e-6)

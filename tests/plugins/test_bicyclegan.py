@@ -64,6 +64,17 @@ def test_the_first_half_is_encoded_and_a_single_pair_is_both(
         assert found[f"adversarial_{branch}"].item() == pytest.approx(expected.item())
 
 
+def test_random_translations_are_made_where_a_discriminator_will_judge_them() -> None:
+    """Its weight is 0 at the first step only, and rises over all steps, of which a phase is told the number."""
+    translator = tiny(weights={"adversarial_random": 0.0, "latent_recon": 0.0})
+    rising = {"adversarial_encoded": 1.0, "adversarial_random": {"start": 0.0, "end": 1.0}}
+    translator.weights = {**translator.weights, "discriminator": rising}
+    phase = translator.phases()[0]
+    for step in range(3):
+        handed = phase.losses(phase_input(translator, phase, images(2), step=step)).handed
+        assert set(handed) == ({"encoded"} if step == 0 else {"encoded", "random"})
+
+
 def gradients(translator: BicycleGAN, role: str, latent_recon: float) -> torch.Tensor:
     losses = generator_step(translator, 4).losses
     weights = {**DEFAULT_WEIGHTS["generator"], "latent_recon": latent_recon}

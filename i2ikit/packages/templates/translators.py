@@ -20,7 +20,7 @@ DEFAULT_WEIGHTS: LossWeights = {
     "discriminator": {"adversarial": 1.0},
 }
 """The weight of each loss, by phase. One that changes with the step is a table, here as in a recipe:
-`"cycle_recon": {"start": 10.0, "end": 1.0, "steps": 1000}`."""
+`"cycle_recon": {"start": 10.0, "end": 1.0}`."""
 
 
 class MyPlugin(Translator):
