@@ -17,6 +17,8 @@ from i2ikit.resolved import RESOLVED, read_resolved
 from tests.image_files import make_folders
 from tests.tiny import QUIET, stopped_at, tiny_recipe
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ("training.steps=4", "training.checkpoint_every=1", "training.keep=9", "training.sample_every=0")
 
 

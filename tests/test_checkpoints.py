@@ -19,6 +19,8 @@ from i2ikit.checkpoints import newest_checkpoint, usable_checkpoint
 from i2ikit.errors import I2IKitError, RunError
 from tests.tiny import QUIET, assert_same_training, tiny_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:

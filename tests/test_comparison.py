@@ -24,6 +24,8 @@ from i2ikit.training import new_translator
 from tests.image_files import make_folders
 from tests.tiny import NARROW, quick_columns, tiny_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _random_trunks(monkeypatch: pytest.MonkeyPatch, alexnet_file: str, vgg_file: str) -> None:
@@ -61,7 +63,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [untrained(root, name, data) for name in ("munit", "bicyclegan")]
 
 
-@pytest.mark.slow
 def test_every_run_has_a_row_with_what_it_reaches_and_costs(runs: list[Path]) -> None:
     found = compare(runs, to=None, seed=0)
     assert [row[0] for row in found.rows] == ["munit", "bicyclegan"]
@@ -89,7 +90,6 @@ def test_the_picture_has_the_input_the_answer_and_samples_of_each_run(runs: list
     assert picture.size == (2 + 66 * (2 + 2 * comparison.SAMPLES), 2 + 16 + 66 * 3)
 
 
-@pytest.mark.slow
 def test_what_is_measured_already_is_not_measured_again(runs: list[Path]) -> None:
     first = compare(runs, to="b", seed=1)
     reports = sorted(path for run in runs for path in (run / "eval").glob("*seed1*.json"))
@@ -100,7 +100,6 @@ def test_what_is_measured_already_is_not_measured_again(runs: list[Path]) -> Non
     assert again.rows == first.rows
 
 
-@pytest.mark.slow
 def test_a_damaged_report_and_one_of_other_data_are_measured_anew(tmp_path: Path) -> None:
     data, elsewhere = (make_folders(tmp_path / name) for name in ("data", "elsewhere"))
     one, two = (untrained(tmp_path, name, data) for name in ("one", "two"))
@@ -116,7 +115,6 @@ def test_a_damaged_report_and_one_of_other_data_are_measured_anew(tmp_path: Path
     assert {report["data"]["root"] for report in reports} == {str(elsewhere)}
 
 
-@pytest.mark.slow
 def test_other_weights_are_measured_anew(tmp_path: Path) -> None:
     data = make_folders(tmp_path / "data")
     one, two = (untrained(tmp_path / n, "munit", data) for n in "12")
@@ -145,7 +143,6 @@ def test_a_run_that_could_not_be_trained_here_is_compared(
     compare([elsewhere, runs[1]], to=None, seed=0)
 
 
-@pytest.mark.slow
 def test_runs_on_different_data_are_said_to_be(runs: list[Path], tmp_path: Path) -> None:
     data = make_folders(tmp_path / "data")
     for file in (data / "testA").iterdir():
@@ -157,7 +154,6 @@ def test_runs_on_different_data_are_said_to_be(runs: list[Path], tmp_path: Path)
     assert not any("different held-out images" in note for note in same.notes)
 
 
-@pytest.mark.slow
 def test_what_cannot_be_measured_is_a_dash_and_a_reason(runs: list[Path], tmp_path: Path) -> None:
     data = make_folders(tmp_path / "data")
     unpaired = untrained(tmp_path, "unpaired", data, "data.paired=false")

@@ -20,6 +20,8 @@ from i2ikit.training import new_translator
 from tests.image_files import make_folders
 from tests.tiny import QUIET, tiny_recipe
 
+pytestmark = pytest.mark.slow
+
 ROLES = ("content_encoders", "style_encoders", "decoders", "discriminators")
 STILL = ("training.steps=1", "optimizer.lr=1e-12")
 """One update that changes almost nothing."""

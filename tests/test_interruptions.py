@@ -30,6 +30,8 @@ from i2ikit.trackers import Trackers
 from tests.image_files import make_folders
 from tests.tiny import QUIET, assert_same_training, tiny_recipe
 
+pytestmark = pytest.mark.slow
+
 SHORT = (
     *("training.steps=6", "training.checkpoint_every=3", "training.log_every=2", "training.sample_every=2"),
 )
@@ -187,7 +189,6 @@ main()
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 def test_a_file_that_may_not_grow_is_named(folders: Path, tmp_path: Path) -> None:
     """By a limit of the system: real errors of safetensors and of Python's files."""
@@ -306,7 +307,6 @@ def test_a_terminal_that_goes_away_does_not_end_training(
     assert_same_training(whole, run.folder)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
 @pytest.mark.parametrize("way", ["pipe", "terminal"])
 def test_the_command_finishes_when_its_reader_has_gone(way: str, folders: Path, tmp_path: Path) -> None:
@@ -360,7 +360,6 @@ def test_signals_are_noted_in_order_and_an_error_counts_more() -> None:
     assert str(stops.error) == "first"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
 def test_a_killed_reading_process_loses_no_step(
     whole: Path, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -404,7 +403,6 @@ main()
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
 @pytest.mark.parametrize("every", [3, 4], ids=["after-a-checkpoint", "at-a-checkpoint"])
 def test_a_kill_while_sampling_leaves_a_run_that_resumes_as_if_it_had_not_been(

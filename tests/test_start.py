@@ -19,6 +19,8 @@ from i2ikit.errors import DataError, RunError
 from i2ikit.run import create_run
 from tests.tiny import QUIET, assert_same_training, stopped_at, tiny_recipe
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import sys
 from pathlib import Path

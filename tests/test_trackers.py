@@ -29,6 +29,8 @@ from i2ikit.translator import Direction
 from tests.image_files import make_folders
 from tests.tiny import QUIET, assert_same_training, stopped_at, tiny_recipe
 
+pytestmark = pytest.mark.slow
+
 BOTH = 'training.trackers=["tensorboard", "trackio"]'
 SHORT = (
     *("training.steps=4", "training.checkpoint_every=1", "training.keep=9", "training.sample_every=2"),

@@ -21,6 +21,8 @@ from i2ikit.verdict import verdict
 from tests.image_files import make_folders, side_by_side
 from tests.tiny import NARROW, QUIET, TINY, tiny_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -19,6 +19,8 @@ from i2ikit.exchange.hub import address_of, pull, push
 from i2ikit.run import Run
 from tests.exchange.hub_server import Hub, hub
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("huggingface_hub", reason="needs the extra i2ikit[hub]")
 REPO = "lab/emoji"
 
@@ -65,7 +67,6 @@ def measured(munit_run: Path) -> Path:
     return munit_run
 
 
-@pytest.mark.slow
 def test_a_run_goes_to_the_hub_and_comes_back(
     measured: Path, server: Hub, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -33,6 +33,8 @@ from tests.image_files import make_folders, write_tars
 from tests.tiny import QUIET, tiny_recipe
 from tests.translating import translated
 
+pytestmark = pytest.mark.slow
+
 LAST = "checkpoints/step-000000002"
 
 

@@ -36,7 +36,7 @@ from tests.image_files import make_folders
 from tests.tiny import QUIET, tiny_recipe
 from tests.translating import translated
 
-pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Generating overly large repr")]
 some = settings(max_examples=max(settings.default.max_examples // 10, 12))
 
 LAST = "checkpoints/step-000000002"

@@ -9,6 +9,8 @@ import pytest
 import i2ikit
 from tests.tiny import NARROW, QUIET, TINY, assert_same_training, stopped_at
 
+pytestmark = pytest.mark.slow
+
 FALLING = "{start=2.0, end=0.0, steps=6}"
 
 METHODS = {

@@ -27,6 +27,8 @@ from tests.image_files import make_folders
 from tests.report.made_up import USUAL, made_up_run, won_from, write_log, write_samples
 from tests.tiny import QUIET, assert_same_training, stopped_at, tiny_recipe
 
+pytestmark = pytest.mark.slow
+
 EARLIER = Path(__file__).parents[1] / "earlier_run"
 LIMIT = 5_000_000
 
